@@ -1,0 +1,1 @@
+"""Networks, step plans, training steps and the programs a device runs."""

@@ -1,0 +1,179 @@
+"""Step plans: what one training step does, as JSON on disk.
+
+The form is general (edits, data types, what happens to saved tensors, tokens); this version carries out layers,
+channels and biases, and refuses a plan that asks for more by name.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+
+from profiler.errors import UserError
+from profiler.ops import Axis, Optimizer
+from profiler.workloads.network import Network
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class LayerPlan:
+    """What trains in one layer.
+
+    Attributes:
+        channels: Numbers of the channels whose weights train, ascending; empty for a bias-only layer.
+        axis: Whether they are output or input channels.
+        bias: Whether the bias trains too (the trained output channels' bias; the whole bias for axis ``in`` and for
+            bias-only layers).
+    """
+
+    channels: tuple[int, ...] = ()
+    axis: Axis = "out"
+    bias: bool = True
+
+
+@dataclass(frozen=True)
+class Head:
+    """How the network's output becomes a loss.
+
+    ``cosine_prototype``: L2-normalise, cosine to fixed class prototypes times ``scale``, softmax cross-entropy.
+    ``cross_entropy``: the output are the logits already; ``classes`` is their number.
+    """
+
+    kind: str = "cosine_prototype"
+    classes: int = 5
+    scale: int = 10
+
+
+@dataclass(frozen=True)
+class StepPlan:
+    """One training step: forward and backward image by image, gradients accumulated, then one update.
+
+    Attributes:
+        network: Name of the network the plan was made for.
+        input_shape: Its input, channels, height, width.
+        fingerprint: :attr:`Network.fingerprint`, so that the plan cannot be applied to another network.
+        layers: Layer name to what trains in it.
+        head: The loss.
+        images: Images in the batch.
+        optimizer: ``sgd`` or ``adam`` (beta1 0.9, beta2 0.999, epsilon 1e-8).
+        learning_rate: Of the update.
+        notes: Free text and figures for people (who chose this and with what), not part of the plan's meaning.
+    """
+
+    network: str
+    input_shape: tuple[int, int, int]
+    fingerprint: str
+    layers: dict[str, LayerPlan]
+    head: Head = Head()
+    images: int = 1
+    optimizer: Optimizer = "adam"
+    learning_rate: float = 1e-3
+    notes: dict = field(default_factory=dict, compare=False)
+
+    @classmethod
+    def for_network(cls, network: Network, layers: dict[str, LayerPlan], **settings) -> StepPlan:
+        """A plan for ``network``, checked against it."""
+        plan = cls(network.name, network.input_shape, network.fingerprint, layers, **settings)
+        plan.check(network)
+        return plan
+
+    def check(self, network: Network) -> None:
+        """Raise UserError unless every layer and channel of the plan exists in ``network``."""
+        if self.fingerprint != network.fingerprint:
+            raise UserError(
+                f"the plan was made for network {self.network} at {'x'.join(map(str, self.input_shape))} "
+                f"(fingerprint {self.fingerprint}), not for {network.name} at "
+                f"{'x'.join(map(str, network.input_shape))} (fingerprint {network.fingerprint})",
+                hint="give --network and --input as the plan names them, or select a new plan",
+            )
+        for name, layer_plan in self.layers.items():
+            if name not in network.by_name or not network[name].geometry.trainable:
+                raise UserError(
+                    f"the plan trains layer {name!r}, which {network.name} does not have or has no weights",
+                    hint="select a new plan for this network",
+                )
+            count = network[name].geometry.channels(layer_plan.axis)
+            channels = layer_plan.channels
+            if any(b <= a for a, b in pairwise(channels)) or (
+                channels and not (channels[0] >= 0 and channels[-1] < count)
+            ):
+                raise UserError(
+                    f"the plan's channels of layer {name!r} must be ascending numbers below {count}",
+                    hint="select a new plan for this network",
+                )
+            if layer_plan.bias and not network[name].geometry.bias_elements:
+                raise UserError(f"the plan trains the bias of layer {name!r}, which has none", hint="set bias to false")
+
+    def to_json(self) -> str:
+        record = {
+            "schema": SCHEMA,
+            "network": {"name": self.network, "input": list(self.input_shape), "fingerprint": self.fingerprint},
+            "head": {"kind": self.head.kind, "classes": self.head.classes, "scale": self.head.scale},
+            "images": self.images,
+            "optimizer": {"kind": self.optimizer, "learning_rate": self.learning_rate},
+            "layers": {
+                name: {"axis": p.axis, "channels": list(p.channels), "bias": p.bias, "dtype": "f32"}
+                for name, p in self.layers.items()
+            },
+            "edits": [],
+            "tensors": {},
+            "tokens": None,
+            "notes": self.notes,
+        }
+        return json.dumps(record, indent=1)
+
+    def save(self, path: Path) -> None:
+        path.write_text(self.to_json() + "\n")
+
+    @classmethod
+    def from_json(cls, text: str, source: str = "plan") -> StepPlan:
+        """Read :meth:`to_json`'s text.
+
+        Raises:
+            UserError: not a step plan, another schema, or one that asks for what this version does not do.
+        """
+        try:
+            record = json.loads(text)
+            if record["schema"] != SCHEMA:
+                raise UserError(
+                    f"{source} has step-plan schema {record['schema']}, this version reads {SCHEMA}",
+                    hint="select the plan again with this version",
+                )
+            for key, what in (("edits", "edits to the network"), ("tensors", "recomputation or paging of tensors")):
+                if record.get(key):
+                    raise UserError(f"{source} asks for {what}, which this version does not do", hint=f"empty {key!r}")
+            if record.get("tokens") is not None:
+                raise UserError(f"{source} asks for token selection, which this version does not do", hint="set null")
+            layers = {}
+            for name, p in record["layers"].items():
+                channels = p["channels"]
+                if isinstance(channels, dict):  # a contiguous slice
+                    channels = range(channels["start"], channels["start"] + channels["count"])
+                if p.get("dtype", "f32") != "f32":
+                    raise UserError(f"{source}: layer {name!r} wants dtype {p['dtype']}; there is f32", hint="use f32")
+                layers[name] = LayerPlan(tuple(map(int, channels)), p.get("axis", "out"), bool(p.get("bias", True)))
+            return cls(
+                network=record["network"]["name"],
+                input_shape=tuple(record["network"]["input"]),
+                fingerprint=record["network"]["fingerprint"],
+                layers=layers,
+                head=Head(**record["head"]),
+                images=int(record["images"]),
+                optimizer=record["optimizer"]["kind"],
+                learning_rate=float(record["optimizer"]["learning_rate"]),
+                notes=record.get("notes", {}),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(f"{source} is no step plan: {error!r}", hint="make one with `tinytrain select`") from None
+
+    @classmethod
+    def load(cls, path: Path) -> StepPlan:
+        """Read a plan file; UserError where it is missing or no plan."""
+        try:
+            text = path.read_text()
+        except OSError as error:
+            raise UserError(f"cannot read the plan {path}: {error.strerror}", hint="give --plan FILE") from None
+        return cls.from_json(text, str(path))
