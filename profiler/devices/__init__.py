@@ -1,0 +1,1 @@
+"""What a device is: its identity, the table of boards, building its firmware."""

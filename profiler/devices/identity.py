@@ -1,0 +1,149 @@
+"""Who a device says it is: the first thing that is read, and part of every manifest."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from fractions import Fraction
+
+from profiler.ops import DTYPE_CODES, GEOMETRIES, PASS_CODES
+
+#: What the timer counts where it counts instructions instead of time; goes into every table and plot.
+INSTRUCTIONS = "instructions"
+
+
+@dataclass(frozen=True)
+class MemoryRegion:
+    """One memory that buffers can lie in.
+
+    Attributes:
+        name: As in the board's reference manual, for example ``DTCM``.
+        byte_count: How much of it programs may use.
+        region: Its number in references (0: the arena region, 1: the blob).
+        cached: Whether a data cache lies between it and the core.
+    """
+
+    name: str
+    byte_count: int
+    region: int
+    cached: bool
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What a device tells about itself, field by field as in ``firmware/link/messages.cddl``.
+
+    Attributes:
+        protocol: Version of the protocol it speaks.
+        board: Name of the board, as in ``qemu://BOARD``.
+        core: For example ``cortex-m4f``.
+        unique_id: Serial number of the chip, hexadecimal; empty where there is none.
+        clock_hz: Core clock.
+        timer: Which timer the ticks come from.
+        timer_hz: Its ticks per second (of virtual time, where the device is emulated).
+        timer_bits: Its width; ticks are already unwrapped.
+        ticks_per_instruction: (numerator, denominator) where the timer counts instructions, (0, any) where unknown.
+        caches: Caches and their state, in words.
+        flash_wait_states: Wait states of the flash.
+        fpu: Mode of the floating-point unit, in words.
+        memory: All regions.
+        blob_bytes: Size of the read-only weights in region 1.
+        blob_seed: Seed they were made from.
+        blob_exponents: Exponent + 128 of each of the blob's equal segments.
+        largest_frame_bytes: The longest frame it takes, delimiter included.
+        largest_program: Entries of the longest program it stores.
+        entry_bytes: What a stored entry takes from the arena region.
+        capabilities: Codes ``kind << 8 | pass << 4 | dtype`` of the ops it can run.
+        firmware_version: Version of the firmware.
+        build_hash: Hash over everything that went into the firmware: trials of two builds are never mixed.
+        compiler: Compiler and version.
+        flags: Compiler flags.
+    """
+
+    protocol: int
+    board: str
+    core: str
+    unique_id: str
+    clock_hz: int
+    timer: str
+    timer_hz: int
+    timer_bits: int
+    ticks_per_instruction: tuple[int, int]
+    caches: str
+    flash_wait_states: int
+    fpu: str
+    memory: tuple[MemoryRegion, ...]
+    blob_bytes: int
+    blob_seed: int
+    blob_exponents: tuple[int, ...]
+    largest_frame_bytes: int
+    largest_program: int
+    entry_bytes: int
+    capabilities: tuple[int, ...]
+    firmware_version: str
+    build_hash: str
+    compiler: str
+    flags: str
+
+    @property
+    def counts_instructions(self) -> bool:
+        """Whether ticks are instructions (an emulated device) rather than time."""
+        return self.ticks_per_instruction[0] != 0
+
+    @property
+    def timer_label(self) -> str:
+        """What tables and plots call the timer: ``instructions`` for emulated devices, else the timer's name."""
+        return INSTRUCTIONS if self.counts_instructions else self.timer
+
+    @property
+    def instructions_per_tick(self) -> Fraction | None:
+        """Exact ratio, or None where the timer does not count instructions."""
+        numerator, denominator = self.ticks_per_instruction
+        return Fraction(denominator, numerator) if numerator else None
+
+    def ticks_to_us(self, ticks):
+        """Microseconds (virtual ones on an emulated device) of a number or array of ticks."""
+        return ticks * (1e6 / self.timer_hz)
+
+    def region(self, number: int) -> MemoryRegion:
+        """The region with this number.
+
+        Raises:
+            KeyError: there is none.
+        """
+        for region in self.memory:
+            if region.region == number:
+                return region
+        raise KeyError(number)
+
+    def supported(self) -> frozenset[tuple[str, str, str]]:
+        """The (kind, pass, dtype) triples that it can run; codes this host does not know are left out."""
+        kinds = {cls.code: kind for kind, cls in GEOMETRIES.items()}
+        passes = {code: str(pass_) for pass_, code in PASS_CODES.items()}
+        dtypes = {code: dtype for dtype, code in DTYPE_CODES.items()}
+        triples = ((kinds.get(c >> 8), passes.get(c >> 4 & 15), dtypes.get(c & 15)) for c in self.capabilities)
+        return frozenset(t for t in triples if None not in t)  # type: ignore[misc]
+
+    def to_dict(self) -> dict[str, object]:
+        """JSON-ready record; :meth:`from_dict` reads it back."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, record: dict) -> Identity:
+        """Read :meth:`to_dict`'s record, also after a trip through JSON.
+
+        Raises:
+            ValueError: fields are missing or unknown.
+        """
+        try:
+            return cls(
+                **record
+                | {
+                    "memory": tuple(MemoryRegion(**r) for r in record["memory"]),
+                    "ticks_per_instruction": tuple(record["ticks_per_instruction"]),
+                    "blob_exponents": tuple(record["blob_exponents"]),
+                    "capabilities": tuple(record["capabilities"]),
+                }
+            )
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"not an identity record: {error}") from None

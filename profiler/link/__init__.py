@@ -1,0 +1,1 @@
+"""The link to devices: frames, messages, sessions, and the ports that start emulators and agents."""
