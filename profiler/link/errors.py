@@ -1,5 +1,7 @@
 """What can go wrong between host and device, each with what to do about it."""
 
+# ruff: noqa: N818 - the names say what happened, not that it is an error
+
 from __future__ import annotations
 
 from profiler.errors import UserError
