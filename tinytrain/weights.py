@@ -1,0 +1,138 @@
+"""Weights as float tensors by parameter name, from the published int8 files and from the embedded one.
+
+The published file is a pickle: a dict of ``first_conv``, ``blocks`` and ``classifier``, each convolution with its
+geometry and int8 weights. It is read by torch's restricted unpickler, which is told of numpy's own array types and of
+nothing else, so that a file from a stranger cannot run code.
+
+Dequantised: weight = int8 weight × ``w_scales`` of its output channel, bias = int32 bias × ``x_scale`` × ``w_scales``.
+Batch normalisation is folded in already.
+"""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy._core.multiarray import _reconstruct, scalar
+from torch import Tensor
+
+from profiler.errors import UserError
+from tinytrain.backbones import GEOMETRIES, create
+
+_SAFE_TYPES = [
+    *[(f, f"{module}.{f.__name__}") for f in (_reconstruct, scalar) for module in
+      ("numpy._core.multiarray", "numpy.core.multiarray")],  # the module's name before and after numpy 2
+    np.ndarray,
+    np.dtype,
+    *[value for key, value in vars(np.dtypes).items() if key.endswith("DType")],
+]  # fmt: skip
+
+
+def read_pickle(path: Path, name: str) -> dict[str, Tensor]:
+    """Read a published int8 weight file of backbone ``name``, classifier included.
+
+    Returns:
+        Float tensors by parameter name of :class:`tinytrain.backbones.Backbone`.
+
+    Raises:
+        UserError: no such file, not such a file, or one whose geometry is not the backbone's.
+    """
+    try:
+        with torch.serialization.safe_globals(_SAFE_TYPES):
+            record = torch.load(path, weights_only=True)
+        found, tensors = _geometry(record), {}
+        for layer, conv in _layers(record):
+            tensors |= _dequantised(layer, conv)
+    except OSError as error:
+        raise UserError(
+            f"cannot read the weights {path}: {error.strerror}", hint="give --data DIR with a folder weights/ in it"
+        ) from None
+    except (pickle.UnpicklingError, KeyError, TypeError, ValueError, AttributeError, RuntimeError, EOFError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(
+            f"{path} is no int8 weight file of mit-han-lab/tiny-training ({reason})", hint="fetch the file again"
+        ) from None
+    wanted = _expected_geometry(name)
+    for layer, shape in wanted.items():
+        if found.get(layer) != shape:
+            raise UserError(
+                f"{path} does not hold {name}: {layer} should be (in, out, kernel, stride) {shape}, "
+                f"found {found.get(layer, 'nothing')}",
+                hint="give the weight file that belongs to this backbone",
+            )
+    if extra := set(found) - set(wanted):
+        raise UserError(
+            f"{path} does not hold {name}: it has a layer {sorted(extra)[0]} too many",
+            hint="give the weight file that belongs to this backbone",
+        )
+    return tensors
+
+
+def read_npz(path: Path) -> dict[str, Tensor]:
+    """Read :func:`write_npz`'s file."""
+    tensors = {}
+    with np.load(path, allow_pickle=False) as arrays:
+        for key in arrays.files:
+            if key.endswith(".weight"):
+                scale = arrays[key.removesuffix("weight") + "scale"]
+                value = arrays[key].astype(np.float32)
+                tensors[key] = torch.from_numpy(value * scale.reshape(-1, *[1] * (value.ndim - 1)))
+            elif key.endswith(".bias"):
+                tensors[key] = torch.from_numpy(arrays[key].astype(np.float32))
+    return tensors
+
+
+def write_npz(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Write weights as int8 with one float32 scale an output channel, biases as float32: about a byte a weight."""
+    arrays = {}
+    for key, tensor in tensors.items():
+        value = tensor.detach().numpy()
+        if key.endswith(".weight"):
+            peak = np.abs(value).reshape(len(value), -1).max(1)
+            scale = np.where(peak > 0, peak / 127, 1).astype(np.float32)
+            arrays[key] = np.round(value / scale.reshape(-1, *[1] * (value.ndim - 1))).astype(np.int8)
+            arrays[key.removesuffix("weight") + "scale"] = scale
+        else:
+            arrays[key] = value.astype(np.float32)
+    np.savez_compressed(path, **arrays)
+
+
+def _layers(record: dict) -> list[tuple[str, dict]]:
+    layers = [("first_conv", record["first_conv"])]
+    for index, block in enumerate(record["blocks"]):
+        parts = ("pointwise1", "depthwise", "pointwise2")
+        layers += [(f"blocks.{index}.{part}", block[part]) for part in parts if block[part]]
+    return [*layers, ("classifier", record["classifier"])]
+
+
+def _geometry(record: dict) -> dict[str, tuple[int, int, int, int]]:
+    return {
+        layer: (conv["in_channel"], conv["out_channel"], conv["kernel_size"][0], conv["stride"])
+        for layer, conv in _layers(record)
+        if layer != "classifier"
+    }
+
+
+def _expected_geometry(name: str) -> dict[str, tuple[int, int, int, int]]:
+    if name not in GEOMETRIES:
+        raise UserError(f"there is no backbone {name!r}", hint=f"take one of {', '.join(GEOMETRIES)}")
+    return {
+        layer: (conv.in_channels, conv.out_channels, conv.kernel_size[0], conv.stride[0])
+        for layer, conv in create(name).named_modules()
+        if isinstance(conv, torch.nn.Conv2d)
+    }
+
+
+def _dequantised(layer: str, conv: dict) -> dict[str, Tensor]:
+    params = conv["params"]
+    scales = np.asarray(params["w_scales"], np.float64)
+    weight = params["weight"] * scales.reshape(-1, 1, 1, 1)
+    bias = params["bias"] * (float(params["x_scale"]) * scales)
+    if layer == "classifier":  # a 1×1 convolution in the file
+        weight = weight.reshape(len(scales), -1)
+    return {
+        f"{layer}.weight": torch.from_numpy(weight.astype(np.float32)),
+        f"{layer}.bias": torch.from_numpy(bias.astype(np.float32)),
+    }
