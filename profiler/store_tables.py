@@ -1,0 +1,428 @@
+"""Runs as tidy tables: one row an op, one row a training step, one row a repetition.
+
+Every figure carries its unit in the column's name. The harness's own cost (the run's ``empty`` trials) is subtracted
+from latencies and stands beside them as ``overhead_ticks``.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import hashlib
+import warnings
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+import pandas as pd
+
+from profiler.errors import UserError
+from profiler.ops import GEOMETRIES, Op
+from profiler.store import DamagedRunWarning, iterate, read_manifest
+
+#: Share of geometries that no fit may see.
+HELD_OUT_SHARE = 0.2
+#: Part of the hash, so that the choice is this project's own and fixed.
+HELD_OUT_SALT = "held out 1"
+#: A network has one layer of these: holding it out would leave nothing to fit.
+NEVER_HELD_OUT = frozenset({"empty", "softmax_cross_entropy", "l2_normalize", "cosine_head", "global_avg_pool"})
+
+#: Fields of all geometries, in the order in which they first appear.
+GEOMETRY_COLUMNS: tuple[str, ...] = tuple(
+    dict.fromkeys(field.name for cls in GEOMETRIES.values() for field in dataclasses.fields(cls))
+)
+#: What names an op.
+OP_COLUMNS: tuple[str, ...] = (
+    "op_key",
+    "kind",
+    "pass",
+    "dtype",
+    "variant",
+    *GEOMETRY_COLUMNS,
+    "trained_channels",
+    "trained_axis",
+    "trains_bias",
+    "optimizer",
+    "macs",
+)
+COLUMNS: tuple[str, ...] = (
+    "run",
+    "device",
+    "board",
+    "timer",
+    "timer_hz",
+    "clock_hz",
+    "build_hash",
+    *OP_COLUMNS,
+    "status",
+    "reason",
+    "rounds",
+    "repetitions",
+    "warm_ups",
+    "ticks",
+    "ticks_mad",
+    "overhead_ticks",
+    "latency_us",
+    "latency_mad_us",
+    "arena_peak_bytes",
+    "scratch_peak_bytes",
+    "stack_peak_bytes",
+    "memory_peak_bytes",
+    "energy_uj",
+    "relative_error",
+    "held_out",
+)
+EXPORT_COLUMNS: tuple[str, ...] = (
+    "run",
+    "device",
+    "board",
+    "timer",
+    "timer_hz",
+    "type",
+    "plan",
+    "layer",
+    *OP_COLUMNS,
+    "held_out",
+    "status",
+    "trial",
+    "round",
+    "repetition",
+    "warm_up",
+    "ticks",
+    "overhead_ticks",
+    "latency_us",
+    "energy_uj",
+    "arena_peak_bytes",
+    "scratch_peak_bytes",
+    "stack_peak_bytes",
+)
+
+
+@lru_cache(maxsize=65536)
+def _held_out(kind: str, values: tuple[int, ...]) -> bool:
+    if kind in NEVER_HELD_OUT:
+        return False
+    digest = hashlib.sha256(f"{HELD_OUT_SALT}/{kind}/{'x'.join(map(str, values))}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") / 2.0**64 < HELD_OUT_SHARE
+
+
+def held_out(op: Op) -> bool:
+    """Whether ``op`` is kept from every fit.
+
+    Chosen by a hash of the kind and geometry alone: all passes, channel counts and optimisers of a geometry fall on
+    one side, on every device and in every run, and no fit learns a held-out geometry from another of its passes.
+    """
+    return _held_out(op.kind, op.geometry.values())
+
+
+def median(values: list[float]) -> float:
+    """Median; for the short lists of a trial much faster than numpy's."""
+    ordered = sorted(values)
+    half, odd = divmod(len(ordered), 2)
+    return float(ordered[half]) if odd else (ordered[half - 1] + ordered[half]) / 2
+
+
+def mad(values: list[float]) -> float:
+    """Median absolute deviation from the median, unscaled."""
+    middle = median(values)
+    return median([abs(v - middle) for v in values])
+
+
+def accepted_ticks(trial: dict[str, Any]) -> list[int]:
+    """Ticks of a trial's repetitions, warm-ups and rejected ones left out."""
+    rejected = {entry["repetition"] for entry in trial.get("rejected", ())}
+    first = trial["warm_ups"]
+    return [t for i, t in enumerate(trial["ticks"]) if i >= first and i not in rejected]
+
+
+def _op_columns(trial: dict[str, Any]) -> dict[str, Any]:
+    op = trial["op"]
+    row = {"op_key": trial["op_key"], "kind": op["kind"], "pass": op["pass"], "dtype": op["dtype"]}
+    row["variant"] = op["variant"]
+    row.update(op["geometry"])
+    row["trained_channels"] = op.get("trained_channels", 0)
+    row["trained_axis"] = op.get("trained_axis", "out")
+    row["trains_bias"] = op.get("trains_bias", False)
+    row["optimizer"] = op.get("optimizer", "")
+    row["macs"] = trial["macs"]
+    return row
+
+
+def _device_columns(folder: Path, manifest: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "run": folder.name,
+        "device": manifest["device"],
+        "board": manifest["identity"]["board"],
+        "timer": manifest["labels"]["timer"],
+        "timer_hz": manifest["identity"]["timer_hz"],
+    }
+
+
+def _held_out_trial(trial: dict[str, Any]) -> bool:
+    return _held_out(trial["op"]["kind"], tuple(trial["op"]["geometry"].values()))
+
+
+def load(path: Path, *, status: str | None = "ok") -> pd.DataFrame:
+    """One row an op, its trials merged.
+
+    Args:
+        path: Folder of a run.
+        status: Only ops with this status (``ok``, ``wrong``, ``refused``, ``failed``); None for all.
+
+    Returns:
+        Columns :data:`COLUMNS`, in the order in which the ops were first measured. ``ticks`` is the median over the
+        accepted repetitions of all rounds, ``ticks_mad`` the median absolute deviation. ``latency_us`` is
+        ``(ticks - overhead_ticks) / timer_hz``; where ``timer`` is ``instructions`` it is virtual time.
+        ``memory_peak_bytes`` is arena and stack (scratch lies in the arena). ``energy_uj`` is NaN until measured.
+        ``attrs["damage"]`` holds a sentence for every line that could not be read.
+
+    Raises:
+        UserError: no run there, or one without any trial.
+    """
+    folder = Path(path)
+    manifest = read_manifest(folder)
+    damage: list[str] = []
+    ops: dict[str, list[dict[str, Any]]] = {}
+    overhead: list[float] = []
+    for trial in iterate(folder, damage):
+        if trial["type"] == "op":
+            ops.setdefault(trial["op_key"], []).append(trial)
+        elif trial["type"] == "empty" and trial["status"] == "ok":
+            overhead += accepted_ticks(trial)
+    for sentence in damage:
+        warnings.warn(sentence, DamagedRunWarning, stacklevel=3)
+    if not ops:
+        raise UserError(
+            f"the run {folder} holds no trial of an op",
+            hint="measure with `profile --port PORT --network NAME --input CxHxW`",
+        )
+    common = _device_columns(folder, manifest) | {
+        "clock_hz": manifest["identity"]["clock_hz"],
+        "build_hash": manifest["identity"]["build_hash"],
+    }
+    overhead_ticks = median(overhead) if overhead else 0.0
+    rows = [
+        common | row
+        for trials in ops.values()
+        if (row := _op_row(trials, overhead_ticks, common["timer_hz"])) and status in (None, row["status"])
+    ]
+    table = pd.DataFrame.from_records(rows, columns=list(COLUMNS))
+    table.attrs["damage"] = damage
+    return table
+
+
+def _op_row(trials: list[dict[str, Any]], overhead_ticks: float, timer_hz: int) -> dict[str, Any]:
+    row = _op_columns(trials[0])
+    good = [trial for trial in trials if trial["status"] == "ok"]
+    bad = next((trial for trial in trials if trial["status"] != "ok"), None)
+    row["status"] = bad["status"] if bad else "ok"
+    row["reason"] = bad.get("reason", "") if bad else ""
+    row["held_out"] = _held_out_trial(trials[0])
+    row["energy_uj"] = np.nan
+    errors = [trial["relative_error"] for trial in trials if trial.get("relative_error") is not None]
+    row["relative_error"] = max(errors) if errors else np.nan
+    row["overhead_ticks"] = overhead_ticks
+    row["rounds"] = len(good)
+    ticks: list[float] = []
+    for trial in good:
+        ticks += accepted_ticks(trial)
+    row["repetitions"] = len(ticks)
+    row["warm_ups"] = sum(trial["warm_ups"] for trial in good)
+    if not ticks:
+        return row
+    us_per_tick = 1e6 / timer_hz
+    row["ticks"] = median(ticks)
+    row["ticks_mad"] = mad(ticks)
+    row["latency_us"] = max(row["ticks"] - overhead_ticks, 0.0) * us_per_tick
+    row["latency_mad_us"] = row["ticks_mad"] * us_per_tick
+    for name in ("arena_peak_bytes", "scratch_peak_bytes", "stack_peak_bytes"):
+        row[name] = max(trial[name] for trial in good)
+    row["memory_peak_bytes"] = max(trial["arena_peak_bytes"] + trial["stack_peak_bytes"] for trial in good)
+    return row
+
+
+def ops_of(table: pd.DataFrame) -> list[Op]:
+    """The ops of a table of :func:`load` (or of any rows with :data:`OP_COLUMNS`), in its order."""
+    fields = {kind: [f.name for f in dataclasses.fields(cls)] for kind, cls in GEOMETRIES.items()}
+    known: dict[str, Op] = {}
+    ops = []
+    columns = [name for name in OP_COLUMNS if name in table.columns]
+    for values in zip(*(table[name] for name in columns), strict=True):
+        row = dict(zip(columns, values, strict=True))
+        key = row["op_key"]
+        if key not in known:
+            known[key] = Op.from_dict(
+                {
+                    "kind": row["kind"],
+                    "pass": row["pass"],
+                    "dtype": row["dtype"],
+                    "variant": row["variant"],
+                    "geometry": {name: int(row[name]) for name in fields[row["kind"]]},
+                    "trained_channels": int(row["trained_channels"]),
+                    "trained_axis": row["trained_axis"],
+                    "trains_bias": bool(row["trains_bias"]),
+                    "optimizer": row["optimizer"] if isinstance(row["optimizer"], str) and row["optimizer"] else "sgd",
+                }
+            )
+        ops.append(known[key])
+    return ops
+
+
+def load_steps(path: Path) -> pd.DataFrame:
+    """One row a training step that was run as a program.
+
+    Args:
+        path: Folder of a run made by ``profile step``.
+
+    Returns:
+        Columns: ``run, device, board, timer, plan, network, fingerprint, images, optimizer, trained_layers, entries,
+        repetitions, ticks, ticks_mad, overhead_ticks, latency_ms, latency_mad_ms, arena_peak_bytes,
+        scratch_peak_bytes, stack_peak_bytes, memory_peak_bytes, energy_mj, relative_error, status, reason``, what the
+        plan's notes foresaw (``predicted_latency_ms, predicted_memory_bytes, predicted_by``) and its budget
+        (``budget_latency_ms, budget_memory_bytes``; NaN where there is none). ``ticks`` is the median over
+        repetitions of the sum over all timed ops, images included; ``overhead_ticks`` the harness's share of it.
+
+    Raises:
+        UserError: no run there, or one without a step.
+    """
+    folder = Path(path)
+    common = _device_columns(folder, read_manifest(folder))
+    overhead, trials = _steps(folder)
+    rows = []
+    for trial in trials:
+        row = common | {
+            name: trial[name]
+            for name in ("plan", "network", "fingerprint", "images", "optimizer", "trained_layers", "status")
+        }
+        row["reason"] = trial.get("reason", "")
+        row["entries"] = len(trial["timed"])
+        row["energy_mj"] = np.nan
+        error = trial.get("relative_error")
+        row["relative_error"] = np.nan if error is None else error
+        for name in ("predicted_latency_ms", "predicted_memory_bytes", "budget_latency_ms", "budget_memory_bytes"):
+            value = trial.get(name)
+            row[name] = np.nan if value is None else float(value)
+        row["predicted_by"] = trial.get("predicted_by") or ""
+        sums = step_ticks(trial)
+        row["repetitions"] = len(sums)
+        if sums:
+            row["overhead_ticks"] = overhead * sum(entry["count"] for entry in trial["timed"])
+            row["ticks"], row["ticks_mad"] = median(sums), mad(sums)
+            row["latency_ms"] = max(row["ticks"] - row["overhead_ticks"], 0.0) * 1e3 / row["timer_hz"]
+            row["latency_mad_ms"] = row["ticks_mad"] * 1e3 / row["timer_hz"]
+            for name in ("arena_peak_bytes", "scratch_peak_bytes", "stack_peak_bytes"):
+                row[name] = trial[name]
+            row["memory_peak_bytes"] = trial["arena_peak_bytes"] + trial["stack_peak_bytes"]
+        rows.append(row)
+    return pd.DataFrame.from_records(rows)
+
+
+def _steps(folder: Path) -> tuple[float, list[dict[str, Any]]]:
+    """(overhead of one timed op in ticks, step trials)."""
+    overhead: list[float] = []
+    trials = []
+    for trial in iterate(folder):
+        if trial["type"] == "step":
+            trials.append(trial)
+        elif trial["type"] == "empty" and trial["status"] == "ok":
+            overhead += accepted_ticks(trial)
+    if not trials:
+        raise UserError(f"the run {folder} holds no training step", hint="measure one with `profile step --plan PLAN`")
+    return (median(overhead) if overhead else 0.0), trials
+
+
+def step_ticks(trial: dict[str, Any]) -> list[int]:
+    """Ticks of the whole step, a value a repetition, warm-ups left out."""
+    return [sum(row) for row in trial.get("ticks", [])[trial["warm_ups"] :]]
+
+
+def load_step_ops(path: Path) -> pd.DataFrame:
+    """One row a timed op of every step of a run: ``plan, layer, count`` and :data:`OP_COLUMNS`, then ``ticks,
+    overhead_ticks, latency_us``, all of them sums over the images of the step (``count`` runs).
+
+    Raises:
+        UserError: no run there, or one without a step.
+    """
+    folder = Path(path)
+    common = _device_columns(folder, read_manifest(folder))
+    overhead, trials = _steps(folder)
+    rows = []
+    for trial in trials:
+        repetitions = trial.get("ticks", [])[trial["warm_ups"] :]
+        for index, entry in enumerate(trial["timed"]):
+            row = common | {"plan": trial["plan"], "layer": entry["layer"], "count": entry["count"]}
+            row |= _op_columns(entry)
+            if repetitions:
+                row["ticks"] = median([r[index] for r in repetitions])
+                row["overhead_ticks"] = overhead * entry["count"]
+                row["latency_us"] = max(row["ticks"] - row["overhead_ticks"], 0.0) * 1e6 / row["timer_hz"]
+            rows.append(row)
+    return pd.DataFrame.from_records(rows)
+
+
+def export_rows(path: Path, *, everything: bool = False, damage: list[str] | None = None) -> Iterator[dict[str, Any]]:
+    """One row a repetition, columns :data:`EXPORT_COLUMNS`; of a step's trial one a repetition and op.
+
+    Args:
+        path: Folder of a run.
+        everything: Warm-ups, rejected repetitions, trials of the empty and the reference op, and ops without ticks
+            (wrong, refused) too.
+        damage: As for :func:`profiler.store.iterate`.
+    """
+    folder = Path(path)
+    common = _device_columns(folder, read_manifest(folder))
+    quiet: list[str] = []
+    empty = [t for trial in iterate(folder, quiet) if trial["type"] == "empty" for t in accepted_ticks(trial)]
+    overhead = median(empty) if empty else 0.0
+    for trial in iterate(folder, damage):
+        if trial["type"] not in ("op", "step") and not everything:
+            continue
+        row = common | {name: trial.get(name) for name in ("type", "plan", "status", "trial", "round")}
+        row |= {name: trial.get(name) for name in ("arena_peak_bytes", "scratch_peak_bytes", "stack_peak_bytes")}
+        if trial["type"] == "step":
+            yield from _export_step(row, trial, overhead, everything)
+            continue
+        row |= _op_columns(trial) | {"held_out": _held_out_trial(trial), "overhead_ticks": overhead}
+        accepted = set(range(trial["warm_ups"], len(trial["ticks"]))) - {r["repetition"] for r in trial["rejected"]}
+        for index, ticks in enumerate(trial["ticks"]):
+            if everything or index in accepted:
+                yield row | _repetition(index, trial["warm_ups"], ticks, overhead, row["timer_hz"])
+        if everything and not trial["ticks"]:
+            yield row
+
+
+def _export_step(
+    row: dict[str, Any], trial: dict[str, Any], overhead: float, everything: bool
+) -> Iterator[dict[str, Any]]:
+    for index, ticks in enumerate(trial["ticks"]):
+        if index < trial["warm_ups"] and not everything:
+            continue
+        for entry, value in zip(trial["timed"], ticks, strict=True):
+            share = overhead * entry["count"]
+            yield (
+                row
+                | _op_columns(entry)
+                | {"layer": entry["layer"], "held_out": _held_out_trial(entry), "overhead_ticks": share}
+                | _repetition(index, trial["warm_ups"], value, share, row["timer_hz"])
+            )
+
+
+def _repetition(index: int, warm_ups: int, ticks: int, overhead: float, timer_hz: int) -> dict[str, Any]:
+    return {
+        "repetition": index - warm_ups,
+        "warm_up": index < warm_ups,
+        "ticks": ticks,
+        "latency_us": max(ticks - overhead, 0.0) * 1e6 / timer_hz,
+    }
+
+
+def write_csv(rows: Iterable[dict[str, Any]], stream: TextIO) -> int:
+    """Write rows of :func:`export_rows`; how many there were."""
+    writer = csv.DictWriter(stream, EXPORT_COLUMNS, restval="", extrasaction="ignore")
+    writer.writeheader()
+    count = 0
+    for count, row in enumerate(rows, start=1):  # noqa: B007 - the count is what is wanted
+        writer.writerow(row)
+    return count
