@@ -1,0 +1,29 @@
+"""``native://`` runs the Linux agent on this host, ``native://aarch64`` the AArch64 one under qemu-user."""
+
+from __future__ import annotations
+
+import shutil
+
+from profiler.devices import boards
+from profiler.errors import UserError
+from profiler.link.ports.process import Command, ProcessSerial
+
+_EMULATOR = "qemu-aarch64-static"
+
+
+class Serial(ProcessSerial):
+    """Starts the agent with the link on its standard input and output, building it first where it is out of date."""
+
+    def command(self, target: str) -> Command:
+        preset = boards.NATIVE_PRESETS.get(target)
+        if preset is None:
+            known = ", ".join(f"native://{name}" for name in boards.NATIVE_PRESETS)
+            raise UserError(f"there is no agent for {target!r}", hint=f"known are {known}", exit_status=2)
+        prefix: list[str] = []
+        if target:
+            if shutil.which(_EMULATOR) is None:
+                raise UserError(f"{_EMULATOR} is not installed", hint="install it: apt-get install qemu-user-static")
+            prefix = [_EMULATOR]
+        from profiler.devices.build import artifact  # noqa: PLC0415 - only a port that is opened needs the build
+
+        return Command((*prefix, str(artifact(preset))), f"the agent {preset}")
