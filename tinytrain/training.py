@@ -1,0 +1,188 @@
+"""The training step, defined once: this is what the device's program computes, written in torch.
+
+For every image of the batch in turn
+
+    u = f(x) / max(‖f(x)‖, 1e-12)        features of unit length
+    z = scale · C u                      C: unit-length prototypes of the support set, held fixed
+    L = -log softmax(z)[label]
+
+and its gradients are added to those of the images before. After the last image the sums are divided by the number of
+images and the optimiser moves the chosen channels once. Plain SGD: w ← w - η g. Adam: beta1 0.9, beta2 0.999,
+epsilon 1e-8, moments corrected for their start at zero, as ``torch.optim.Adam``; only chosen channels have moments.
+
+Prototypes are taken once, before the first step, by :func:`tinytrain.episodes.prototypes`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from profiler.errors import UserError
+from profiler.ops import Conv2d
+from profiler.workloads.network import Network
+from profiler.workloads.plan import Head, LayerPlan, StepPlan
+
+BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
+
+
+def head_loss(output: Tensor, labels: Tensor, head: Head, prototypes: Tensor | None) -> Tensor:
+    """Loss of each image, shape (n,).
+
+    Args:
+        output: The network's output, shape (n, features).
+        labels: Shape (n,).
+        head: ``cosine_prototype`` or ``cross_entropy``.
+        prototypes: Unit-length rows, shape (classes, features); None for ``cross_entropy``.
+    """
+    if head.kind == "cosine_prototype":
+        if prototypes is None:
+            raise ValueError("the cosine_prototype head needs prototypes")
+        output = head.scale * nn.functional.normalize(output, dim=1) @ prototypes.T
+    elif head.kind != "cross_entropy":
+        raise ValueError(f"unknown head {head.kind!r}")
+    return nn.functional.cross_entropy(output, labels, reduction="none")
+
+
+def chosen_weights(shape: Iterable[int], geometry: object, plan: LayerPlan) -> Tensor:
+    """Which weights of a layer train.
+
+    Args:
+        shape: Of torch's weight: (out, in / groups, kernel_h, kernel_w), (out, in) for linear.
+        geometry: The layer's geometry.
+        plan: Its channels and axis. An input channel of a grouped convolution feeds its own group's outputs only.
+
+    Returns:
+        Positions in the flattened weight, ascending, shape (trained weights,).
+    """
+    mask = torch.zeros(tuple(shape), dtype=torch.bool)
+    if plan.axis == "out" or geometry.kind == "depthwise":
+        mask[list(plan.channels)] = True
+    else:
+        groups = geometry.groups if isinstance(geometry, Conv2d) else 1
+        outputs, inputs = mask.shape[0] // groups, mask.shape[1]
+        for channel in plan.channels:
+            group = channel // inputs
+            mask[group * outputs : (group + 1) * outputs, channel % inputs] = True
+    return mask.flatten().nonzero().flatten()
+
+
+@dataclass(eq=False)
+class _Trained:
+    """The chosen part of one parameter: where it lies and the optimiser's memory for it."""
+
+    parameter: nn.Parameter
+    positions: Tensor
+    gradient: Tensor
+    moment1: Tensor
+    moment2: Tensor
+
+    @classmethod
+    def at(cls, parameter: nn.Parameter, positions: Tensor) -> _Trained:
+        zeros = [torch.zeros(len(positions), dtype=parameter.dtype) for _ in range(3)]
+        return cls(parameter, positions, *zeros)
+
+
+class SparseTrainer:
+    """A torch model with a plan applied: :meth:`step` moves the chosen channels and nothing else.
+
+    Args:
+        model: The network; its parameters are frozen but for the plan's layers. Its normalisations must be folded.
+        network: What it was lowered to.
+        plan: What trains.
+
+    Raises:
+        UserError: the plan was made for another network, or the model is not that network.
+    """
+
+    def __init__(self, model: nn.Module, network: Network, plan: StepPlan) -> None:
+        plan.check(network)
+        self.model, self.plan, self.steps = model.eval(), plan, 0
+        self._trained: list[_Trained] = []
+        model.requires_grad_(False)
+        modules = dict(model.named_modules())
+        for name, layer_plan in plan.layers.items():
+            module = modules.get(name)
+            if not isinstance(module, nn.Conv2d | nn.Linear):
+                raise UserError(
+                    f"the plan trains layer {name!r}, which the torch model does not have",
+                    hint="apply the plan to the network it was made for",
+                )
+            geometry = network[name].geometry
+            if layer_plan.channels:
+                module.weight.requires_grad_(True)
+                positions = chosen_weights(module.weight.shape, geometry, layer_plan)
+                self._trained.append(_Trained.at(module.weight, positions))
+            if layer_plan.bias:
+                module.bias.requires_grad_(True)
+                partial = layer_plan.channels and layer_plan.axis == "out"
+                positions = torch.tensor(layer_plan.channels if partial else range(len(module.bias)))
+                self._trained.append(_Trained.at(module.bias, positions))
+
+    @property
+    def trained_parameters(self) -> int:
+        return sum(len(trained.positions) for trained in self._trained)
+
+    def step(self, images: Tensor, labels: Tensor, prototypes: Tensor | None) -> float:
+        """One training step.
+
+        Args:
+            images: The batch, shape (n, channels, height, width); n need not be the plan's.
+            labels: Shape (n,).
+            prototypes: See :func:`head_loss`.
+
+        Returns:
+            Mean loss before the update.
+        """
+        total = 0.0
+        for image, label in zip(images, labels, strict=True):
+            loss = head_loss(self.model(image[None]), label[None], self.plan.head, prototypes)
+            gradients = torch.autograd.grad(loss, [t.parameter for t in self._trained]) if self._trained else ()
+            for trained, gradient in zip(self._trained, gradients, strict=True):
+                trained.gradient += gradient.flatten()[trained.positions]
+            total += loss.item()
+        self.steps += 1
+        for trained in self._trained:
+            self._update(trained, 1 / len(images))
+        return total / len(images)
+
+    @torch.no_grad()
+    def _update(self, trained: _Trained, gradient_scale: float) -> None:
+        gradient = trained.gradient * gradient_scale
+        if self.plan.optimizer == "adam":
+            trained.moment1.mul_(BETA1).add_(gradient, alpha=1 - BETA1)
+            trained.moment2.mul_(BETA2).addcmul_(gradient, gradient, value=1 - BETA2)
+            first = trained.moment1 / (1 - BETA1**self.steps)
+            second = trained.moment2 / (1 - BETA2**self.steps)
+            gradient = first / (second.sqrt() + EPSILON)
+        # Written back by position, so that what is not chosen keeps its bits.
+        flat = trained.parameter.view(-1)
+        flat[trained.positions] -= self.plan.learning_rate * gradient
+        trained.gradient.zero_()
+
+
+def apply_plan(model: nn.Module, network: Network, plan: StepPlan) -> SparseTrainer:
+    """Freeze ``model`` but for the plan's channels; see :class:`SparseTrainer`."""
+    return SparseTrainer(model, network, plan)
+
+
+def pseudo_query(support: Tensor, seed: int) -> Tensor:
+    """Support images shifted by up to a tenth and changed in brightness and contrast, the same for the same seed.
+
+    They stand in for the query, which a task does not show before it is learnt.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    _, _, height, width = support.shape
+    changed = []
+    for image in support:
+        reach = (max(1, height // 10), max(1, width // 10))
+        shift = [int(torch.randint(-r, r + 1, (1,), generator=generator)) for r in reach]
+        contrast, brightness = torch.rand(2, generator=generator).tolist()
+        padded = nn.functional.pad(image[None], (reach[1], reach[1], reach[0], reach[0]), mode="replicate")[0]
+        top, left = reach[0] + shift[0], reach[1] + shift[1]
+        moved = padded[:, top : top + height, left : left + width]
+        changed.append((moved * (0.8 + 0.4 * contrast) + 0.2 * (brightness - 0.5)).clamp(-1, 1))
+    return torch.stack(changed)
