@@ -132,8 +132,10 @@ def mad(values: list[float]) -> float:
 
 def accepted_ticks(trial: dict[str, Any]) -> list[int]:
     """Ticks of a trial's repetitions, warm-ups and rejected ones left out."""
-    rejected = {entry["repetition"] for entry in trial.get("rejected", ())}
     first = trial["warm_ups"]
+    if not trial["rejected"]:
+        return trial["ticks"][first:]
+    rejected = {entry["repetition"] for entry in trial["rejected"]}
     return [t for i, t in enumerate(trial["ticks"]) if i >= first and i not in rejected]
 
 
@@ -184,11 +186,14 @@ def load(path: Path, *, status: str | None = "ok") -> pd.DataFrame:
     folder = Path(path)
     manifest = read_manifest(folder)
     damage: list[str] = []
-    ops: dict[str, list[dict[str, Any]]] = {}
+    ops: dict[str, _Merged] = {}
     overhead: list[float] = []
     for trial in iterate(folder, damage):
         if trial["type"] == "op":
-            ops.setdefault(trial["op_key"], []).append(trial)
+            merged = ops.get(trial["op_key"])
+            if merged is None:
+                merged = ops[trial["op_key"]] = _Merged(_op_columns(trial) | {"held_out": _held_out_trial(trial)})
+            merged.add(trial)
         elif trial["type"] == "empty" and trial["status"] == "ok":
             overhead += accepted_ticks(trial)
     for sentence in damage:
@@ -204,43 +209,57 @@ def load(path: Path, *, status: str | None = "ok") -> pd.DataFrame:
     }
     overhead_ticks = median(overhead) if overhead else 0.0
     rows = [
-        common | row
-        for trials in ops.values()
-        if (row := _op_row(trials, overhead_ticks, common["timer_hz"])) and status in (None, row["status"])
+        common | merged.row(overhead_ticks, common["timer_hz"])
+        for merged in ops.values()
+        if status in (None, merged.status)
     ]
     table = pd.DataFrame.from_records(rows, columns=list(COLUMNS))
     table.attrs["damage"] = damage
     return table
 
 
-def _op_row(trials: list[dict[str, Any]], overhead_ticks: float, timer_hz: int) -> dict[str, Any]:
-    row = _op_columns(trials[0])
-    good = [trial for trial in trials if trial["status"] == "ok"]
-    bad = next((trial for trial in trials if trial["status"] != "ok"), None)
-    row["status"] = bad["status"] if bad else "ok"
-    row["reason"] = bad.get("reason", "") if bad else ""
-    row["held_out"] = _held_out_trial(trials[0])
-    row["energy_uj"] = np.nan
-    errors = [trial["relative_error"] for trial in trials if trial.get("relative_error") is not None]
-    row["relative_error"] = max(errors) if errors else np.nan
-    row["overhead_ticks"] = overhead_ticks
-    row["rounds"] = len(good)
-    ticks: list[float] = []
-    for trial in good:
-        ticks += accepted_ticks(trial)
-    row["repetitions"] = len(ticks)
-    row["warm_ups"] = sum(trial["warm_ups"] for trial in good)
-    if not ticks:
+class _Merged:
+    """All trials of one op; of each only what the table shows is kept."""
+
+    def __init__(self, columns: dict[str, Any]) -> None:
+        self.columns = columns
+        self.status = "ok"
+        self.reason = ""
+        self.ticks: list[int] = []
+        self.rounds = self.warm_ups = 0
+        self.relative_error = np.nan
+        self.peaks: dict[str, int] = {}
+
+    def add(self, trial: dict[str, Any]) -> None:
+        error = trial.get("relative_error")
+        if error is not None and not error <= self.relative_error:
+            self.relative_error = error
+        if trial["status"] != "ok":
+            self.status, self.reason = trial["status"], trial.get("reason", "")
+            return
+        self.ticks += accepted_ticks(trial)
+        self.rounds += 1
+        self.warm_ups += trial["warm_ups"]
+        arena, stack = trial["arena_peak_bytes"], trial["stack_peak_bytes"]
+        for name, value in (
+            ("arena_peak_bytes", arena),
+            ("scratch_peak_bytes", trial["scratch_peak_bytes"]),
+            ("stack_peak_bytes", stack),
+            ("memory_peak_bytes", arena + stack),
+        ):
+            self.peaks[name] = max(value, self.peaks.get(name, 0))
+
+    def row(self, overhead_ticks: float, timer_hz: int) -> dict[str, Any]:
+        row = self.columns | self.peaks
+        row |= {"status": self.status, "reason": self.reason, "rounds": self.rounds, "warm_ups": self.warm_ups}
+        row |= {"repetitions": len(self.ticks), "relative_error": self.relative_error, "energy_uj": np.nan}
+        row["overhead_ticks"] = overhead_ticks
+        if self.ticks:
+            us_per_tick = 1e6 / timer_hz
+            row["ticks"], row["ticks_mad"] = median(self.ticks), mad(self.ticks)
+            row["latency_us"] = max(row["ticks"] - overhead_ticks, 0.0) * us_per_tick
+            row["latency_mad_us"] = row["ticks_mad"] * us_per_tick
         return row
-    us_per_tick = 1e6 / timer_hz
-    row["ticks"] = median(ticks)
-    row["ticks_mad"] = mad(ticks)
-    row["latency_us"] = max(row["ticks"] - overhead_ticks, 0.0) * us_per_tick
-    row["latency_mad_us"] = row["ticks_mad"] * us_per_tick
-    for name in ("arena_peak_bytes", "scratch_peak_bytes", "stack_peak_bytes"):
-        row[name] = max(trial[name] for trial in good)
-    row["memory_peak_bytes"] = max(trial["arena_peak_bytes"] + trial["stack_peak_bytes"] for trial in good)
-    return row
 
 
 def ops_of(table: pd.DataFrame) -> list[Op]:

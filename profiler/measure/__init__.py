@@ -1,0 +1,1 @@
+"""Measuring: which ops, in what order, how often; verification before timing; statistics; resume."""

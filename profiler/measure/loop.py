@@ -1,0 +1,151 @@
+"""The trial loop: verify, measure, write, again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from profiler.link.errors import DeviceReset, Refused
+from profiler.measure import verify
+from profiler.measure.schedule import EMPTY, Policy, Slot, reference_op, round_slots
+from profiler.measure.statistics import median
+from profiler.measure.trials import not_timed, op_trial, timed
+from profiler.ops import Op
+from profiler.store import Run
+from profiler.store_tables import accepted_ticks
+
+
+@dataclass
+class _Known:
+    """What the trials so far say about one op."""
+
+    ticks: list[int] = field(default_factory=list)
+    rounds: int = 0
+    spent_s: float = 0.0
+    verified: bool = False
+    given_up: bool = False
+
+    def add(self, trial: dict[str, Any]) -> None:
+        self.rounds = max(self.rounds, trial["round"] + 1)
+        self.verified |= trial["relative_error"] is not None
+        self.spent_s += trial.get("duration_s", 0.0)
+        if trial["status"] == "ok":
+            self.ticks += accepted_ticks(trial)
+        else:
+            self.given_up = True
+
+
+class Loop:
+    """Measures the ops of a run that are not measured yet.
+
+    Args:
+        device: An open device.
+        run: Where the trials go; those it holds already are not repeated.
+        programs: A program for every op to measure, in the plan's order; for the empty op too.
+        policy: How often.
+        seed: Of the order and of the inputs.
+        expected: Gives the reference of a program (see :func:`profiler.measure.verify.expected_outputs`).
+        on_trial: Called with every trial that was written.
+    """
+
+    def __init__(
+        self,
+        device: Any,
+        run: Run,
+        programs: dict[Op, Any],
+        policy: Policy,
+        seed: int,
+        *,
+        expected: Callable[[Any], dict[str, verify.Expected]] | None = None,
+        on_trial: Callable[[dict[str, Any]], None] = lambda trial: None,
+    ) -> None:
+        self.device, self.run, self.policy, self.seed = device, run, policy, seed
+        self.programs = programs
+        self.ops = [op for op in programs if op != EMPTY]
+        self._expected = expected or (lambda program: verify.expected_outputs(program, seed, device.memory))
+        self._on_trial = on_trial
+        self._known: dict[str, _Known] = {op.key: _Known() for op in self.ops}
+        self._reference_verified = False
+        self._slots = set()
+        for trial in run.trials:
+            self._learn(trial)
+
+    def _learn(self, trial: dict[str, Any]) -> None:
+        self._slots.add(trial["slot"])
+        if trial["type"] == "reference" and trial["relative_error"] is not None:
+            self._reference_verified = True
+        if trial["type"] == "op" and trial["op_key"] in self._known:
+            self._known[trial["op_key"]].add(trial)
+
+    def pending(self, round_: int) -> list[Op]:
+        """Ops that take part in round ``round_``, judged by the trials of the rounds before."""
+        if round_ == 0:
+            return self.ops
+        earlier: dict[str, _Known] = {}
+        for trial in self.run.trials:
+            if trial["type"] == "op" and trial["round"] < round_:
+                earlier.setdefault(trial["op_key"], _Known()).add(trial)
+        result = []
+        for op in self.ops:
+            known = earlier[op.key]
+            if not known.given_up and not self.policy.done(known.ticks, known.rounds, known.spent_s):
+                result.append(op)
+        return result
+
+    def slots_left(self, round_: int) -> list[Slot]:
+        """Slots of a round that no trial fills yet, in order."""
+        ops = self.pending(round_)
+        if not ops:
+            return []
+        reference = reference_op(self.ops)
+        slots = round_slots(ops, reference, round_, self.policy, self.seed)
+        return [slot for slot in slots if slot.name not in self._slots and slot.op in self.programs]
+
+    def measure(self, *, on_round: Callable[[int, int], None] = lambda round_, slots: None) -> None:
+        """Measure whatever is missing. May be interrupted at any point; another call goes on.
+
+        Args:
+            on_round: Called with each round's number and how many slots it has left.
+        """
+        for round_ in range(self.policy.rounds_max):
+            slots = self.slots_left(round_)
+            on_round(round_, len(slots))
+            wanted = [slot.op for slot in slots if slot.type == "op" and not self._known[slot.op.key].verified]
+            with verify.Ahead([(op.key, self.programs[op]) for op in wanted], self._expected) as references:
+                for slot in slots:
+                    self._fill(slot, references)
+
+    def _fill(self, slot: Slot, references: verify.Ahead) -> None:
+        known = self._known.get(slot.op.key, _Known())
+        if slot.type == "reference" and known.given_up:
+            return
+        verified = slot.type == "empty" or known.verified or (slot.type == "reference" and self._reference_verified)
+        trial = op_trial(slot, build_hash=self.device.identity.build_hash, seed=self.seed)
+        program = self.programs[slot.op]
+        try:
+            if not verified:
+                verdict = verify.verify(self.device, program, references.get(slot.op.key, program), self.seed)
+                trial["relative_error"] = verdict.relative_error if verdict.relative_error < 1e300 else 1e300
+                if not verdict.right:
+                    trial |= not_timed("wrong", verdict.sentence)
+            if trial["status"] == "ok":
+                warm_ups = self.policy.warm_ups
+                result = self.device.run(program, repetitions=warm_ups + self.policy.repetitions, seed=self.seed)
+                trial |= timed(result, warm_ups)
+        except Refused as error:
+            trial |= not_timed("refused", error.args[0])
+        except DeviceReset as error:
+            # The link has tried again already: this op brings the device down. The others need not suffer.
+            trial |= not_timed("failed", error.args[0])
+        self._learn(self.run.append(trial))
+        self._on_trial(trial)
+
+
+def drift(trials: Sequence[dict[str, Any]]) -> float:
+    """Largest deviation of a reference trial's median from the median of all of them, relative; 0 without any."""
+    medians = [median(accepted_ticks(t)) for t in trials if t["type"] == "reference" and t["status"] == "ok"]
+    if not medians:
+        return 0.0
+    middle = median(medians)
+    return max(abs(m - middle) for m in medians) / middle if middle else 0.0

@@ -1,0 +1,123 @@
+"""What is measured in which order, and how often: the same for the same seed, so that a killed run can go on."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+
+from profiler.devices.identity import Identity
+from profiler.measure.statistics import identical, relative_interval
+from profiler.ops import Empty, Op, Pass
+
+EMPTY = Op(Empty(), Pass.FORWARD)
+
+
+@dataclass(frozen=True)
+class Policy:
+    """How often an op is repeated.
+
+    Attributes:
+        warm_ups: Repetitions at the start of every trial that are kept, marked and not counted.
+        repetitions: Counted repetitions of one trial.
+        rounds_min: Rounds that every op takes part in; each is one trial an op, in a new random order.
+        rounds_max: Rounds at most, for ops whose median is not yet known well.
+        interval_target: 95 % interval of the median, half its width over the median, that is tight enough.
+        time_per_op_s: No further round for an op whose trials took this long together.
+        reference_every: A trial of the reference op after every so many trials.
+    """
+
+    warm_ups: int = 1
+    repetitions: int = 3
+    rounds_min: int = 1
+    rounds_max: int = 1
+    interval_target: float = 0.005
+    time_per_op_s: float = 2.0
+    reference_every: int = 25
+
+    @classmethod
+    def for_device(
+        cls, identity: Identity, repetitions: int | None = None, time_per_op_s: float | None = None
+    ) -> Policy:
+        """Emulated devices count instructions and repeat exactly; on Linux the repetitions are spread over ten rounds.
+
+        Args:
+            identity: The device's.
+            repetitions: Counted repetitions an op, all rounds together; None: until the interval is tight.
+            time_per_op_s: Instead of the default.
+        """
+        time_s = cls.time_per_op_s if time_per_op_s is None else time_per_op_s
+        if identity.counts_instructions:
+            policy = cls(rounds_max=3, time_per_op_s=time_s)
+        elif is_linux(identity):
+            policy = cls(rounds_min=10, rounds_max=20, time_per_op_s=time_s)
+        else:
+            policy = cls(repetitions=6, rounds_max=10, time_per_op_s=time_s)
+        if repetitions is None:
+            return policy
+        rounds = min(policy.rounds_min, repetitions)
+        each = -(-repetitions // rounds)
+        return cls(repetitions=each, rounds_min=rounds, rounds_max=rounds, time_per_op_s=time_s)
+
+    def done(self, ticks: Sequence[int], rounds: int, spent_s: float) -> bool:
+        """Whether an op needs no further round."""
+        if rounds < self.rounds_min:
+            return False
+        if rounds >= self.rounds_max or spent_s >= self.time_per_op_s:
+            return True
+        # A timer that is coarser than an instruction may read one tick more or less.
+        return identical(ticks, tolerance=1) or relative_interval(ticks) <= self.interval_target
+
+    def to_dict(self) -> dict[str, float]:
+        return asdict(self)
+
+
+def is_linux(identity: Identity) -> bool:
+    """Whether the device is a Linux host, where other processes disturb."""
+    return "linux" in identity.board.lower() or "native" in identity.board.lower()
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A place in the schedule; the trial that fills it carries its name.
+
+    Attributes:
+        type: ``op``, ``reference`` or ``empty``.
+        op: What is measured.
+        round: From 0.
+        index: For ``reference``: how many slots of the round lie before it.
+    """
+
+    type: str
+    op: Op
+    round: int
+    index: int = 0
+
+    @property
+    def name(self) -> str:
+        """Unique in a run."""
+        return f"{self.type}|{self.op.key}|{self.round}" + (f"|{self.index}" if self.type == "reference" else "")
+
+
+def reference_op(ops: Sequence[Op]) -> Op:
+    """The op whose repetition shows drift: the one in the middle by MACs, among those that have any."""
+    ranked = sorted((op for op in ops if op.macs), key=lambda op: (op.macs, op.key)) or sorted(
+        ops, key=lambda op: op.key
+    )
+    return ranked[len(ranked) // 2]
+
+
+def round_slots(ops: Sequence[Op], reference: Op | None, round_: int, policy: Policy, seed: int) -> Iterator[Slot]:
+    """One round: the empty op, then every op in random order with the reference op in between and at both ends.
+
+    Where the reference op comes depends on its place alone, so a resumed run makes the same slots.
+    """
+    yield Slot("empty", EMPTY, round_)
+    order = sorted(ops, key=lambda op: op.key)
+    random.Random(f"{seed}/{round_}").shuffle(order)
+    for index, op in enumerate(order):
+        if reference is not None and index % policy.reference_every == 0:
+            yield Slot("reference", reference, round_, index)
+        yield Slot("op", op, round_)
+    if reference is not None and order:
+        yield Slot("reference", reference, round_, len(order))

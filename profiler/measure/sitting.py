@@ -1,0 +1,161 @@
+"""One sitting: what a device can run of what is wanted, the run's manifest, and going on with a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from profiler import store
+from profiler.devices.identity import Identity
+from profiler.errors import UserError
+from profiler.measure.schedule import EMPTY, Policy
+from profiler.ops import Op
+
+
+@dataclass(frozen=True)
+class Left:
+    """An op that is not measured.
+
+    Attributes:
+        op: Which.
+        reason: ``does not fit`` or ``no kernel``.
+        bytes_wanted: Memory it would take; None where that is not the reason.
+        bytes_available: What the device has.
+    """
+
+    op: Op
+    reason: str
+    bytes_wanted: int | None = None
+    bytes_available: int | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "op_key": self.op.key,
+            "reason": self.reason,
+            "bytes_wanted": self.bytes_wanted,
+            "bytes_available": self.bytes_available,
+        }
+
+
+def split(ops: Iterable[Op], identity: Identity, memory: Any, repetitions: int) -> tuple[dict[Op, Any], list[Left]]:
+    """A program for every op that the device can run, and the others with the reason.
+
+    Args:
+        ops: What is wanted; the empty op is added.
+        identity: The device's.
+        memory: The device's, for the planner.
+        repetitions: Largest number of ticks a trial asks for.
+    """
+    from profiler.workloads.program import DoesNotFit, microbenchmark  # noqa: PLC0415 - builds the kernels' library
+
+    supported = identity.supported()
+    programs: dict[Op, Any] = {}
+    left = []
+    for op in (EMPTY, *ops):
+        if (op.kind, str(op.pass_), op.dtype) not in supported:
+            left.append(Left(op, "no kernel"))
+            continue
+        try:
+            program = microbenchmark(op, memory)
+            program.check_fits(memory, repetitions)
+        except DoesNotFit as error:
+            left.append(Left(op, "does not fit", error.bytes_wanted, error.bytes_available))
+            continue
+        programs[op] = program
+    return programs, left
+
+
+def manifest(device: Any, port: str, plan: dict[str, Any], policy: Policy, left: Sequence[Left]) -> dict[str, Any]:
+    """What produced the trials of a run.
+
+    Args:
+        device: An open device.
+        port: As the user named it.
+        plan: What is measured: JSON-ready, compared on going on.
+        policy: How often.
+        left: What is not measured and why.
+    """
+    identity = device.identity
+    return {
+        "device": device_name(identity),
+        "port": port,
+        "identity": identity.to_dict(),
+        "labels": {"timer": identity.timer_label, "energy": None},
+        "instrument": None,
+        "plan": plan,
+        "policy": policy.to_dict(),
+        "not_measured": [item.to_dict() for item in left],
+        "sittings": [],
+    } | store.provenance()
+
+
+def device_name(identity: Identity) -> str:
+    """Name of the device's folder: the board, and the last of its serial number where it has one."""
+    return store.slug(identity.board + (f"-{identity.unique_id[-6:]}" if identity.unique_id else ""))
+
+
+def open_run(folder: Path | None, *, resume: bool, fresh: dict[str, Any]) -> store.Run:
+    """Begin a run, or go on with one.
+
+    Args:
+        folder: The run's; None: a new one below ``measurements``, or, to go on, the newest of this device and plan.
+        resume: Whether to go on. Where there is nothing to go on with, a new run begins.
+        fresh: Manifest of a new run.
+
+    Raises:
+        UserError: the run is another plan's, another device's or another firmware build's.
+    """
+    if folder is None:
+        device_folder = store.MEASUREMENTS / fresh["device"]
+        if resume:
+            folder = next((p for p in reversed(store.find_runs(device_folder)) if _same_plan(p, fresh)), None)
+        if folder is None:
+            folder = store.new_run_folder(store.MEASUREMENTS, fresh["device"], fresh["plan"]["network"])
+    if not (resume and store.holds_run(folder)):
+        return store.Run.create(folder, fresh)
+    run = store.Run.open(folder)
+    try:
+        _check_same(run, fresh)
+    except UserError:
+        run.close()
+        raise
+    return run
+
+
+def _same_plan(folder: Path, fresh: dict[str, Any]) -> bool:
+    try:
+        return store.read_manifest(folder)["plan"] == fresh["plan"]
+    except UserError:
+        return False
+
+
+def _check_same(run: store.Run, fresh: dict[str, Any]) -> None:
+    old = run.manifest
+    if old["identity"]["board"] != fresh["identity"]["board"]:
+        raise UserError(
+            f"the run {run.folder} was made on {old['identity']['board']}, and the port has "
+            f"{fresh['identity']['board']}",
+            hint="give the port of that device, or begin a new run without --resume",
+        )
+    if old["identity"]["build_hash"] != fresh["identity"]["build_hash"]:
+        raise UserError(
+            f"the run {run.folder} was made with firmware build {old['identity']['build_hash']}, and the device has "
+            f"{fresh['identity']['build_hash']}: their trials do not mix",
+            hint="begin a new run without --resume, or flash the old firmware",
+        )
+    for part in ("plan", "policy"):
+        for key in sorted(old[part].keys() | fresh[part].keys()):
+            then, now = old[part].get(key), fresh[part].get(key)
+            if then != now:
+                raise UserError(
+                    f"the run {run.folder} was begun with another {key} ({_short(then)}, now {_short(now)})",
+                    hint="give the same options to go on, or begin a new run without --resume",
+                )
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, list):
+        return f"{len(value)} of them"
+    return str(value)

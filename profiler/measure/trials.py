@@ -1,0 +1,48 @@
+"""Records of trials, as they stand in ``trials.jsonl``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from profiler.measure.schedule import Slot
+
+
+def op_trial(slot: Slot, *, build_hash: str, seed: int) -> dict[str, Any]:
+    """What every trial of an op says, before anything is measured.
+
+    ``cold`` is false: the op is repeated with whatever the caches hold from the repetition before.
+    """
+    return {
+        "type": slot.type,
+        "slot": slot.name,
+        "op_key": slot.op.key,
+        "op": slot.op.to_dict(),
+        "macs": slot.op.macs,
+        "round": slot.round,
+        "build_hash": build_hash,
+        "seed": seed,
+        "cold": False,
+        "status": "ok",
+        "ticks": [],
+        "warm_ups": 0,
+        "rejected": [],
+        "relative_error": None,
+    }
+
+
+def timed(result: Any, warm_ups: int) -> dict[str, Any]:
+    """What a device's answer to a timed run of one op adds: every repetition's ticks, warm-ups first."""
+    return {
+        "ticks": [int(t) for t in result.ticks[:, 0]],
+        "warm_ups": warm_ups,
+        "arena_peak_bytes": int(result.arena_peak_bytes),
+        "scratch_peak_bytes": int(result.scratch_peak_bytes),
+        "stack_peak_bytes": int(result.stack_peak_bytes),
+        "wire_bytes": int(result.wire_bytes),
+        "duration_s": round(float(result.duration_s), 6),
+    }
+
+
+def not_timed(status: str, reason: str) -> dict[str, Any]:
+    """For an op that is wrong, refused or fails: no ticks, and why."""
+    return {"status": status, "reason": reason}

@@ -1,0 +1,127 @@
+"""Whether a device computes what PyTorch does. An op whose result is wrong is not timed.
+
+The reference (float64) of the next ops is computed in a second thread while the device is busy with this one.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from profiler import prng
+
+#: Relative error up to which an op's float32 result is right.
+OP_TOLERANCE = 1e-5
+#: How many references are computed ahead.
+AHEAD = 6
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a verification found.
+
+    Attributes:
+        relative_error: Largest over the outputs.
+        worst: Name of that output.
+        tolerance: What it was held against.
+    """
+
+    relative_error: float
+    worst: str
+    tolerance: float = OP_TOLERANCE
+
+    @property
+    def right(self) -> bool:
+        return self.relative_error <= self.tolerance  # NaN is wrong
+
+    @property
+    def sentence(self) -> str:
+        return (
+            f"{self.worst} is {self.relative_error:.2g} away from PyTorch's (relative, at most {self.tolerance:g} "
+            "is right)"
+        )
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What a digest is compared with: the reference's own digest and norm, not its tensors.
+
+    Attributes:
+        digest: Of the reference.
+        norm: ‖reference‖.
+    """
+
+    digest: tuple[float, ...]
+    norm: float
+
+    @classmethod
+    def of(cls, values: np.ndarray) -> Expected:
+        return cls(prng.digest(values), float(np.linalg.norm(np.asarray(values, dtype=np.float64))))
+
+    def error(self, measured: Iterable[float]) -> float:
+        """max over projections of |difference| / ‖reference‖; the absolute difference where the norm is 0."""
+        difference = max(abs(m - e) for m, e in zip(measured, self.digest, strict=True))
+        if not np.isfinite(difference):
+            return float("inf")
+        return difference / self.norm if self.norm else difference
+
+
+def expected_outputs(program: Any, seed: int, memory: Any) -> dict[str, Expected]:
+    """The reference of every output of ``program``."""
+    from profiler import reference  # noqa: PLC0415 - torch takes seconds to import and not every command verifies
+
+    return {name: Expected.of(values) for name, values in reference.expected(program, seed, memory).items()}
+
+
+def verify(device: Any, program: Any, expected: dict[str, Expected], seed: int) -> Verdict:
+    """Run ``program`` once without timing and compare every output with the reference."""
+    device.run(program, repetitions=0, warmups=1, seed=seed)
+    worst, error = "nothing", 0.0
+    for output in program.outputs:
+        found = expected[output.name].error(device.digest(output.reference, output.words))
+        if not found <= error:
+            worst, error = output.name, found
+    return Verdict(error, worst)
+
+
+class Ahead:
+    """References computed in a second thread, in the order in which they will be wanted."""
+
+    def __init__(self, programs: Iterable[tuple[str, Any]], compute: Callable[[Any], Any]) -> None:
+        """
+        Args:
+            programs: (key, program) in the order of use.
+            compute: Gives a program's reference.
+        """
+        self._queue = deque(programs)
+        self._compute = compute
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="reference")
+        self._futures: dict[str, Future] = {}
+
+    def get(self, key: str, program: Any) -> Any:
+        """The reference of ``program``; waits for it where it is not there yet."""
+        self._fill()
+        future = self._futures.pop(key, None)
+        if future is None:
+            # Out of the foreseen order; the thread's own turn would come too late.
+            return self._compute(program)
+        result = future.result()
+        self._fill()
+        return result
+
+    def _fill(self) -> None:
+        while self._queue and len(self._futures) < AHEAD:
+            key, program = self._queue.popleft()
+            self._futures[key] = self._pool.submit(self._compute, program)
+
+    def __enter__(self) -> Ahead:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._queue.clear()
+        self._pool.shutdown(wait=True, cancel_futures=True)
