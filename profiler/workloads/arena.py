@@ -1,0 +1,222 @@
+"""Where every tensor of a training step lies in the arena.
+
+Tensors that live through the whole run (trained weights, gradients, moments) lie at the bottom, one behind the other.
+The others live from the op that first writes them to the last that reads them; two may share bytes only where no op
+needs both, or where the kernel declares that its output may overwrite an input that nothing reads afterwards.
+Finding the lowest peak is a packing problem that is hard in general; a few greedy orders are tried, and the search
+stops at the first that reaches the largest sum of tensors alive at once, below which nothing can go.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+
+from profiler.workloads.step import TRANSIENT, Role, StepOp, StepTensor, TrainingStep
+from profiler.workloads.traits import in_place, scratch_bytes
+
+#: Every buffer starts at a multiple of this: the low bits of a reference are its region.
+ALIGNMENT_BYTES = 16
+
+
+def aligned(byte_count: int) -> int:
+    """``byte_count`` rounded up to the arena's alignment."""
+    return -(-byte_count // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
+
+
+@dataclass
+class Block:
+    """Memory that is wanted for a while.
+
+    Attributes:
+        byte_count: How much.
+        start: First op (by index) during which it must not be shared.
+        stop: Last such op.
+        names: Tensors that lie in it, one after the other in time.
+    """
+
+    byte_count: int
+    start: int
+    stop: int
+    names: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Byte offsets in the arena.
+
+    Attributes:
+        offsets: Of every tensor that lies in the arena, by name.
+        scratch: Of the scratch of each op that wants some, by the op's index.
+        shared: Tensor to the tensor whose memory it took over in place.
+        peak_bytes: First byte above everything.
+        persistent_bytes: How much of that lives through the whole run.
+        lower_bound_bytes: No placement of these tensors has a lower peak (alignment aside).
+    """
+
+    offsets: dict[str, int]
+    scratch: dict[int, int]
+    shared: dict[str, str]
+    peak_bytes: int
+    persistent_bytes: int
+    lower_bound_bytes: int
+
+
+def place(
+    step: TrainingStep,
+    *,
+    resident: Collection[str] = (),
+    order: Callable[[StepTensor], object] | None = None,
+) -> Placement:
+    """Place a step's tensors in the arena.
+
+    Args:
+        step: The training step. Its frozen weights and biases lie outside the arena, in the device's blob.
+        resident: Frozen weights that must lie in the arena all the same.
+        order: Sort key of the tensors that live through the run.
+
+    Returns:
+        Offsets, multiples of 16 bytes.
+    """
+    persistent = [t for t in step.tensors.values() if _persists(t, resident)]
+    if order is not None:
+        persistent.sort(key=order)
+    offsets: dict[str, int] = {}
+    bottom, peak = 0, 0
+    for tensor in persistent:
+        offsets[tensor.name] = bottom
+        peak = bottom + tensor.byte_count
+        bottom = aligned(peak)
+    blocks, shared, scratch_of = _blocks(step)
+    block_offsets, top, bound = pack(blocks)
+    scratch: dict[int, int] = {}
+    for index, (block, offset) in enumerate(zip(blocks, block_offsets, strict=True)):
+        for name in block.names:
+            offsets[name] = bottom + offset
+        if index in scratch_of:
+            scratch[scratch_of[index]] = bottom + offset
+    if top:
+        peak = bottom + top
+    return Placement(offsets, scratch, shared, peak, bottom, bottom + bound)
+
+
+def _persists(tensor: StepTensor, resident: Collection[str]) -> bool:
+    if tensor.role in TRANSIENT:
+        return False
+    if tensor.role in (Role.WEIGHT, Role.BIAS):
+        return tensor.trained or tensor.name in resident
+    return True
+
+
+def _blocks(step: TrainingStep) -> tuple[list[Block], dict[str, str], dict[int, int]]:
+    """Blocks of the transient tensors and of scratch; who shares; block index to op index for scratch."""
+    transient = {name for name, t in step.tensors.items() if t.role in TRANSIENT}
+    last: dict[str, int] = {}
+    for index, step_op in enumerate(step.ops):
+        for name in step_op.tensors:
+            last[name] = index
+    blocks: list[Block] = []
+    of: dict[str, Block] = {}
+    shared: dict[str, str] = {}
+    scratch_of: dict[int, int] = {}
+    for name in transient:
+        if step.tensors[name].role is Role.IMAGE:  # filled before the first op
+            of[name] = Block(step.tensors[name].byte_count, 0, last[name], [name])
+            blocks.append(of[name])
+    for index, step_op in enumerate(step.ops):
+        scratch = scratch_bytes(step_op.op)
+        if scratch:
+            scratch_of[len(blocks)] = index
+            blocks.append(Block(scratch, index, index))
+        for position, name in enumerate(step_op.tensors):
+            if name not in transient or name in of:
+                continue
+            source = _overwritten(step_op, position, index, last, transient)
+            if source is not None and step.tensors[source].words == step.tensors[name].words:
+                block = of[source]
+                block.stop = last[name]
+                block.names.append(name)
+                shared[name] = source
+            else:
+                block = Block(step.tensors[name].byte_count, index, last[name], [name])
+                blocks.append(block)
+            of[name] = block
+    return blocks, shared, scratch_of
+
+
+def _overwritten(
+    step_op: StepOp, position: int, index: int, last: dict[str, int], transient: Collection[str]
+) -> str | None:
+    """The tensor that the op's buffer at ``position`` may overwrite: one that dies here and is read only once."""
+    source_position = in_place(step_op.op).get(position)
+    if source_position is None:
+        return None
+    source = step_op.tensors[source_position]
+    dies = last[source] == index and step_op.tensors.count(source) == 1
+    return source if dies and source in transient else None
+
+
+def pack(blocks: Sequence[Block]) -> tuple[list[int], int, int]:
+    """Offsets such that no two blocks overlap in both time and memory.
+
+    Returns:
+        The offset of each block, the peak, and the lower bound of any peak (with sizes rounded up to the alignment).
+    """
+    bound = _largest_sum(blocks)
+    best: list[int] = []
+    best_peak = -1
+    for key in _ORDERS:
+        order = sorted(range(len(blocks)), key=lambda i: key(blocks[i]))
+        offsets = _best_fit(blocks, order)
+        peak = max((o + b.byte_count for o, b in zip(offsets, blocks, strict=True)), default=0)
+        if best_peak < 0 or peak < best_peak:
+            best, best_peak = offsets, peak
+        if aligned(peak) <= bound:
+            break
+    return best, best_peak, bound
+
+
+#: Large blocks first is good where sizes differ much; long-lived first where they outlast many others; by size times
+#: duration between the two; in order of birth for chains.
+_ORDERS: tuple[Callable[[Block], tuple], ...] = (
+    lambda b: (-b.byte_count, b.start),
+    lambda b: (b.start - b.stop, -b.byte_count),
+    lambda b: (-b.byte_count * (b.stop - b.start + 1), b.start),
+    lambda b: (b.start, -b.byte_count),
+)
+
+
+def _largest_sum(blocks: Sequence[Block]) -> int:
+    changes: dict[int, int] = {}
+    for block in blocks:
+        size = aligned(block.byte_count)
+        changes[block.start] = changes.get(block.start, 0) + size
+        changes[block.stop + 1] = changes.get(block.stop + 1, 0) - size
+    alive = largest = 0
+    for time in sorted(changes):
+        alive += changes[time]
+        largest = max(largest, alive)
+    return largest
+
+
+def _best_fit(blocks: Sequence[Block], order: Sequence[int]) -> list[int]:
+    """Put each block, in the given order, into the smallest gap between those already there; else on top of them."""
+    offsets = [0] * len(blocks)
+    placed: list[tuple[int, int, int, int]] = []  # (offset, end, start, stop), by offset
+    for index in order:
+        block = blocks[index]
+        size, start, stop = aligned(block.byte_count), block.start, block.stop
+        top = 0
+        best_gap = best_offset = -1
+        for offset, end, other_start, other_stop in placed:
+            if other_start > stop or other_stop < start:
+                continue
+            gap = offset - top
+            if gap >= size and (best_gap < 0 or gap < best_gap):
+                best_gap, best_offset = gap, top
+            top = max(top, end)
+        chosen = top if best_gap < 0 else best_offset
+        offsets[index] = chosen
+        insort(placed, (chosen, chosen + size, start, stop))
+    return offsets

@@ -1,0 +1,74 @@
+"""Networks by name: the built-in ones and a user's own ``module:factory``."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+from torch import nn
+
+from profiler.errors import UserError
+
+#: Built-in names and who creates them, as ``module:function``; called with the name. Imported only when asked for,
+#: since that package lies above this one.
+BUILT_IN: dict[str, str] = {
+    name: "tinytrain.backbones:create" for name in ("mcunet-5fps", "mbv2-w0.35", "proxyless-w0.3")
+}
+
+
+def create(spec: str) -> nn.Module:
+    """Make the network that a user names.
+
+    Args:
+        spec: A built-in name, or ``module:factory`` of a module that can be imported, the current directory included;
+            the factory takes no argument and returns a torch module.
+
+    Raises:
+        UserError: no such network, or its factory fails.
+    """
+    if spec in BUILT_IN:
+        module = _factory(BUILT_IN[spec], spec)(spec)
+    elif ":" in spec:
+        module = _call(_factory(spec, spec), spec)
+    else:
+        raise UserError(
+            f"there is no network {spec!r}",
+            hint=f"give one of {', '.join(BUILT_IN)}, or module:factory of your own",
+            exit_status=2,
+        )
+    if not isinstance(module, nn.Module):
+        raise UserError(
+            f"the network {spec} is {type(module).__name__}, not a torch module",
+            hint="name a function that takes no argument and returns a torch.nn.Module",
+            exit_status=2,
+        )
+    return module
+
+
+def _factory(target: str, spec: str):
+    module_name, _, function_name = target.partition(":")
+    here = os.getcwd()
+    if here not in sys.path:  # console scripts do not have it
+        sys.path.insert(0, here)
+    try:
+        factory = getattr(importlib.import_module(module_name), function_name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UserError(
+            f"the network {spec} cannot be imported: {error}",
+            hint="name a module and a function in it, as in mynet:create",
+            exit_status=2,
+        ) from None
+    if not callable(factory):
+        raise UserError(f"{spec} is not a function", hint="name one that returns a torch.nn.Module", exit_status=2)
+    return factory
+
+
+def _call(factory, spec: str) -> nn.Module:
+    try:
+        return factory()
+    except Exception as error:
+        raise UserError(
+            f"the network {spec} could not be made: {type(error).__name__}: {error}",
+            hint="its factory must work without arguments",
+        ) from error

@@ -1,0 +1,295 @@
+"""Programs: ops in order with their buffers placed in memory, as a device runs them.
+
+A program is known on the host in two ways at once: by place (what travels to the device) and by name (what
+:mod:`profiler.reference` computes). A mistake of the planner shows as a digest that differs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import groupby
+
+from profiler.ops import Access, BufferSpec, CosineHead, Op, Pass, SoftmaxCrossEntropy
+from profiler.prng import FillMode
+from profiler.workloads.arena import aligned, place
+from profiler.workloads.entries import (
+    ARENA_REGION,
+    BLOB_REGION,
+    TICK_BYTES,
+    DeviceMemory,
+    DoesNotFit,
+    Entry,
+    Fill,
+    Output,
+    Slice,
+    StepConstants,
+    offset_of,
+    region_of,
+)
+from profiler.workloads.network import INPUT
+from profiler.workloads.step import LABEL, LOSS, PROTOTYPES, Role, TrainingStep
+from profiler.workloads.traits import buffers_of, in_place, scratch_bytes
+from profiler.workloads.values import (
+    BIAS_EXPONENT,
+    ZEROS,
+    BlobWindows,
+    Start,
+    mean_square,
+    output_mean_square,
+    prototype_exponent,
+    start_of,
+    uniform_start,
+    weight_exponent,
+)
+
+__all__ = [
+    "DeviceMemory",
+    "DoesNotFit",
+    "Entry",
+    "Fill",
+    "Output",
+    "Program",
+    "Slice",
+    "StepConstants",
+    "microbenchmark",
+    "offset_of",
+    "region_of",
+    "step_program",
+]
+
+#: Large enough that an update shows in the weights' digest.
+_MICROBENCHMARK_RATE = 0.5
+
+
+@dataclass(frozen=True)
+class Program:
+    """What a device runs.
+
+    Entries [0, setup_end) fill once a run, [setup_end, image_end) fill once an image, [image_end, body_end) are timed
+    once an image, [body_end, end) are timed once.
+
+    Attributes:
+        name: What people call it.
+        entries: All entries.
+        setup_end, image_end, body_end: As above.
+        image_count: Images in one execution.
+        arena_bytes: First byte of the arena above every buffer.
+        outputs: What is checked.
+        constants: Of the optimiser, where there is an update.
+    """
+
+    name: str
+    entries: tuple[Entry, ...]
+    setup_end: int
+    image_end: int
+    body_end: int
+    image_count: int
+    arena_bytes: int
+    outputs: tuple[Output, ...]
+    constants: StepConstants | None = None
+
+    @cached_property
+    def timed(self) -> tuple[tuple[str, Op], ...]:
+        """(layer, op) of every timed entry, in the order of the ticks."""
+        return tuple((e.layer, e.op) for e in self.entries[self.image_end :])  # type: ignore[misc]
+
+    def header(self) -> list:
+        """The positional list that travels as CBOR; floats have float32 values."""
+        record: list = [self.arena_bytes, self.image_count, self.setup_end, self.image_end, self.body_end]
+        return record if self.constants is None else [*record, self.constants.wire()]
+
+    def wire_entries(self) -> list[list]:
+        """The entries' positional lists."""
+        return [entry.wire() for entry in self.entries]
+
+    def wanted_bytes(self, memory: DeviceMemory, repetitions: int = 1) -> int:
+        """What it takes of the arena region: buffers, stored entries, ticks."""
+        store = sum(entry.store_bytes(memory.entry_bytes) for entry in self.entries)
+        ticks = TICK_BYTES * repetitions * len(self.timed)
+        return aligned(self.arena_bytes) + aligned(store + ticks)
+
+    def most_repetitions(self, memory: DeviceMemory) -> int:
+        """For how many repetitions there is room for ticks."""
+        free = memory.arena_bytes - self.wanted_bytes(memory, repetitions=0) - aligned(1)
+        return max(0, free // (TICK_BYTES * max(1, len(self.timed))))
+
+    def check_fits(self, memory: DeviceMemory, repetitions: int = 1) -> None:
+        """Raise DoesNotFit unless the device has room for it with so many repetitions' ticks."""
+        wanted = self.wanted_bytes(memory, repetitions)
+        if wanted > memory.arena_bytes:
+            raise DoesNotFit(self.name, wanted, memory.arena_bytes)
+        if len(self.entries) > memory.largest_program:
+            raise DoesNotFit(self.name, len(self.entries), memory.largest_program, "entries")
+
+
+def microbenchmark(op: Op, memory: DeviceMemory) -> Program:
+    """A program of one op.
+
+    Frozen weights are windows of the blob where it is large enough. No two buffers overlap; only where they do not fit
+    otherwise does an output overwrite an input, if the kernel declares that to be safe.
+
+    Args:
+        op: What to measure.
+        memory: The device's.
+
+    Raises:
+        DoesNotFit: the device has not enough memory.
+    """
+    program = _microbenchmark(op, memory, {})
+    shares = in_place(op)
+    if shares and program.wanted_bytes(memory) > memory.arena_bytes:
+        program = _microbenchmark(op, memory, shares)
+    program.check_fits(memory)
+    return program
+
+
+def _microbenchmark(op: Op, memory: DeviceMemory, shares: dict[int, int]) -> Program:
+    specs = buffers_of(op)
+    windows = BlobWindows.of(memory)
+    references: dict[int, int] = {}
+    frozen = op.pass_ in (Pass.FORWARD, Pass.GRAD_INPUT)
+    filled: list[tuple[Start, int, BufferSpec]] = []
+    for index, spec in enumerate(specs):
+        start = start_of(op, spec)
+        if frozen and spec.role in ("weight", "bias") and windows.fits(spec.elements):
+            references[index] = windows.take(spec.elements, start.exponent)[0] | BLOB_REGION
+        elif spec.access is not Access.WRITE:
+            filled.append((start, index, spec))
+    top = 0
+    entries: list[Entry] = []
+    filled.sort(key=lambda item: item[:2])
+    for start, group in groupby(filled, key=lambda item: item[0]):
+        members = []
+        for _, index, spec in group:
+            references[index] = aligned(top)
+            top = references[index] + spec.byte_count
+            members.append((spec.role, references[index], spec.elements))
+        entries.append(_fill(start, members, stream=len(entries) + 1))
+    for index, spec in enumerate(specs):
+        if index in references:
+            continue
+        source = shares.get(index)
+        if source is not None and specs[source].elements == spec.elements:
+            references[index] = references[source]
+            continue
+        references[index] = aligned(top)
+        top = references[index] + spec.byte_count
+    places = [references[index] for index in range(len(specs))]
+    scratch = scratch_bytes(op)
+    if scratch:
+        places.append(aligned(top))
+        top = places[-1] + scratch
+    end = len(entries)
+    entries.append(Entry(op.kind, op, None, tuple(places), tuple(spec.role for spec in specs)))
+    outputs = tuple(
+        Output(spec.role, references[index], spec.elements, end)
+        for index, spec in enumerate(specs)
+        if spec.access is not Access.READ
+    )
+    constants = StepConstants(_MICROBENCHMARK_RATE) if op.pass_ is Pass.UPDATE else None
+    return Program(op.key, tuple(entries), end, end, end + 1, 1, top, outputs, constants)
+
+
+def _fill(start: Start, members: Sequence[tuple[str, int, int]], stream: int) -> Entry:
+    """One fill over neighbouring buffers (name, offset, words), the padding between them included."""
+    first = members[0][1]
+    slices = tuple(Slice(name, (offset - first) // 4, words) for name, offset, words in members)
+    fill = Fill(slices[-1].first + slices[-1].words, start.mode, start.parameter, stream, slices)
+    return Entry("", None, fill, (first | ARENA_REGION,), tuple(name for name, _, _ in members))
+
+
+def step_program(step: TrainingStep, memory: DeviceMemory) -> Program:
+    """A program of one training step.
+
+    Args:
+        step: The step.
+        memory: The device's.
+
+    Raises:
+        DoesNotFit: the device has not enough memory.
+    """
+    starts, windows = _starting_values(step, memory)
+    placement = place(step, resident=starts.keys(), order=lambda t: starts[t.name])
+    references = {name: offset | ARENA_REGION for name, offset in placement.offsets.items()}
+    references |= {name: offset | BLOB_REGION for name, offset in windows.items()}
+    entries: list[Entry] = []
+    persistent = [t for t in step.tensors.values() if t.name in starts and t.role not in (Role.LABEL, Role.IMAGE)]
+    persistent.sort(key=lambda t: (starts[t.name], placement.offsets[t.name]))
+    for start, group in groupby(persistent, key=lambda t: starts[t.name]):
+        members = [(t.name, placement.offsets[t.name], t.words) for t in group]
+        entries.append(_fill(start, members, stream=len(entries) + 1))
+    setup_end = len(entries)
+    for name in (INPUT, LABEL):
+        member = (name, placement.offsets[name], step.tensors[name].words)
+        entries.append(_fill(starts[name], [member], stream=len(entries) + 1))
+    image_end = len(entries)
+    outputs: list[Output] = []
+    for index, step_op in enumerate(step.ops):
+        places = [references[name] for name in step_op.tensors]
+        if index in placement.scratch:
+            places.append(placement.scratch[index])
+        for name in _checked(step_op.op, step_op.tensors):
+            outputs.append(Output(name, references[name], step.tensors[name].words, len(entries)))
+        entries.append(Entry(step_op.layer, step_op.op, None, tuple(places), step_op.tensors, step_op.channels))
+    images = step.plan.images
+    program = Program(
+        name=f"the training step of {step.network}",
+        entries=tuple(entries),
+        setup_end=setup_end,
+        image_end=image_end,
+        body_end=image_end + len(step.image_ops),
+        image_count=images,
+        arena_bytes=placement.peak_bytes,
+        outputs=tuple(outputs),
+        constants=StepConstants(step.plan.learning_rate, 1 / images) if step.update_ops else None,
+    )
+    program.check_fits(memory)
+    return program
+
+
+def _checked(op: Op, tensors: Sequence[str]) -> list[str]:
+    """Which results of an op of a step are checked: what outlives the step and tells something."""
+    if isinstance(op.geometry, SoftmaxCrossEntropy) and op.pass_ is Pass.FORWARD:
+        return [LOSS]
+    if op.pass_ is not Pass.UPDATE:
+        return []
+    # The first moment is the gradient itself, which hardly shows in the weights.
+    roles = ("weight", "bias", "weight_moment1", "bias_moment1")
+    return [name for name, spec in zip(tensors, buffers_of(op), strict=True) if spec.role in roles]
+
+
+def _starting_values(step: TrainingStep, memory: DeviceMemory) -> tuple[dict[str, Start], dict[str, int]]:
+    """How every tensor in the arena that is filled starts, and the windows of those in the blob (byte offsets)."""
+    starts: dict[str, Start] = {INPUT: uniform_start(0), LABEL: Start(FillMode.LABEL, step.plan.head.classes)}
+    windows: dict[str, int] = {}
+    blob = BlobWindows.of(memory)
+    squares = {INPUT: mean_square(0)}
+
+    def begin(name: str, exponent: int) -> float:
+        """Give a weight or bias its place; returns its mean square."""
+        tensor = step.tensors[name]
+        if tensor.trained or not blob.fits(tensor.words):
+            starts[name] = uniform_start(exponent)
+            return mean_square(exponent)
+        windows[name], square = blob.take(tensor.words, exponent)
+        return square
+
+    for step_op in step.ops:
+        op, tensors = step_op.op, step_op.tensors
+        if op.pass_ is not Pass.FORWARD:
+            continue
+        g, weight = op.geometry, 0.0
+        if g.trainable:
+            weight = begin(tensors[1], weight_exponent(g, squares[tensors[0]]))
+            if len(tensors) == 4:
+                begin(tensors[2], BIAS_EXPONENT)
+        elif isinstance(g, CosineHead):
+            starts[PROTOTYPES] = uniform_start(prototype_exponent(g.features))
+        reads = [squares[name] for name in step_op.inputs if name in squares]
+        squares[step_op.outputs[0]] = output_mean_square(g, reads, weight)
+    for tensor in step.tensors.values():
+        if tensor.role in (Role.ACCUMULATOR, Role.MOMENT, Role.LOSS):
+            starts[tensor.name] = ZEROS
+    return starts, windows

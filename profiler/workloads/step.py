@@ -1,0 +1,433 @@
+"""From a network and a step plan to the ops of one training step, in order.
+
+Forward and backward are done image by image with gradients accumulated, then the weights are updated once. A layer's
+gradient is computed only where the plan trains that layer or one that feeds it, so the chain of ``grad_input`` ops ends
+at the frontier.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from profiler.errors import UserError
+from profiler.ops import (
+    Access,
+    Add,
+    CosineHead,
+    Geometry,
+    L2Normalize,
+    Linear,
+    MaxPool2d,
+    Op,
+    Optimizer,
+    Pass,
+    Relu,
+    SoftmaxCrossEntropy,
+)
+from profiler.workloads.network import INPUT, Network
+from profiler.workloads.plan import Head, LayerPlan, StepPlan
+from profiler.workloads.traits import buffers_of
+
+LABEL, LOSS, PROTOTYPES = "label", "loss", "prototypes"
+NORMALIZE_LAYER, COSINE_LAYER, LOSS_LAYER = "head.normalize", "head.cosine", "head.loss"
+HEAD_KINDS = ("cosine_prototype", "cross_entropy")
+
+
+class Role(StrEnum):
+    """What a tensor of a step is, and so how long it lives and what it starts as."""
+
+    IMAGE = "image"  # filled anew for every image; free once nothing reads it any more
+    LABEL = "label"  # filled anew for every image
+    ACTIVATION = "activation"  # from the op that writes it to the last that reads it
+    GRADIENT = "gradient"  # of an activation; lives like one
+    WEIGHT = "weight"
+    BIAS = "bias"
+    ACCUMULATOR = "accumulator"  # gradient of weights, summed over the images
+    MOMENT = "moment"  # of the optimiser
+    PROTOTYPES = "prototypes"
+    LOSS = "loss"  # summed over the images
+
+
+TRANSIENT = frozenset({Role.IMAGE, Role.ACTIVATION, Role.GRADIENT})
+
+
+@dataclass(frozen=True)
+class StepTensor:
+    """One tensor of a training step.
+
+    Attributes:
+        name: ``LAYER/ROLE``, or ``input``, ``label``, ``loss``, ``prototypes``.
+        words: Elements, of 4 bytes each.
+        role: What it is.
+        trained: For weights and biases: whether this step changes them, so that they lie in memory that can be
+            written.
+    """
+
+    name: str
+    words: int
+    role: Role
+    trained: bool = False
+
+    @property
+    def byte_count(self) -> int:
+        return 4 * self.words
+
+
+@dataclass(frozen=True)
+class StepOp:
+    """One op of a training step.
+
+    Attributes:
+        layer: The layer's name (for the head ``head.normalize``, ``head.cosine``, ``head.loss``). Where gradients of
+            a forked tensor meet, the layer whose output forks.
+        op: What is computed.
+        per_image: Whether it runs once an image, or once a step.
+        tensors: Names of the op's buffers, in the order of :meth:`profiler.ops.Op.buffers`.
+        channels: Numbers of the channels that train; None for the first ``op.trained_channels``.
+    """
+
+    layer: str
+    op: Op
+    per_image: bool
+    tensors: tuple[str, ...]
+    channels: tuple[int, ...] | None = None
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the tensors that it reads."""
+        return self._named(Access.WRITE)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the tensors that it writes, also those it reads before."""
+        return self._named(Access.READ)
+
+    def _named(self, without: Access) -> tuple[str, ...]:
+        pairs = zip(self.tensors, buffers_of(self.op), strict=True)
+        return tuple(name for name, spec in pairs if spec.access is not without)
+
+
+@dataclass(frozen=True)
+class TrainingStep:
+    """The ops of one training step.
+
+    Attributes:
+        network: Name of the network.
+        plan: What trains.
+        ops: Those of one image in order, then the updates.
+        tensors: Every tensor that the ops name.
+    """
+
+    network: str
+    plan: StepPlan
+    ops: tuple[StepOp, ...]
+    tensors: dict[str, StepTensor]
+
+    @property
+    def image_ops(self) -> tuple[StepOp, ...]:
+        return tuple(op for op in self.ops if op.per_image)
+
+    @property
+    def update_ops(self) -> tuple[StepOp, ...]:
+        return tuple(op for op in self.ops if not op.per_image)
+
+
+def training_step(network: Network, plan: StepPlan) -> TrainingStep:
+    """The ops that one training step runs.
+
+    Args:
+        network: The network, ending in a vector: features for the head ``cosine_prototype``, logits for
+            ``cross_entropy``.
+        plan: What trains; a plan that trains nothing gives the forward pass and the loss.
+
+    Raises:
+        UserError: the plan is not for this network, or the network does not end in what the head needs.
+    """
+    plan.check(network)
+    builder = _Builder(network, plan)
+    builder.forward()
+    if builder.needs_gradient:
+        builder.backward()
+        builder.updates()
+    return TrainingStep(network.name, plan, tuple(_dying_first(builder.ops, builder.tensors)), builder.tensors)
+
+
+def head_geometries(network: Network, head: Head) -> list[tuple[str, Geometry]]:
+    """The head's layers, (name, geometry), in forward order.
+
+    Raises:
+        UserError: an unknown head, a network that ends in a map, or logits that are not as many as the classes.
+    """
+    shape = network[network.output].geometry.output_shape
+    elements = 1
+    for extent in shape:
+        elements *= extent
+    if max(shape) != elements:
+        raise UserError(
+            f"the network {network.name} ends in a map of {'x'.join(map(str, shape))} (height, width, channels), and a "
+            "training step needs a vector of features or logits",
+            hint="end it in pooling to 1x1, flattening or a linear layer",
+        )
+    if head.kind not in HEAD_KINDS:
+        raise UserError(f"the plan asks for the head {head.kind!r}", hint=f"there are {' and '.join(HEAD_KINDS)}")
+    loss = (LOSS_LAYER, SoftmaxCrossEntropy(head.classes))
+    if head.kind == "cross_entropy":
+        if elements != head.classes:
+            raise UserError(
+                f"the plan's head has {head.classes} classes, but the network {network.name} gives {elements} logits",
+                hint="make the plan's head.classes equal to the network's logits, or use the head cosine_prototype",
+            )
+        return [loss]
+    return [
+        (NORMALIZE_LAYER, L2Normalize(elements)),
+        (COSINE_LAYER, CosineHead(elements, head.classes, head.scale)),
+        loss,
+    ]
+
+
+class _Builder:
+    """Collects the ops and tensors of one training step."""
+
+    def __init__(self, network: Network, plan: StepPlan) -> None:
+        self.network = network
+        self.plan = plan
+        self.planned: dict[str, LayerPlan] = {name: p for name, p in plan.layers.items() if p.channels or p.bias}
+        self.head = head_geometries(network, plan.head)
+        self.ops: list[StepOp] = []
+        self.tensors: dict[str, StepTensor] = {}
+        self.gradient: dict[str, str] = {}  # layer -> tensor with the gradient of its output, as far as summed
+        self.sums = 0
+        # As autograd has it: a tensor needs a gradient where something that trains lies at or before it.
+        self.needs_gradient: set[str] = set()
+        for layer in network.layers:
+            if layer.name in self.planned or any(name in self.needs_gradient for name in layer.inputs):
+                self.needs_gradient.add(layer.name)
+
+    def forward(self) -> None:
+        for layer in self.network.layers:
+            g = layer.geometry
+            weights = ()
+            if g.trainable:
+                has_bias = g.bias_elements  # type: ignore[attr-defined]
+                weights = (f"{layer.name}/weight", f"{layer.name}/bias") if has_bias else (f"{layer.name}/weight",)
+            sources = [_output(name) for name in layer.inputs]
+            self._emit(layer.name, Op(g, Pass.FORWARD), (*sources, *weights, _output(layer.name)))
+        value = _output(self.network.output)
+        for name, g in self.head:
+            if isinstance(g, SoftmaxCrossEntropy):
+                tensors = (value, LABEL, f"{name}/probabilities", LOSS)
+            elif isinstance(g, CosineHead):
+                tensors = (value, PROTOTYPES, _output(name))
+            else:
+                tensors = (value, _output(name))
+            self._emit(name, Op(g, Pass.FORWARD), tensors)
+            value = _output(name)
+
+    def backward(self) -> None:
+        self._backward_head()
+        for layer in reversed(self.network.layers):
+            if layer.name not in self.needs_gradient:
+                continue
+            g, gradient = layer.geometry, self.gradient.get(layer.name)
+            if gradient is None:
+                raise UserError(
+                    f"the plan trains layer {layer.name!r}, which the output of {self.network.name} does not depend on",
+                    hint="take it out of the plan",
+                )
+            if layer.name in self.planned:
+                self._grad_weight(layer.name, layer.inputs[0], gradient)
+            targets = [name for name in layer.inputs if name in self.needs_gradient]
+            if isinstance(g, Add):
+                # The gradient of a sum is the gradient of each term: nothing to compute.
+                for name in targets:
+                    self._contribute(name, gradient)
+                continue
+            for name in targets:
+                result = f"{name}/grad_from/{layer.name}"
+                if g.trainable:
+                    tensors = (gradient, f"{layer.name}/weight", result)
+                elif isinstance(g, Relu):
+                    tensors = (_output(layer.name), gradient, result)
+                elif isinstance(g, MaxPool2d):
+                    tensors = (_output(name), gradient, result)
+                else:
+                    tensors = (gradient, result)
+                self._emit(layer.name, Op(g, Pass.GRAD_INPUT), tensors)
+                self._contribute(name, result)
+
+    def _backward_head(self) -> None:
+        features = _output(self.network.output)
+        gradient = ""
+        for name, g in reversed(self.head):
+            result = f"{name}/grad_input"
+            if isinstance(g, SoftmaxCrossEntropy):
+                tensors = (f"{name}/probabilities", LABEL, result)
+            elif isinstance(g, CosineHead):
+                tensors = (gradient, PROTOTYPES, result)
+            else:
+                tensors = (features, gradient, result)
+            self._emit(name, Op(g, Pass.GRAD_INPUT), tensors)
+            gradient = result
+        self.gradient[self.network.output] = gradient
+
+    def _contribute(self, layer: str, gradient: str) -> None:
+        """Add one reader's share to the gradient of ``layer``'s output; at once, so that less has to be kept."""
+        if layer not in self.gradient:
+            self.gradient[layer] = gradient
+            return
+        self.sums += 1
+        total = f"{layer}/grad_sum/{self.sums}"
+        add = Op(Add(self.tensors[gradient].words), Pass.GRAD_INPUT)
+        self._emit(layer, add, (self.gradient[layer], gradient, total))
+        self.gradient[layer] = total
+
+    def _grad_weight(self, name: str, source: str, gradient: str) -> None:
+        p = self.planned[name]
+        g = self.network[name].geometry
+        op = Op(g, Pass.GRAD_WEIGHT, trained_channels=len(p.channels), trained_axis=p.axis, trains_bias=p.bias)
+        tensors = [gradient]
+        if p.channels:
+            tensors = [_output(source), gradient, f"{name}/weight_gradient"]
+        if p.bias:
+            tensors.append(f"{name}/bias_gradient")
+        self._emit(name, op, tuple(tensors), channels=_unless_first(p.channels))
+
+    def updates(self) -> None:
+        for layer in self.network.layers:
+            p = self.planned.get(layer.name)
+            if p is None:
+                continue
+            op = Op(
+                layer.geometry,
+                Pass.UPDATE,
+                trained_channels=len(p.channels),
+                trained_axis=p.axis,
+                trains_bias=p.bias,
+                optimizer=self.plan.optimizer,
+            )
+            tensors = tuple(f"{layer.name}/{spec.role}" for spec in buffers_of(op))
+            self._emit(layer.name, op, tensors, per_image=False, channels=_unless_first(p.channels))
+
+    def _emit(
+        self,
+        layer: str,
+        op: Op,
+        tensors: tuple[str, ...],
+        *,
+        per_image: bool = True,
+        channels: tuple[int, ...] | None = None,
+    ) -> None:
+        for name, spec in zip(tensors, buffers_of(op), strict=True):
+            if name not in self.tensors:
+                role = _role(name, spec.role, op.pass_)
+                self.tensors[name] = StepTensor(name, spec.elements, role, self._trained(layer, role))
+        self.ops.append(StepOp(layer, op, per_image, tensors, channels))
+
+    def _trained(self, layer: str, role: Role) -> bool:
+        p = self.planned.get(layer)
+        if p is None:
+            return False
+        return (role is Role.WEIGHT and bool(p.channels)) or (role is Role.BIAS and p.bias)
+
+
+def _output(layer: str) -> str:
+    return INPUT if layer == INPUT else f"{layer}/output"
+
+
+def _unless_first(channels: tuple[int, ...]) -> tuple[int, ...] | None:
+    """None where the channels are the first so many: those need not travel."""
+    return None if not channels or channels[-1] == len(channels) - 1 else channels
+
+
+_SPECIAL = {INPUT: Role.IMAGE, LABEL: Role.LABEL, LOSS: Role.LOSS, PROTOTYPES: Role.PROTOTYPES}
+_BY_BUFFER = {
+    "weight": Role.WEIGHT,
+    "bias": Role.BIAS,
+    "weight_gradient": Role.ACCUMULATOR,
+    "bias_gradient": Role.ACCUMULATOR,
+    "weight_moment1": Role.MOMENT,
+    "weight_moment2": Role.MOMENT,
+    "bias_moment1": Role.MOMENT,
+    "bias_moment2": Role.MOMENT,
+}
+
+
+def _role(name: str, buffer_role: str, pass_: Pass) -> Role:
+    role = _SPECIAL.get(name) or _BY_BUFFER.get(buffer_role)
+    if role is None:
+        role = Role.ACTIVATION if pass_ is Pass.FORWARD else Role.GRADIENT
+    return role
+
+
+def _dying_first(ops: Sequence[StepOp], tensors: dict[str, StepTensor]) -> Iterable[StepOp]:
+    """Order the terms of sums so that the first is one that nothing reads afterwards, where there is such a term:
+    a sum may overwrite its first term."""
+    last = {name: index for index, op in enumerate(ops) for name in op.tensors}
+    for index, op in enumerate(ops):
+        if isinstance(op.op.geometry, Add):
+            a, b, total = op.tensors
+            if last[a] != index and last[b] == index:
+                yield StepOp(op.layer, op.op, op.per_image, (b, a, total))
+                continue
+        yield op
+
+
+#: What of each layer is profiled beside the ratios of output channels: input channels, and the bias alone.
+_RATIOS_IN = (1 / 4, 1)
+
+
+def network_ops(
+    network: Network,
+    head: Head | None = None,
+    ratios: Sequence[float] = (1 / 8, 1 / 4, 1 / 2, 1),
+    optimizers: Sequence[Optimizer] = ("adam",),
+) -> list[Op]:
+    """Every op that a training step of this network can contain, each once, in the order of a step.
+
+    Args:
+        network: The network.
+        head: The loss; None leaves it out.
+        ratios: Shares of the output channels for which ``grad_weight`` and ``update`` are listed. Of convolutions and
+            linear layers also 1/4 and all of the input channels, and of all the bias alone.
+        optimizers: Whose updates are listed.
+    """
+    ops: dict[Op, None] = {}
+    layers = [(layer.geometry, layer.inputs) for layer in network.layers]
+    if head is not None:
+        layers += [(g, (network.output,)) for _, g in head_geometries(network, head)]
+    for g, _ in layers:
+        ops[Op(g, Pass.FORWARD)] = None
+    uses: dict[str, int] = {}
+    for g, inputs in reversed(layers):
+        for name in inputs:
+            if name == INPUT:
+                continue  # no gradient is wanted there
+            if not isinstance(g, Add):
+                ops[Op(g, Pass.GRAD_INPUT)] = None
+            uses[name] = uses.get(name, 0) + 1
+    for name, count in uses.items():
+        if count > 1:
+            elements = 1
+            for extent in network[name].geometry.output_shape:
+                elements *= extent
+            ops[Op(Add(elements), Pass.GRAD_INPUT)] = None
+    for pass_, optimizer in [(Pass.GRAD_WEIGHT, "sgd"), *((Pass.UPDATE, o) for o in optimizers)]:
+        for layer in network.trainable:
+            for settings in _trainings(layer.geometry, ratios):
+                ops[Op(layer.geometry, pass_, optimizer=optimizer, **settings)] = None
+    return list(ops)
+
+
+def _trainings(g: Geometry, ratios: Sequence[float]) -> Iterable[dict]:
+    bias = bool(g.bias_elements)  # type: ignore[attr-defined]
+    axes = [("out", ratios)]
+    if g.kind in ("conv2d", Linear.kind):
+        axes.append(("in", _RATIOS_IN))
+    for axis, shares in axes:
+        count = g.channels(axis)  # type: ignore[attr-defined]
+        for share in shares:
+            yield {"trained_channels": max(1, round(count * share)), "trained_axis": axis, "trains_bias": bias}
+    if bias:
+        yield {"trained_channels": 0, "trains_bias": True}
