@@ -1,0 +1,159 @@
+"""``costmodels``: fit, evaluate and use cost models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from profiler.cli_support import message, parse_input_shape, print_json, print_table, run_app
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    help="Fit what was measured; predict what ops and training steps cost.\n\n"
+    "Example: costmodels fit measurements/mps2-an500/first --out mps2.model",
+)
+
+Runs = Annotated[list[Path], typer.Argument(help="Folders of runs of one device.", show_default=False)]
+Model = Annotated[Path, typer.Argument(help="Folder of a fitted model.", show_default=False)]
+Json = Annotated[bool, typer.Option("--json", help="JSON on stdout instead of tables.")]
+
+
+@app.command()
+def fit(
+    runs: Runs,
+    out: Annotated[Path, typer.Option(help="Folder to write the model into.", show_default=False)],
+    include_held_out: Annotated[
+        bool, typer.Option("--include-held-out", help="Fit on every op; the model then has no honest accuracy.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Fit a cost model to runs.
+
+    Example: costmodels fit measurements/stm32f405/first --out stm32f405.model
+    """
+    from costmodels.model import CostModel  # noqa: PLC0415  (scipy and scikit-learn take seconds: not for --help)
+    from costmodels.plots import timer_note  # noqa: PLC0415
+
+    model = CostModel().fit(runs, include_held_out=include_held_out)
+    model.save(out)
+    card = model.card_
+    groups = [
+        {
+            "group": key,
+            "n_ops": group.regressor.n_ops_,
+            "cv_mape_percent": group.regressor.cv_mape_percent_,
+            "residual_process": group.regressor.process_ is not None,
+        }
+        for key, group in sorted(model.groups_.items())
+    ]
+    if json:
+        summary = {name: card[name] for name in ("device", "timer", "n_ops", "us_per_mac", "held_out_accuracy")}
+        print_json({"model": out, **summary, "groups": groups})
+        return
+    note = timer_note(card["timer"])
+    print_table(groups, title=f"{card['device']}: {card['n_ops']} ops fitted", caption=note)
+    if card["held_out_accuracy"]:
+        figures = card["held_out_accuracy"]
+        print_table([figures], title="Held-out ops", caption=note)
+    message(f"model written to {out}")
+
+
+@app.command()
+def evaluate(
+    model: Model,
+    runs: Runs,
+    json: Json = False,
+    plot: Annotated[Path | None, typer.Option(help="PNG of predicted against measured.", show_default=False)] = None,
+) -> None:
+    """Accuracy on the ops that the fit never saw, beside c × MACs and linear in MACs.
+
+    Example: costmodels evaluate stm32f405.model measurements/stm32f405/first --plot accuracy.png
+    """
+    from costmodels.evaluate import FIGURES, evaluate  # noqa: PLC0415
+    from costmodels.measured import read  # noqa: PLC0415
+    from costmodels.model import CostModel  # noqa: PLC0415
+    from costmodels.plots import predicted_against_measured, timer_note  # noqa: PLC0415
+
+    result = evaluate(CostModel.load(model), read(runs))
+    if plot is not None:
+        predicted_against_measured(result, plot)
+        message(f"plot written to {plot}")
+    if json:
+        print_json(result.to_dict())
+        return
+    note = timer_note(result.timer)
+    print_table(result.by_op, title=f"{result.device}: latency of {result.judged_on}", caption=note)
+    overall = [
+        {"ops": ops, "predictor": name, **{figure: figures[figure] for figure in FIGURES}}
+        for ops, predictors in result.overall.items()
+        for name, figures in predictors.items()
+    ]
+    print_table(
+        overall,
+        title="Overall",
+        caption=f"{note}; ops without MACs: c × MACs and linear in MACs charge the words they move instead",
+    )
+    if result.memory["n"]:
+        print_table([{name: result.memory[name] for name in FIGURES}], title="Peak memory of single ops", caption=note)
+
+
+@app.command()
+def predict(
+    model: Model,
+    network: Annotated[str, typer.Option(help="Built-in name or module:factory.", show_default=False)],
+    input_shape: Annotated[str, typer.Option("--input", help="Channels, height, width.")] = "3x64x64",
+    plan: Annotated[Path | None, typer.Option(help="Step plan; by default everything trains.")] = None,
+    json: Json = False,
+) -> None:
+    """Cost of a training step, op by op.
+
+    Example: costmodels predict mps2.model --network mcunet-5fps --input 3x64x64 --plan plan.json
+    """
+    from costmodels.model import CostModel  # noqa: PLC0415
+    from costmodels.plots import timer_note  # noqa: PLC0415
+    from profiler.workloads.lower import load_network  # noqa: PLC0415
+    from profiler.workloads.plan import LayerPlan, StepPlan  # noqa: PLC0415
+
+    costs = CostModel.load(model)
+    _, lowered = load_network(network, parse_input_shape(input_shape))
+    if plan is not None:
+        step_plan = StepPlan.load(plan)
+    else:
+        layers = {
+            layer.name: LayerPlan(tuple(range(layer.geometry.channels("out"))), bias=bool(layer.geometry.bias_elements))
+            for layer in lowered.trainable
+        }
+        step_plan = StepPlan.for_network(lowered, layers)
+    cost = costs.step(lowered, step_plan)
+    if json:
+        print_json(
+            {
+                "model": costs.label,
+                "timer": costs.card_["timer"],
+                "network": lowered.name,
+                "latency_ms": cost.latency_ms,
+                "latency_std_ms": cost.latency_std_ms,
+                "energy_mj": cost.energy_mj,
+                "memory_bytes": cost.memory_bytes,
+                "ops": list(cost.rows),
+            }
+        )
+        return
+    note = timer_note(costs.card_["timer"])
+    print_table(cost.table, title=f"{lowered.name}: one training step on {costs.card_['device']}", caption=note)
+    by_pass = cost.table.groupby("pass", sort=False)["latency_ms"].sum().reset_index()
+    print_table(by_pass, title="By pass", caption=note)
+    message(
+        f"step: {cost.latency_ms:,.2f} ± {cost.latency_std_ms:,.2f} ms, {cost.memory_bytes:,} bytes of memory ({note})"
+    )
+
+
+def main() -> None:
+    run_app(app, "costmodels")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,149 @@
+"""What fitting and evaluating read: one row an op, from runs on disk or from a data frame with the store's columns."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from profiler.errors import UserError
+from profiler.ops import GEOMETRIES, Op
+
+#: Columns without which there is nothing to fit; the store's other columns are used where they are there.
+REQUIRED_COLUMNS = ("device", "timer", "kind", "pass", "latency_us")
+#: What has to be the same in everything that is fitted together, and why it matters to a reader.
+UNIFORM_COLUMNS = {"device": "devices", "board": "boards", "timer": "timers", "build_hash": "firmware builds"}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Measured ops of one device.
+
+    Attributes:
+        ops: Each op once.
+        frame: A row an op, in the same order: ``op_key, latency_us`` (median over trials, the harness's own cost
+            subtracted), ``noise`` (relative standard error of that median), ``held_out``, ``stack_peak_bytes``,
+            ``arena_peak_bytes``, ``memory_peak_bytes``, ``scratch_peak_bytes``.
+        device: Name of the device.
+        timer: What its ticks count.
+        identity: The device's identity record from the manifest; empty for a bare data frame.
+        run_hash: Hash over the rows that were read.
+    """
+
+    ops: tuple[Op, ...]
+    frame: pd.DataFrame
+    device: str
+    timer: str
+    identity: dict
+    run_hash: str
+
+    @property
+    def latency_us(self) -> np.ndarray:
+        return self.frame["latency_us"].to_numpy(dtype=np.float64)
+
+    def subset(self, mask: np.ndarray) -> Measured:
+        """The ops where ``mask`` (bool of shape (n_ops,)) is set."""
+        ops = tuple(op for op, keep in zip(self.ops, mask, strict=True) if keep)
+        return dataclasses.replace(self, ops=ops, frame=self.frame[mask].reset_index(drop=True))
+
+
+def read(runs: pd.DataFrame | Path | str | Sequence[Path | str]) -> Measured:
+    """Read runs, or a data frame, that belong together.
+
+    Raises:
+        UserError: no run, missing columns, nothing measured, or different devices, timers or firmware builds.
+    """
+    if isinstance(runs, pd.DataFrame):
+        return from_frame(runs, {})
+    paths = [Path(runs)] if isinstance(runs, str | Path) else [Path(run) for run in runs]
+    if not paths:
+        raise UserError("there is no run to read", hint="name one, for example measurements/<device>/<run>")
+    from profiler.store import load, read_manifest  # noqa: PLC0415  (so that a data frame needs no store)
+
+    identities = [dict(read_manifest(path)["identity"]) for path in paths]
+    for path, identity in zip(paths, identities, strict=True):
+        for name, what in (("board", "boards"), ("timer", "timers"), ("build_hash", "firmware builds")):
+            if identity.get(name) != identities[0].get(name):
+                raise UserError(
+                    f"{paths[0]} and {path} were measured with different {what} "
+                    f"({identities[0].get(name)!r} and {identity.get(name)!r})",
+                    hint="fit one device and build at a time",
+                )
+    return from_frame(pd.concat([load(path) for path in paths], ignore_index=True), identities[0])
+
+
+def from_frame(frame: pd.DataFrame, identity: dict) -> Measured:
+    """Check a table with the store's columns, and take the median over trials of the same op."""
+    missing = [name for name in REQUIRED_COLUMNS if name not in frame.columns]
+    if missing:
+        raise UserError(
+            f"the table has no column {', '.join(missing)}", hint="give a run's table as profiler.store.load returns it"
+        )
+    frame = frame[(frame["kind"] != "empty") & frame["latency_us"].notna()]
+    if "status" in frame:
+        frame = frame[frame["status"].isin(("ok", "accepted"))]
+    if frame.empty:
+        raise UserError("the run has no measured ops", hint="measure some with `profile --port PORT --network NAME`")
+    for column, what in UNIFORM_COLUMNS.items():
+        values = sorted(map(str, frame[column].unique())) if column in frame else []
+        if len(values) > 1:
+            raise UserError(
+                f"the runs mix different {what}: {', '.join(values)}", hint="fit one device, timer and build at a time"
+            )
+    ops = ops_of_frame(frame)
+    frame = frame.assign(op_key=[op.key for op in ops])
+    # A median below the harness's own cost, after subtracting it, is a reading of nothing: it carries no information
+    # about relative error and would make every relative weight infinite.
+    positive = frame["latency_us"].to_numpy() > 0
+    by_key = dict(zip(frame["op_key"], ops, strict=True))
+    return Measured(
+        *_one_row_an_op(frame[positive], by_key),
+        device=str(frame["device"].iloc[0]),
+        timer=str(frame["timer"].iloc[0]),
+        identity=identity,
+        run_hash=_hash(frame),
+    )
+
+
+def ops_of_frame(frame: pd.DataFrame) -> list[Op]:
+    """The op of every row."""
+    ops = []
+    for row in frame.to_dict("records"):
+        cls = GEOMETRIES[row["kind"]]
+        geometry = {f.name: int(row[f.name]) for f in dataclasses.fields(cls)}
+        record = {"kind": row["kind"], "pass": row["pass"], "dtype": row.get("dtype", "f32"), "geometry": geometry}
+        for name, convert in (
+            ("variant", str),
+            ("trained_channels", int),
+            ("trained_axis", str),
+            ("trains_bias", bool),
+            ("optimizer", str),
+        ):
+            if name in row and not pd.isna(row[name]) and row[name] != "":
+                record[name] = convert(row[name])
+        ops.append(Op.from_dict(record))
+    return ops
+
+
+def _one_row_an_op(frame: pd.DataFrame, by_key: dict[str, Op]) -> tuple[tuple[Op, ...], pd.DataFrame]:
+    noise = np.zeros(len(frame))
+    if "latency_mad_us" in frame:
+        repetitions = frame["repetitions"].to_numpy(dtype=float) if "repetitions" in frame else np.ones(len(frame))
+        # Standard error of a median of n normal readings: 1.253 σ / sqrt(n), with σ = 1.4826 MAD.
+        noise = 1.253 * 1.4826 * frame["latency_mad_us"] / frame["latency_us"] / np.sqrt(np.maximum(repetitions, 1))
+    frame = frame.assign(noise=noise, held_out=frame.get("held_out", False))
+    how = {"latency_us": "median", "noise": "median", "held_out": "max"}
+    how |= {name: "max" for name in frame.columns if name.endswith("_peak_bytes")}
+    grouped = frame.groupby("op_key", sort=True).agg(how).reset_index()
+    grouped["held_out"] = grouped["held_out"].astype(bool)
+    return tuple(by_key[key] for key in grouped["op_key"]), grouped
+
+
+def _hash(frame: pd.DataFrame) -> str:
+    rows = sorted(f"{key} {latency!r}" for key, latency in zip(frame["op_key"], frame["latency_us"], strict=True))
+    return hashlib.sha256("\n".join(rows).encode()).hexdigest()[:16]

@@ -1,0 +1,139 @@
+"""Estimators: known unit costs are found, extrapolation stays physical, uncertainty means something."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.base import clone
+from sklearn.gaussian_process import GaussianProcessRegressor
+from sklearn.gaussian_process.kernels import ConstantKernel, Matern
+
+from costmodels.estimators import NonNegativeTerms, ResidualProcess, WorkRegressor
+
+
+def counts(n, rng):
+    return np.column_stack([np.ones(n), rng.integers(0, 1000, (n, 3))]).astype(float)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.floats(0, 100), min_size=4, max_size=4), st.integers(0, 2**16))
+def test_known_non_negative_unit_costs_are_found(unit_costs, seed):
+    unit_costs = np.add(unit_costs, [1.0, 0, 0, 0])  # some cost a call, so that no op is free
+    X = counts(60, np.random.default_rng(seed))
+    fitted = NonNegativeTerms().fit(X, X @ unit_costs)
+    np.testing.assert_allclose(fitted.predict(X), X @ unit_costs, rtol=1e-4)
+    assert (fitted.coef_ >= 0).all()
+
+
+def test_unit_costs_are_recovered_one_by_one():
+    X = counts(60, np.random.default_rng(0))
+    np.testing.assert_allclose(
+        NonNegativeTerms().fit(X, X @ [5, 0.2, 0, 3]).coef_, [5, 0.2, 0, 3], rtol=1e-3, atol=1e-6
+    )
+
+
+def test_small_ops_count_as_much_as_large_ones():
+    # The overhead is invisible to absolute least squares next to ops a million times larger; relative error sees it.
+    rng = np.random.default_rng(1)
+    X = np.column_stack([np.ones(40), np.geomspace(1, 1e6, 40)])
+    y = X @ [7.0, 1.0] * np.exp(0.01 * rng.normal(size=40))
+    assert NonNegativeTerms().fit(X, y).coef_[0] == pytest.approx(7, rel=0.05)
+
+
+def test_one_wild_reading_does_not_move_the_unit_costs():
+    X = counts(60, np.random.default_rng(2))
+    y = X @ [5, 0.2, 0.1, 3]
+    y[7] *= 10
+    np.testing.assert_allclose(NonNegativeTerms().fit(X, y).coef_, [5, 0.2, 0.1, 3], rtol=0.01)
+
+
+def test_costs_that_are_not_positive_are_refused():
+    with pytest.raises(ValueError, match="positive"):
+        NonNegativeTerms().fit([[1.0], [1.0]], [1.0, 0.0])
+
+
+def test_terms_that_never_occur_cost_nothing():
+    X = np.column_stack([np.arange(1, 11.0), np.zeros(10)])
+    assert NonNegativeTerms().fit(X, 2 * X[:, 0]).coef_[1] == 0
+
+
+def test_the_residual_process_returns_to_zero_far_from_its_data():
+    rng = np.random.default_rng(3)
+    X = rng.uniform(0, 1, (80, 2))
+    process = ResidualProcess().fit(X, 0.3 * np.sin(6 * X[:, 0]) + 0.2)
+    near, near_std = process.predict(X, return_std=True)
+    far, far_std = process.predict(X + 1e5, return_std=True)
+    assert np.abs(near).mean() > 0.1
+    np.testing.assert_allclose(far, 0, atol=1e-9)
+    assert (far_std > near_std.max()).all()
+
+
+def test_own_prediction_equals_scikit_learns():
+    rng = np.random.default_rng(4)
+    X, Z = rng.normal(size=(70, 3)), rng.normal(size=(20, 3))
+    y = np.sin(X[:, 0]) + 0.1 * rng.normal(size=70)
+    process = ResidualProcess().fit(X, y)
+    kernel = ConstantKernel(process.amplitude_) * Matern(process.length_scale_, nu=2.5)
+    scaled = (X - process.center_) / process.spread_
+    theirs = GaussianProcessRegressor(kernel, alpha=process.noise_, optimizer=None).fit(scaled, y)
+    mean, std = theirs.predict((Z - process.center_) / process.spread_, return_std=True)
+    ours, our_std = process.predict(Z, return_std=True)
+    np.testing.assert_allclose(ours, mean, atol=1e-9)
+    np.testing.assert_allclose(our_std, np.sqrt(std**2 + process.noise_), rtol=1e-6)
+
+
+@pytest.fixture
+def rippled():
+    """Costs with a smooth residual in a feature, which work terms cannot explain."""
+    rng = np.random.default_rng(5)
+    T = np.column_stack([np.ones(240), rng.uniform(10, 1000, 240)])
+    Z = rng.uniform(0, 4, (240, 1))
+    y = T @ [5.0, 2.0] * np.exp(0.2 * np.sin(2 * Z[:, 0]) + 0.003 * rng.normal(size=240))
+    return np.hstack([T, Z]), y
+
+
+def test_the_residual_process_is_kept_where_it_helps(rippled):
+    X, y = rippled
+    fitted = WorkRegressor(n_terms=2).fit(X[:120], y[:120])
+    without = WorkRegressor(n_terms=2, residual=False).fit(X[:120], y[:120])
+    error = np.abs(fitted.predict(X[120:]) / y[120:] - 1).mean()
+    assert fitted.process_ is not None
+    assert error < 0.02 < np.abs(without.predict(X[120:]) / y[120:] - 1).mean()
+
+
+def test_the_residual_process_is_dropped_where_terms_suffice():
+    X = counts(60, np.random.default_rng(6))
+    fitted = WorkRegressor(n_terms=3).fit(X, X[:, :3] @ [5, 0.2, 3])
+    assert fitted.process_ is None
+    assert fitted.cv_mape_percent_ < 0.1
+
+
+def test_extrapolation_follows_the_physical_terms(rippled):
+    X, y = rippled
+    fitted = WorkRegressor(n_terms=2).fit(X[:120], y[:120])
+    far = np.array([[1.0, 1e6, 400.0]])
+    assert fitted.predict(far)[0] == pytest.approx(2e6, rel=0.1)
+    assert fitted.extrapolates(far).all()
+    assert not fitted.extrapolates(X[:120]).any()
+
+
+@pytest.mark.parametrize("noise", [0.003, 0.03])
+def test_standard_deviations_cover_held_out_errors(noise):
+    rng = np.random.default_rng(7)
+    T = np.column_stack([np.ones(400), rng.uniform(10, 1000, 400)])
+    y = T @ [5.0, 2.0] * np.exp(noise * rng.normal(size=400))
+    fitted = WorkRegressor(n_terms=2).fit(T[:100], y[:100])
+    mean, std = fitted.predict(T[100:], return_std=True)
+    assert 0.8 < np.mean(np.abs(y[100:] - mean) < 1.645 * std) < 0.97
+
+
+def test_one_op_of_a_group_is_reproduced():
+    fitted = WorkRegressor(n_terms=3).fit([[1, 40, 8]], [17.0])
+    assert fitted.predict([[1, 40, 8]])[0] == pytest.approx(17.0)
+    assert fitted.extrapolates(np.array([[1, 41, 8]])).all()
+
+
+@pytest.mark.parametrize("estimator", [NonNegativeTerms(ridge=1e-4), WorkRegressor(n_terms=2), ResidualProcess()])
+def test_constructors_only_store(estimator):
+    assert clone(estimator).get_params() == estimator.get_params()
+    assert not [name for name in vars(estimator) if name.endswith("_")]

@@ -1,0 +1,159 @@
+"""The cost model: fitting a table, saving, loading, refusing. The tables are synthetic (see synthetic.py)."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import synthetic
+
+from costmodels.accuracy import ScalarBaseline, accuracy
+from costmodels.model import CostModel
+from costmodels.sources import CostSource
+from profiler.errors import UserError
+from profiler.ops import Add, Conv2d, Op, Pass, SoftmaxCrossEntropy
+
+
+@pytest.fixture(scope="module")
+def table():
+    return synthetic.table(synthetic.random_ops(400), ripple=0.05, noise=0.002)
+
+
+@pytest.fixture(scope="module")
+def model(table):
+    return CostModel(work=synthetic.work, scratch_bytes=lambda op: 16).fit(table)
+
+
+def test_held_out_ops_are_predicted_far_better_than_by_macs(model, table):
+    held_out = [op for i, op in enumerate(synthetic.random_ops(400)) if i % 5 == 0]
+    measured = table["latency_us"][table["held_out"]].to_numpy()
+    ours = accuracy(measured, model.predict(held_out)["latency_us"].to_numpy())
+    training = [op for i, op in enumerate(synthetic.random_ops(400)) if i % 5]
+    baseline = ScalarBaseline().fit(training, table["latency_us"][~table["held_out"]].to_numpy())
+    theirs = accuracy(measured, baseline.predict(held_out))
+    assert ours["n"] == 80
+    assert ours["mape_percent"] < 2.5
+    assert theirs["mape_percent"] > 5 * ours["mape_percent"]
+
+
+def test_the_card_tells_the_accuracy_on_ops_that_the_fit_never_saw(model):
+    assert model.card_["held_out_accuracy"]["n"] == 80
+    assert model.card_["held_out_accuracy"]["mape_percent"] < 2.5
+    assert model.card_["n_ops"] == 320
+
+
+def test_held_out_ops_change_the_fit_only_when_asked_to(table):
+    twisted = table.copy()
+    twisted.loc[twisted["held_out"], "latency_us"] *= 3
+    ops = synthetic.random_ops(400)
+
+    def fit(data, **options):
+        model = CostModel(work=synthetic.work, scratch_bytes=lambda op: 0).fit(data, **options)
+        return model.predict(ops)["latency_us"].to_numpy()
+
+    np.testing.assert_array_equal(fit(twisted), fit(table))
+    assert not np.allclose(fit(twisted, include_held_out=True), fit(table, include_held_out=True), rtol=1e-3)
+
+
+def test_a_saved_model_predicts_the_same(model, tmp_path):
+    model.save(tmp_path / "m")
+    loaded = CostModel.load(tmp_path / "m", work=synthetic.work, scratch_bytes=lambda op: 16)
+    ops = synthetic.random_ops(300, seed=9)
+    ours, theirs = model.predict(ops), loaded.predict(ops)
+    for column in ("latency_us", "latency_std_us"):
+        np.testing.assert_allclose(theirs[column], ours[column], rtol=1e-12)
+    assert (theirs["extrapolates"] == ours["extrapolates"]).all()
+    assert any(group.regressor.process_ is not None for group in loaded.groups_.values())
+
+
+def test_a_saved_model_is_json_and_plain_arrays(model, tmp_path):
+    model.save(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"model.json", "arrays.npz"}
+    card = json.loads((tmp_path / "model.json").read_text())
+    assert card["device"] == "synthetic" and card["timer"] == "made-up" and card["us_per_mac"] > 0
+    with np.load(tmp_path / "arrays.npz", allow_pickle=False) as arrays:
+        assert all(arrays[name].dtype == np.float64 for name in arrays.files)
+
+
+def test_a_file_with_pickled_objects_is_refused(model, tmp_path):
+    model.save(tmp_path)
+    np.savez(tmp_path / "arrays.npz", evil=np.array([{"run": "me"}], dtype=object))
+    with pytest.raises(UserError, match=r"arrays\.npz"):
+        CostModel.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"schema": 99}, "schema 99"),
+        ({"geometry_features": {"weight": "kg"}}, "geometry_features"),
+        ({"groups": {"x": {}}}, "damaged"),
+    ],
+)
+def test_a_card_that_does_not_fit_is_refused_with_the_reason(model, tmp_path, change, said):
+    model.save(tmp_path)
+    card = json.loads((tmp_path / "model.json").read_text())
+    (tmp_path / "model.json").write_text(json.dumps(card | change))
+    with pytest.raises(UserError, match=said):
+        CostModel.load(tmp_path)
+
+
+def test_a_folder_without_a_model_is_refused(tmp_path):
+    with pytest.raises(UserError, match="costmodels fit"):
+        CostModel.load(tmp_path / "nothing")
+
+
+@pytest.mark.parametrize(("column", "value"), [("device", "other"), ("timer", "cycles"), ("board", "other")])
+def test_tables_of_different_devices_boards_or_timers_are_refused(table, column, value):
+    mixed = table.copy()
+    mixed.loc[3, column] = value
+    with pytest.raises(UserError, match=f"different {column}s"):
+        CostModel(work=synthetic.work).fit(mixed)
+
+
+def test_a_table_without_measurements_is_refused(table):
+    with pytest.raises(UserError, match="no measured ops"):
+        CostModel(work=synthetic.work).fit(table[:0])
+    with pytest.raises(UserError, match="no column latency_us"):
+        CostModel(work=synthetic.work).fit(table.drop(columns="latency_us"))
+
+
+def test_other_kernels_than_the_fitted_ones_are_refused(model, tmp_path):
+    model.save(tmp_path)
+    other = CostModel.load(tmp_path, work=lambda op: {"calls": 1, "loops": 2}, scratch_bytes=lambda op: 0)
+    with pytest.raises(UserError, match="loops"):
+        other.predict(synthetic.random_ops(1))
+
+
+def test_a_kind_that_was_never_measured_gets_the_pass_average_and_is_flagged(model):
+    cost = model.predict([Op(SoftmaxCrossEntropy(5), Pass.FORWARD)])
+    assert cost["latency_us"][0] > 0
+    assert cost["extrapolates"][0]
+
+
+def test_ops_beyond_the_training_range_are_flagged_and_stay_sane(model):
+    inside = synthetic.random_ops(400)[1]
+    far = Op(Conv2d(64, 64, 256, 256, 3, 3, 1, 1, 1, 1), Pass.FORWARD)
+    cost = model.predict([inside, far])
+    truth = sum(synthetic.UNIT_COSTS_US[name] * count for name, count in synthetic.work(far).items())
+    assert list(cost["extrapolates"]) == [False, True]
+    assert cost["latency_us"][1] == pytest.approx(truth, rel=0.15)
+
+
+def test_energy_stands_empty_until_it_is_measured(model):
+    assert model.predict([Op(Add(64), Pass.FORWARD)])["energy_uj"].isna().all()
+
+
+def test_predicting_one_op_and_many_agree(model):
+    ops = synthetic.random_ops(50, seed=3)
+    np.testing.assert_array_equal(model.predict(ops)["latency_us"], [model.op_latency_us(op) for op in ops])
+
+
+def test_a_fitted_model_is_a_cost_source(model):
+    assert isinstance(model, CostSource)
+    assert "made-up" in model.label
+
+
+def test_the_same_op_measured_twice_counts_once(table):
+    twice = CostModel(work=synthetic.work).fit(pd.concat([table, table], ignore_index=True))
+    assert twice.card_["n_ops"] == 320
