@@ -1,0 +1,40 @@
+/* Frames: COBS (Cheshire and Baker 1999) with a zero byte as delimiter.
+ *
+ * The decoder takes any stream of bytes whatever, one at a time, and never writes past its buffer. States and results
+ * have the names that profiler/link/frames.py gives them. */
+#ifndef LINK_COBS_H
+#define LINK_COBS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum frame_status {
+    FRAME_NONE = 0,     /* no frame ends here */
+    FRAME_COMPLETE = 1, /* buffer[0, length) is a frame's content */
+    FRAME_TRUNCATED,    /* a delimiter inside of a block: bytes were lost or damaged */
+    FRAME_TOO_LONG,     /* more content than the buffer holds: dropped up to its delimiter */
+};
+
+typedef struct {
+    uint8_t *buffer;
+    size_t capacity;
+    size_t length;      /* of the content so far; after FRAME_COMPLETE: of the frame, until the next byte */
+    uint8_t block_left; /* bytes of the current block that are still to come */
+    bool zero_due;      /* the block stands for a zero after it, unless the frame ends there */
+    bool started, too_long, ended;
+} cobs_decoder_t;
+
+void cobs_decoder_init(cobs_decoder_t *decoder, uint8_t *buffer, size_t capacity);
+
+/* Takes the next byte. Delimiters in a row are no frames. */
+enum frame_status cobs_decode_byte(cobs_decoder_t *decoder, uint8_t byte);
+
+/* Encodes without a buffer of its own: `send` is called with one code byte, then with the block it announces, and so
+ * on, and at last with the delimiter. */
+void cobs_encode(const uint8_t *content, size_t length, void (*send)(const uint8_t *bytes, size_t count));
+
+/* Wire bytes that `length` bytes of content take at most: one code byte a started block of 254, and the delimiter. */
+#define COBS_WIRE_BYTES(length) ((length) + (length) / 254 + 1 + 1)
+
+#endif

@@ -1,0 +1,294 @@
+#include "link/dispatcher.h"
+
+#include <stdbool.h>
+#include <string.h>
+
+#include "link/cobs.h"
+#include "link/crc32.h"
+#include "link/wire.h"
+#include "reply_encode.h"
+#include "request_decode.h"
+#include "runtime/board.h"
+#include "runtime/check.h"
+#include "runtime/digest.h"
+#include "runtime/interpreter.h"
+
+enum { CRC_BYTES = 4, REPLY_BYTES = 1024 };
+
+/* What a run answered, kept so that the same request again gets the same answer and does not run. */
+typedef struct {
+    bool valid;
+    uint32_t request_id;
+    status_t status;
+    struct done done;
+} stored_run_t;
+
+static uint8_t received[LINK_FRAME_BYTES];
+static cobs_decoder_t decoder;
+static struct request request; /* static, not on the stack: about 1.3 kB */
+static struct reply reply;
+static uint8_t reply_bytes[REPLY_BYTES + CRC_BYTES];
+static program_t program;
+static stored_run_t stored_run;
+static uint32_t boot_id, last_nonce;
+static uint32_t last_append_id;
+static bool last_append_valid;
+
+static void store_le32(uint8_t *bytes, uint32_t value) {
+    for (unsigned i = 0; i < 4; i++)
+        bytes[i] = (uint8_t)(value >> 8 * i);
+}
+
+static uint32_t load_le32(const uint8_t *bytes) {
+    return (uint32_t)bytes[0] | (uint32_t)bytes[1] << 8 | (uint32_t)bytes[2] << 16 | (uint32_t)bytes[3] << 24;
+}
+
+/* Sends `reply`, whose answer is set. */
+static void send_reply(uint32_t id) {
+    size_t length = 0;
+    reply.reply_id = id;
+    reply.boot_id = boot_id;
+    if (cbor_encode_reply(reply_bytes, REPLY_BYTES, &reply, &length) != 0)
+        return; /* only a reply larger than its bounds in messages.cddl would end here; the host times out */
+    store_le32(reply_bytes + length, crc32_update(0, reply_bytes, length));
+    cobs_encode(reply_bytes, length + CRC_BYTES, board_send);
+}
+
+static void send_plain(uint32_t id, int choice) {
+    reply.answer_choice = choice;
+    send_reply(id);
+}
+
+static void send_status(uint32_t id, status_t status) {
+    if (status.reason) {
+        reply.refused_m = (struct refused){status.reason, status.entry_index, status.detail};
+        send_plain(id, reply_answer_refused_m_c);
+    } else {
+        send_plain(id, reply_answer_ok_m_c);
+    }
+}
+
+static void handle_identify(void) {
+    const uint32_t nonce = request.identify_m.nonce;
+    if (boot_id == 0)
+        boot_id = nonce;
+    if (nonce != last_nonce) {
+        stored_run.valid = false;
+        last_append_valid = false;
+    }
+    last_nonce = nonce;
+    wire_identity(&reply.identity_m);
+    send_plain(request.request_id, reply_answer_identity_m_c);
+}
+
+static status_t append_entries(const struct entry *entries, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        entry_description_t description;
+        if (!wire_entry(&entries[i], &description))
+            return status_refused(STATUS_BAD_REQUEST, program.stored_count, 0);
+        status_t status = program_append(&program, &description);
+        if (status.reason)
+            return status;
+    }
+    return status_ok();
+}
+
+static status_t handle_append(const uint8_t *payload, size_t payload_bytes) {
+    const struct append *append = &request.append_m;
+    const uint8_t *bytes;
+    size_t byte_count;
+    if (program.entry_count == 0)
+        return status_refused(STATUS_NO_PROGRAM, 0, 0);
+    if (last_append_valid && request.request_id == last_append_id &&
+        append->index + append->entry_m_count == program.stored_count)
+        return status_ok(); /* sent again because our answer was lost */
+    if (append->index != program.stored_count || program.sealed)
+        return status_refused(STATUS_WRONG_INDEX, program.stored_count, program.stored_count);
+    if (append->index + append->entry_m_count > program.entry_count)
+        return status_refused(STATUS_PROGRAM_TOO_LONG, append->index, program.entry_count);
+    if (!wire_append_range(payload, payload_bytes, &bytes, &byte_count))
+        return status_refused(STATUS_BAD_REQUEST, append->index, 0);
+    const program_t before = program;
+    status_t status = append_entries(append->entry_m, append->entry_m_count);
+    if (status.reason) {
+        program = before; /* all or none: the host may correct the frame and send it again */
+        return status;
+    }
+    program.crc32 = crc32_update(program.crc32, bytes, byte_count);
+    last_append_id = request.request_id;
+    last_append_valid = true;
+    return status;
+}
+
+static status_t handle_seal(void) {
+    if (program.entry_count != 0 && program.stored_count == program.entry_count &&
+        request.seal_m.crc32 != program.crc32)
+        return status_refused(STATUS_WRONG_CRC, 0, program.crc32);
+    return program_seal(&program);
+}
+
+/* Makes the request's own entries the program, where it has any. */
+static status_t prepare_run(const struct run *run) {
+    const bool has_header = run->run_header_choice == run_header_program_header_m_c;
+    status_t status = status_ok();
+    if (has_header != (run->entry_m_count != 0))
+        return status_refused(STATUS_BAD_REQUEST, 0, 0);
+    if (has_header) {
+        const program_header_t header = wire_header(&run->program_header_m);
+        status = program_begin(&program, &header, (uint32_t)run->entry_m_count);
+        if (!status.reason)
+            status = append_entries(run->entry_m, run->entry_m_count);
+        if (!status.reason)
+            status = program_seal(&program);
+    }
+    return status.reason ? status : interpreter_prepare(&program, run->repetitions);
+}
+
+static uint64_t tick_at(uint32_t index) {
+    return (uint64_t)program.ticks[index].high << 32 | program.ticks[index].low;
+}
+
+static void send_stored_run(void) {
+    if (stored_run.status.reason) {
+        send_status(stored_run.request_id, stored_run.status);
+        return;
+    }
+    send_plain(stored_run.request_id, reply_answer_accepted_m_c);
+    reply.done_m = stored_run.done;
+    send_plain(stored_run.request_id, reply_answer_done_m_c);
+}
+
+static void handle_run(void) {
+    const struct run *run = &request.run_m;
+    const uint32_t id = request.request_id;
+    if (stored_run.valid && stored_run.request_id == id) {
+        send_stored_run();
+        return;
+    }
+    stored_run = (stored_run_t){.valid = true, .request_id = id, .status = prepare_run(run)};
+    if (stored_run.status.reason) {
+        send_status(id, stored_run.status);
+        return;
+    }
+    send_plain(id, reply_answer_accepted_m_c);
+    run_result_t result;
+    interpreter_run(&program, run->repetitions, run->warmups, run->seed, &result);
+    struct done *done = &stored_run.done;
+    const size_t limit = sizeof(done->done_tick) / sizeof(done->done_tick[0]);
+    done->arena_peak_bytes = result.arena_peak_bytes;
+    done->scratch_peak_bytes = result.scratch_peak_bytes;
+    done->stack_peak_bytes = result.stack_peak_bytes;
+    done->tick_count = program.tick_count;
+    done->done_tick_count = program.tick_count < limit ? program.tick_count : limit;
+    for (uint32_t i = 0; i < done->done_tick_count; i++)
+        done->done_tick[i] = tick_at(i);
+    reply.done_m = *done;
+    send_plain(id, reply_answer_done_m_c);
+}
+
+static void handle_read(void) {
+    const uint32_t first = request.read_m.first;
+    if (first > program.tick_count) {
+        send_status(request.request_id, status_refused(STATUS_BAD_RANGE, 0, program.tick_count));
+        return;
+    }
+    struct ticks_page *page = &reply.ticks_page_m;
+    const size_t limit = sizeof(page->tick) / sizeof(page->tick[0]);
+    const uint32_t left = program.tick_count - first;
+    page->page_first = first;
+    page->tick_count = left < limit ? left : limit;
+    for (uint32_t i = 0; i < page->tick_count; i++)
+        page->tick[i] = tick_at(first + i);
+    send_plain(request.request_id, reply_answer_ticks_page_m_c);
+}
+
+static void handle_digest(void) {
+    const struct digest *digest = &request.digest_m;
+    uint32_t available;
+    const float *values = NULL;
+    if (digest->digest_words <= UINT32_MAX / 4)
+        values = check_resolve(digest->digest_reference, digest->digest_words * 4, &available);
+    else
+        check_resolve(digest->digest_reference, 0, &available);
+    if (values == NULL) {
+        send_status(request.request_id, status_refused(STATUS_BAD_RANGE, 0, available));
+        return;
+    }
+    digest_words(values, digest->digest_words, reply.digest_reply_m.projection);
+    reply.digest_reply_m.projection_count = DIGEST_PROJECTIONS;
+    send_plain(request.request_id, reply_answer_digest_reply_m_c);
+}
+
+static void handle_peek(void) {
+    enum { PEEK_BYTES = 768 };
+    const struct peek *peek = &request.peek_m;
+    uint32_t available;
+    const uint8_t *content = check_resolve(peek->peek_reference, peek->peek_bytes, &available);
+    if (content == NULL || peek->peek_bytes > PEEK_BYTES) {
+        const uint32_t limit = available < PEEK_BYTES ? available : PEEK_BYTES;
+        send_status(request.request_id, status_refused(STATUS_BAD_RANGE, 0, limit));
+        return;
+    }
+    reply.peek_reply_m.content = (struct zcbor_string){content, peek->peek_bytes};
+    send_plain(request.request_id, reply_answer_peek_reply_m_c);
+}
+
+static void handle(const uint8_t *payload, size_t payload_bytes) {
+    size_t used = 0;
+    memset(&request, 0, sizeof(request));
+    const int error = cbor_decode_request(payload, payload_bytes, &request, &used);
+    if (error != 0 || used != payload_bytes) {
+        uint32_t id;
+        if (wire_request_id(payload, payload_bytes, &id))
+            send_status(id, status_refused(STATUS_BAD_REQUEST, 0, (uint32_t)error));
+        return;
+    }
+    const uint32_t id = request.request_id;
+    switch (request.command_choice) {
+    case request_command_identify_m_c:
+        handle_identify();
+        break;
+    case request_command_begin_m_c: {
+        const program_header_t header = wire_header(&request.begin_m.header);
+        last_append_valid = false;
+        send_status(id, program_begin(&program, &header, request.begin_m.entry_count));
+        break;
+    }
+    case request_command_append_m_c:
+        send_status(id, handle_append(payload, payload_bytes));
+        break;
+    case request_command_seal_m_c:
+        send_status(id, handle_seal());
+        break;
+    case request_command_run_m_c:
+        handle_run();
+        break;
+    case request_command_read_m_c:
+        handle_read();
+        break;
+    case request_command_digest_m_c:
+        handle_digest();
+        break;
+    case request_command_peek_m_c:
+        handle_peek();
+        break;
+    }
+}
+
+void dispatcher_init(void) {
+    cobs_decoder_init(&decoder, received, sizeof(received));
+}
+
+void dispatcher_byte(uint8_t byte) {
+    if (cobs_decode_byte(&decoder, byte) != FRAME_COMPLETE || decoder.length <= CRC_BYTES)
+        return; /* damaged frames are dropped: the host sends again */
+    const size_t payload_bytes = decoder.length - CRC_BYTES;
+    if (crc32_update(0, received, payload_bytes) == load_le32(received + payload_bytes))
+        handle(received, payload_bytes);
+}
+
+void dispatcher_loop(void) {
+    int byte;
+    while ((byte = board_receive()) >= 0)
+        dispatcher_byte((uint8_t)byte);
+}

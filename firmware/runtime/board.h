@@ -1,0 +1,59 @@
+/* What a board provides. A port is a folder under boards/ (or linux/) that defines these few things. */
+#ifndef RUNTIME_BOARD_H
+#define RUNTIME_BOARD_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Regions of memory that references name. Region 0 is the arena region, region 1 the blob of frozen weights. */
+enum { REGION_ARENA = 0, REGION_BLOB = 1, REGION_NONE = 15, REGION_MAX_COUNT = 6 };
+
+typedef struct {
+    const char *name;
+    uint8_t *base; /* 16-byte aligned; NULL: listed for information, no reference may name it */
+    uint32_t bytes;
+    uint8_t number;
+    bool cached, writable;
+} memory_region_t;
+
+#define BLOB_MAX_SEGMENTS 8
+
+typedef struct {
+    uint32_t seed;
+    uint8_t exponent_count;
+    uint8_t exponents[BLOB_MAX_SEGMENTS]; /* + FILL_EXPONENT_BIAS, see fill_blob() */
+} blob_t;
+
+typedef struct {
+    const char *board, *core, *caches, *fpu;
+    uint8_t unique_id[16];
+    uint8_t unique_id_bytes;
+    uint8_t flash_wait_states;
+    uint32_t clock_hz;
+    const char *timer_name;
+    uint32_t timer_hz;
+    uint8_t timer_bits;
+    /* How many ticks an instruction takes, as a fraction; num 0: unknown, as on everything but an emulator. */
+    uint16_t ticks_per_instruction_num, ticks_per_instruction_den;
+    memory_region_t regions[REGION_MAX_COUNT];
+    uint8_t region_count;
+    blob_t blob;
+    void *stack_limit; /* lowest address that the stack may use; NULL: see board_stack_limit() */
+} board_t;
+
+/* Filled by the port before the dispatcher starts, constant after. */
+extern board_t board;
+
+/* The link. board_receive waits for a byte; -1: the other side is gone for good. */
+int board_receive(void);
+void board_send(const uint8_t *bytes, size_t count);
+
+/* Masks interrupts and returns what board_interrupts_restore() wants back. Nothing to do where there are none. */
+uint32_t board_interrupts_mask(void);
+void board_interrupts_restore(uint32_t state);
+
+/* The lowest address that painting the stack may touch, for a caller running now. */
+void *board_stack_limit(void);
+
+#endif

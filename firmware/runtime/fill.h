@@ -1,0 +1,39 @@
+/* Fills of buffers from a seed, so that no tensor crosses the link. */
+#ifndef RUNTIME_FILL_H
+#define RUNTIME_FILL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum fill_mode {
+    FILL_ZEROS = 0,
+    FILL_UNIFORM = 1,  /* float32 in [-1, 1) * 2^(parameter - 128), on a grid of 2^-23 of that */
+    FILL_LABEL = 2,    /* int32 in [0, parameter) */
+    FILL_POSITIVE = 3, /* float32 in [0, 1) * 2^(parameter - 128) */
+    FILL_MODE_COUNT = 4
+};
+
+/* 2^-96 to 2^96: every value and every scale is then a normal float32, and the products are exact. */
+#define FILL_EXPONENT_BIAS 128
+#define FILL_SMALLEST_PARAMETER 32u
+#define FILL_LARGEST_PARAMETER 224u
+
+typedef struct {
+    uint32_t words, mode, parameter, stream;
+} fill_geometry_t;
+
+/* In the section that runs once an image, image i draws from stream + (i << 16). */
+#define FILL_IMAGE_SHIFT 16
+
+bool fill_valid(const fill_geometry_t *fill);
+
+/* Writes fill->words words to `destination` (4-byte aligned). */
+void fill_run(const fill_geometry_t *fill, uint32_t seed, uint32_t image_index, void *destination);
+
+/* The blob of frozen weights: `words` words in exponent_count equal segments, segment j uniform in
+ * [-1, 1) * 2^(exponents[j] - 128); word i is drawn with i counted over the whole blob. */
+#define BLOB_STREAM 0xB10Bu
+void fill_blob(uint32_t seed, const uint8_t *exponents, size_t exponent_count, uint32_t words, void *destination);
+
+#endif

@@ -1,0 +1,103 @@
+#include "runtime/interpreter.h"
+
+#include "runtime/board.h"
+#include "runtime/check.h"
+#include "runtime/paint.h"
+#include "runtime/timer.h"
+#include "runtime/trigger.h"
+
+/* The timed region of one entry: nothing but the kernel's call lies between the two readings. */
+static __attribute__((noinline)) uint64_t timed_call(const program_entry_t *entry, void *const *buffers,
+                                                     const step_constants_t *constants) {
+    void (*const run)(const op_t *, void *const *, const step_constants_t *) = entry->kernel->run;
+    const uint32_t interrupts = board_interrupts_mask();
+    timer_barrier();
+    const uint64_t start = timer_now();
+    timer_barrier();
+    run(&entry->op, buffers, constants);
+    timer_barrier();
+    const uint64_t end = timer_now();
+    timer_barrier();
+    board_interrupts_restore(interrupts);
+    return timer_elapsed(start, end);
+}
+
+static void *buffer_address(uint32_t reference) {
+    const memory_region_t *region = check_region(reference_region(reference));
+    return region == NULL ? NULL : region->base + reference_offset(reference);
+}
+
+static void run_fills(const program_t *program, uint32_t first, uint32_t end, uint32_t seed, uint32_t image) {
+    for (uint32_t i = first; i < end; i++) {
+        const program_entry_t *entry = &program->entries[i];
+        fill_run(&entry->fill.geometry, seed, image, buffer_address(entry->references[0]));
+    }
+}
+
+/* Runs timed entries [first, end) and adds their ticks to `ticks`, a row of one repetition; NULL: a warm-up. */
+static void run_timed(const program_t *program, uint32_t first, uint32_t end, stored_tick_t *ticks) {
+    for (uint32_t i = first; i < end; i++) {
+        const program_entry_t *entry = &program->entries[i];
+        void *buffers[OP_MAX_BUFFERS];
+        for (unsigned b = 0; b < OP_MAX_BUFFERS; b++)
+            buffers[b] = buffer_address(entry->references[b]);
+        const uint64_t elapsed = timed_call(entry, buffers, &program->header.optimizer);
+        if (ticks != NULL) {
+            stored_tick_t *tick = &ticks[i - program->header.image_end];
+            const uint64_t sum = ((uint64_t)tick->high << 32 | tick->low) + elapsed;
+            *tick = (stored_tick_t){(uint32_t)sum, (uint32_t)(sum >> 32)};
+        }
+    }
+}
+
+static void run_once(const program_t *program, uint32_t seed, stored_tick_t *ticks) {
+    const program_header_t *header = &program->header;
+    const bool triggers = ticks != NULL;
+    for (uint32_t image = 0; image < header->image_count; image++) {
+        if (header->image_end > header->setup_end) {
+            trigger_set(false);
+            run_fills(program, header->setup_end, header->image_end, seed, image);
+        }
+        trigger_set(triggers);
+        run_timed(program, header->image_end, header->body_end, ticks);
+    }
+    run_timed(program, header->body_end, program->entry_count, ticks);
+}
+
+static uint32_t largest_scratch(const program_t *program) {
+    uint32_t largest = 0;
+    for (uint32_t i = program->header.image_end; i < program->entry_count; i++) {
+        const program_entry_t *entry = &program->entries[i];
+        const uint32_t bytes = entry->kernel->scratch_bytes(&entry->op);
+        largest = bytes > largest ? bytes : largest;
+    }
+    return largest;
+}
+
+status_t interpreter_prepare(program_t *program, uint32_t repetitions) {
+    if (!program->sealed)
+        return status_refused(STATUS_NO_PROGRAM, 0, 0);
+    if (!timer_advances())
+        return status_refused(STATUS_TIMER_STOPPED, 0, 0);
+    return program_place_ticks(program, repetitions);
+}
+
+void interpreter_run(program_t *program, uint32_t repetitions, uint32_t warmups, uint32_t seed, run_result_t *result) {
+    uint8_t *arena = board.regions[REGION_ARENA].base;
+    void *const stack_limit = board_stack_limit();
+    const void *const frame = __builtin_frame_address(0);
+    paint(arena, program->header.arena_bytes);
+    paint_stack(stack_limit);
+
+    run_fills(program, 0, program->header.setup_end, seed, 0);
+    for (uint32_t i = 0; i < warmups; i++)
+        run_once(program, seed, NULL);
+    stored_tick_t *ticks = (stored_tick_t *)(uintptr_t)program->ticks;
+    for (uint32_t i = 0; i < repetitions; i++)
+        run_once(program, seed, ticks + i * program_timed_count(program));
+    trigger_set(false);
+
+    result->arena_peak_bytes = paint_peak_bytes(arena, program->header.arena_bytes);
+    result->scratch_peak_bytes = largest_scratch(program);
+    result->stack_peak_bytes = paint_stack_peak_bytes(stack_limit, frame);
+}
