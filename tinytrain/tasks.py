@@ -1,0 +1,94 @@
+"""A network with its weights and one episode: what select and adapt both start from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from profiler.errors import UserError
+from profiler.workloads.lower import load_network
+from profiler.workloads.network import Network
+from profiler.workloads.plan import Head
+from tinytrain import backbones, data, episodes
+from tinytrain.episodes import Episode, Task
+from tinytrain.folding import fold_norms
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A task made ready.
+
+    Attributes:
+        model: The torch network, normalisations folded, with its weights.
+        network: Its layers.
+        episode: Which images.
+        task: The images themselves.
+        head: Cosine to prototypes, a class a way.
+        prototypes: Of the support set under ``model``, shape (ways, features), held fixed.
+        data: Label of the source of images and weights.
+    """
+
+    model: nn.Module
+    network: Network
+    episode: Episode
+    task: Task
+    head: Head
+    prototypes: Tensor
+    data: str
+
+
+def prepare(
+    network: str,
+    input_shape: tuple[int, int, int],
+    *,
+    data_folder: str | Path | None = None,
+    dataset: str | None = None,
+    seed: int = 0,
+    ways: int = 5,
+    shots: int = 5,
+    tell: Callable[[str], None] = lambda text: None,
+) -> Prepared:
+    """Load a network and draw an episode.
+
+    Args:
+        network: A backbone's name, or ``module:factory``, which brings its own weights.
+        input_shape: Channels (3), height, width.
+        data_folder: What ``--data`` said; see :func:`tinytrain.data.locate`.
+        dataset: Name of the image set; None for the source's own.
+        seed: Of the episode.
+        ways: Classes.
+        shots: Support images a class.
+        tell: Takes lines for people.
+
+    Raises:
+        UserError: no such network, data or episode.
+    """
+    if input_shape[0] != 3:
+        raise UserError(
+            f"the images have 3 channels, --input asks for {input_shape[0]}",
+            hint="give --input 3xHEIGHTxWIDTH",
+            exit_status=2,
+        )
+    model, lowered = load_network(network, input_shape)
+    is_backbone = network in backbones.GEOMETRIES
+    source = data.locate(data_folder, network=network if is_backbone else None, dataset=dataset, tell=tell)
+    label = source.label
+    if is_backbone:
+        model = backbones.create(network, source.weights(network))
+    else:
+        label = f"images: {label}; weights: those that {network} brings"
+    images = source.images(dataset)
+    episode = episodes.draw(images, seed, ways=ways, shots=shots)
+    task = episode.load(images, input_shape[1:])
+    model = fold_norms(model)
+    features = episodes.embed(model, task.support)
+    if features.dim() != 2:
+        raise UserError(
+            f"the network {network} gives {tuple(features.shape[1:])} an image, where a feature vector is expected",
+            hint="end it in a pooling and a flattening layer",
+        )
+    prototypes = episodes.prototypes(features, task.support_labels, ways)
+    return Prepared(model, lowered, episode, task, Head(classes=ways), prototypes, label)
