@@ -1,7 +1,7 @@
 """Frames: what travels on the wire around each message.
 
 A frame is ``COBS(payload || CRC-32 of the payload, little endian) || 0x00``. The zero byte occurs nowhere else, so a
-receiver finds the next frame after any damage. Its C twin is ``firmware/link/frame.c``; one table of cases,
+receiver finds the next frame after any damage. Its C twin is ``firmware/link/cobs.c``; one table of cases,
 ``tests/frame_cases.json``, drives the tests of both.
 
 >>> decoder = Decoder()
@@ -20,16 +20,16 @@ from cobs import cobs
 
 DELIMITER = b"\x00"
 CRC_BYTES = 4
-#: Longest frame that a decoder takes by default, delimiter left out: more than any reply in messages.cddl, so that
-#: what is longer is noise.
-LARGEST_FRAME_BYTES = 2048
+#: Most content (payload and CRC-32) that a decoder takes by default: more than any reply in messages.cddl, so that what
+#: is longer is noise.
+LARGEST_CONTENT_BYTES = 2048
 
 
 class FrameStatus(Enum):
     """What became of one frame. Everything but ``OK`` is dropped and counted, never acted upon."""
 
     OK = "ok"
-    BAD_CODING = "bad coding"  # not COBS: a length byte points past the delimiter
+    TRUNCATED = "truncated"  # a delimiter inside of a COBS block: bytes were lost or damaged
     TOO_SHORT = "too short"  # less than a CRC-32
     TOO_LONG = "too long"  # more than the receiver has room for
     BAD_CRC = "bad CRC"
@@ -50,16 +50,21 @@ def encode(payload: bytes) -> bytes:
 
 def encoded_bytes(payload_bytes: int) -> int:
     """The longest that a frame around so many bytes gets."""
-    body = payload_bytes + CRC_BYTES
-    return body + body // 254 + 1 + 1  # COBS: one code byte a started 254 B; delimiter
+    return _coded_bytes(payload_bytes + CRC_BYTES) + len(DELIMITER)
 
 
-def decode(coded: bytes) -> Frame:
+def _coded_bytes(content_bytes: int) -> int:
+    return content_bytes + content_bytes // 254 + 1  # one code byte a started block of 254 B
+
+
+def decode(coded: bytes, largest_content_bytes: int = LARGEST_CONTENT_BYTES) -> Frame:
     """The frame whose bytes between two delimiters are ``coded``."""
     try:
         body = cobs.decode(coded)
     except cobs.DecodeError:
-        return Frame(FrameStatus.BAD_CODING)
+        return Frame(FrameStatus.TRUNCATED)
+    if len(body) > largest_content_bytes:
+        return Frame(FrameStatus.TOO_LONG)
     if len(body) < CRC_BYTES:
         return Frame(FrameStatus.TOO_SHORT)
     payload, crc = body[:-CRC_BYTES], body[-CRC_BYTES:]
@@ -73,14 +78,15 @@ class Decoder:
 
     Any stream is fine: what is no frame comes out as one with another status than ``OK``. Bytes between two
     delimiters with nothing in between are no frame: senders may put extra delimiters anywhere. Memory is bounded by
-    ``largest_frame_bytes`` and what one :meth:`feed` brings.
+    ``largest_content_bytes`` and what one :meth:`feed` brings.
 
     Args:
-        largest_frame_bytes: Longer frames come out as ``TOO_LONG``, once, when their delimiter arrives.
+        largest_content_bytes: Frames with more content than that come out as ``TOO_LONG``, once, when their delimiter
+            arrives.
     """
 
-    def __init__(self, largest_frame_bytes: int = LARGEST_FRAME_BYTES) -> None:
-        self._largest_frame_bytes = largest_frame_bytes
+    def __init__(self, largest_content_bytes: int = LARGEST_CONTENT_BYTES) -> None:
+        self._largest_content_bytes = largest_content_bytes
         self._pending = bytearray()
         self._overflowed = False
 
@@ -103,13 +109,13 @@ class Decoder:
             if self._overflowed:
                 frames.append(Frame(FrameStatus.TOO_LONG))
             elif self._pending:
-                frames.append(decode(bytes(self._pending)))
+                frames.append(decode(bytes(self._pending), self._largest_content_bytes))
             self.reset()
         self._hold(rest)
         return iter(frames)
 
     def _hold(self, piece: bytes) -> None:
-        if self._overflowed or len(self._pending) + len(piece) > self._largest_frame_bytes:
+        if self._overflowed or len(self._pending) + len(piece) > _coded_bytes(self._largest_content_bytes):
             self._overflowed = True
             self._pending.clear()
         else:

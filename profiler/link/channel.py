@@ -1,0 +1,289 @@
+"""One request, one answer, over a line that may damage, lose or repeat anything, to a device that may restart.
+
+Every request carries an id that its reply repeats, and may be sent again without doing harm, so a lost or damaged
+frame costs a repetition and nothing else. Every reply carries the device's boot id: a restart in between is seen, and
+what was in flight is reported as lost instead of being merged with what came before.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from profiler.devices.identity import Identity
+from profiler.link import frames, messages
+from profiler.link.errors import DeviceReset, NoAnswer, PortError, WrongProtocol
+from profiler.link.frames import FrameStatus
+from profiler.link.messages import Accepted, Answer, BadReply, Done, OtherProtocol, PeekReply, RefusedReply, Reply
+from profiler.link.transport import LinkStatistics, Transport
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long to wait for what; the waits double with every attempt.
+
+    Attributes:
+        attempts: How often a request is sent before the device counts as silent.
+        first_wait_s: Silence, beside the time on the wire, after which a request is sent again.
+        longest_wait_s: What that grows to.
+        damaged_wait_s: Silence after a damaged frame, which probably was the answer.
+        largest_growth: What the wait for an accepted run grows to, as a multiple of the expected time.
+        identify_wait_s: As ``first_wait_s`` while the device may be starting.
+        reopen_wait_s: Between attempts to open a port that went away.
+    """
+
+    attempts: int = 10
+    first_wait_s: float = 0.2
+    longest_wait_s: float = 2.0
+    damaged_wait_s: float = 0.02
+    largest_growth: int = 4
+    identify_wait_s: float = 0.05
+    reopen_wait_s: float = 0.2
+
+    def wait_s(self, attempt: int) -> float:
+        return min(self.first_wait_s * 2**attempt, self.longest_wait_s)
+
+    def busy_s(self, expected_s: float, attempt: int) -> float:
+        """For an accepted run that should take ``expected_s``."""
+        return (2 * expected_s + self.first_wait_s) * min(2**attempt, self.largest_growth)
+
+
+PATIENCE = Patience()
+
+
+class Channel:
+    """Asks a device and gets its answers.
+
+    Args:
+        transport: The open port. The channel closes it.
+        timeout_s: How long the device may take to identify itself, now and after a restart.
+        patience: All other waits.
+
+    Attributes:
+        identity: Who the device is.
+        boot_id: Its boot id; after a restart that was noticed, the new one.
+
+    Raises:
+        NoAnswer: nothing answers.
+        WrongProtocol: what answers speaks something else.
+    """
+
+    identity: Identity
+
+    def __init__(self, transport: Transport, *, timeout_s: float, patience: Patience = PATIENCE) -> None:
+        self.transport = transport
+        self.boot_id = 0
+        self._timeout_s = timeout_s
+        self._patience = patience
+        self._last_id = secrets.randbelow(1 << 16)
+        self._nonce = 0
+        self.identity = self._identify()
+
+    @property
+    def url(self) -> str:
+        return self.transport.url
+
+    @property
+    def statistics(self) -> LinkStatistics:
+        return self.transport.statistics
+
+    def close(self) -> None:
+        self.transport.close()
+
+    def fits(self, command: list) -> bool:
+        """Whether the request fits into what the device can receive."""
+        payload = messages.encode_request(self._last_id, command)
+        return frames.encoded_bytes(len(payload)) <= self.identity.largest_frame_bytes
+
+    # ------------------------------------------------------------ asking
+
+    def ask(self, command: list, expected: type[Answer], *, wait_s: float = 0.0) -> Answer | RefusedReply:
+        """The answer to ``command``, of type ``expected`` or a refusal.
+
+        Args:
+            command: From :mod:`profiler.link.messages`; any but ``run``.
+            expected: Type of the answer.
+            wait_s: How long the device takes, beside the way on the wire.
+
+        Raises:
+            DeviceReset: the device restarted, or the port went away and came back.
+            NoAnswer: it fell silent.
+            PortError: the port went away for good.
+        """
+        return self._guarded(lambda: self._exchange(command, expected, wait_s))
+
+    def ask_run(self, command: list, expected_s: float) -> Done | RefusedReply:
+        """The same for ``run``, which is first accepted and then takes about ``expected_s``, the host silent."""
+        return self._guarded(lambda: self._run_exchange(command, expected_s))
+
+    def _guarded(self, exchange):
+        try:
+            return exchange()
+        except PortError as error:
+            raise self._after_port_error(error) from None
+
+    def _exchange(self, command: list, expected: type[Answer], wait_s: float) -> Answer:
+        request_id, request = self._request(command)
+        wait_s += self._way_s(request)
+        for attempt in range(self._patience.attempts):
+            self._send(request, attempt)
+            reply = self._await({request_id: expected}, wait_s + self._patience.wait_s(attempt), attempt)
+            if reply:
+                return reply.answer
+        raise self._silent()
+
+    def _run_exchange(self, command: list, expected_s: float) -> Done | RefusedReply:
+        request_id, request = self._request(command)
+        awaited: dict[int, type | tuple[type, ...]] = {request_id: (Accepted, Done)}
+        accepted = False
+        for attempt in range(self._patience.attempts):
+            wait_s = self._way_s(request) + self._patience.wait_s(attempt)
+            if attempt:
+                # A device that restarted would take the request for a new one: first see whether it is the same boot.
+                # Silence may also mean that it is still running.
+                probe_id, probe = self._request(messages.peek(0, 0))
+                self._send(probe, attempt)
+                busy_s = self._patience.busy_s(expected_s, attempt) if accepted or attempt > 2 else 0.0
+                reply = self._await(awaited | {probe_id: PeekReply}, wait_s + busy_s, attempt)
+            else:
+                self._send(request, attempt)
+                reply = self._await(awaited, wait_s, attempt)
+            if reply and reply.request_id != request_id:
+                self._send(request, attempt)
+                reply = self._await(awaited, wait_s, attempt)
+            if reply and isinstance(reply.answer, Accepted):
+                accepted = True
+                reply = self._await({request_id: Done}, self._patience.busy_s(expected_s, attempt), attempt)
+            if reply:
+                return reply.answer  # type: ignore[return-value]
+        raise self._silent()
+
+    def _request(self, command: list) -> tuple[int, bytes]:
+        self._last_id = (self._last_id + 1) % (1 << 16)  # two bytes: ids travel with every frame
+        return self._last_id, frames.encode(messages.encode_request(self._last_id, command))
+
+    def _way_s(self, request: bytes) -> float:
+        """The time on the wire of a request and the longest reply."""
+        return self.transport.transfer_s(len(request) + frames.LARGEST_CONTENT_BYTES)
+
+    def _send(self, request: bytes, attempt: int) -> None:
+        if attempt:
+            self.statistics.retries += 1
+            request = frames.DELIMITER + request  # ends whatever half of a frame the device may hold
+        self.transport.send(request)
+
+    def _await(
+        self,
+        awaited: Mapping[int, type | tuple[type, ...]],
+        wait_s: float,
+        attempt: int,
+        *,
+        any_boot: bool = False,
+    ) -> Reply | None:
+        """The first reply to one of the requests in ``awaited``; None after so much silence.
+
+        Everything else is counted and dropped. After a damaged frame the wait is cut short: it was probably the reply.
+        """
+        deadline_s = time.monotonic() + wait_s
+        damaged = False
+        while frame := self.transport.receive(deadline_s):
+            reply = self._read_reply(frame) if frame.status is FrameStatus.OK else None
+            if reply is None:
+                if not damaged:
+                    damaged = True
+                    quiet_s = min(self._patience.damaged_wait_s * 2**attempt, self._patience.longest_wait_s)
+                    deadline_s = min(deadline_s, time.monotonic() + quiet_s)
+                continue
+            if reply.request_id not in awaited:
+                self.statistics.stale_replies += 1
+            elif reply.boot_id != self.boot_id and not any_boot:
+                raise self._after_restart()
+            elif isinstance(reply.answer, (awaited[reply.request_id], RefusedReply)):
+                return reply
+            else:
+                self.statistics.bad_replies += 1
+        return None
+
+    def _read_reply(self, frame: frames.Frame) -> Reply | None:
+        try:
+            return messages.decode_reply(frame.payload)
+        except BadReply:
+            self.statistics.bad_replies += 1
+            return None
+
+    def _silent(self) -> NoAnswer:
+        return NoAnswer(
+            f"{self.identity.board} at {self.url} stopped answering ({self._patience.attempts} attempts)",
+            hint="reset it and start the command again",
+        )
+
+    # ------------------------------------------------------------ identity, restarts
+
+    def _identify(self) -> Identity:
+        """Resynchronise: whatever stands on the line is ended by delimiters and dropped, then the device is asked."""
+        received_before = self.statistics.bytes_received
+        self._nonce = self._nonce % 0xFFFF + 1 if self._nonce else 1 + secrets.randbelow(0xFFFF)
+        self.transport.discard_input()
+        request_id, request = self._request(messages.identify(self._nonce))
+        deadline_s = time.monotonic() + self._timeout_s
+        attempt = 0
+        while (left_s := deadline_s - time.monotonic()) > 0:
+            self._send(frames.DELIMITER + request, attempt)
+            wait_s = self._way_s(b"") + min(self._patience.identify_wait_s * 2**attempt, 0.5)
+            kinds = (Identity, OtherProtocol)
+            reply = self._await({request_id: kinds}, min(wait_s, left_s), attempt, any_boot=True)
+            attempt = min(attempt + 1, 8)
+            if reply is None:
+                continue
+            if isinstance(reply.answer, Identity):
+                self.boot_id = reply.boot_id
+                return reply.answer
+            found = "another one"
+            if isinstance(reply.answer, OtherProtocol):
+                found = f"version {reply.answer.version}"
+            raise self._wrong_protocol(f"speaks {found} of the protocol, this host speaks version {messages.PROTOCOL}")
+        garbage = self.statistics.bytes_received - received_before
+        if garbage:
+            raise self._wrong_protocol(f"sends something ({garbage} bytes) that is no answer in this protocol")
+        raise NoAnswer(
+            f"nothing answered at {self.url} within {self._timeout_s:g} s",
+            hint="check the port's name, the baud rate, and that the board is powered and runs this project's firmware",
+        )
+
+    def _wrong_protocol(self, found: str) -> WrongProtocol:
+        return WrongProtocol(
+            f"the device at {self.url} {found}",
+            hint="build and load the firmware of this version (profile firmware build), and check the baud rate",
+        )
+
+    def _after_restart(self) -> DeviceReset:
+        self._reacquaint()
+        return DeviceReset(
+            f"{self.identity.board} at {self.url} restarted and lost what it was doing",
+            hint="repeat it; if that happens again, check the supply and the cable",
+        )
+
+    def _after_port_error(self, error: PortError) -> PortError | DeviceReset:
+        """Wait for the port to come back, as an unplugged board or an emulator that died does."""
+        deadline_s = time.monotonic() + self._timeout_s
+        while time.monotonic() < deadline_s:
+            try:
+                self.transport.reopen()
+                self._reacquaint()
+            except (PortError, NoAnswer):
+                time.sleep(self._patience.reopen_wait_s)
+            else:
+                return DeviceReset(f"the link broke and was opened again: {error.args[0]}", hint="repeat what was lost")
+        return error
+
+    def _reacquaint(self) -> None:
+        self.statistics.resets += 1
+        before = self.identity
+        self.identity = self._identify()
+        if self.identity.build_hash != before.build_hash:
+            raise WrongProtocol(
+                f"another firmware answers at {self.url}: build {self.identity.build_hash}, before {before.build_hash}",
+                hint="start a new run: measurements of two builds are never mixed",
+            )

@@ -1,0 +1,287 @@
+"""A session with one device: programs go up, ticks, peaks and digests come back.
+
+>>> with open_device("native://") as device:  # doctest: +SKIP
+...     result = device.run(program, repetitions=10)
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from profiler.devices.identity import Identity
+from profiler.link import messages
+from profiler.link.channel import Channel
+from profiler.link.errors import Refused, WrongProtocol
+from profiler.link.messages import EncodedProgram
+from profiler.link.refusals import refused
+from profiler.link.transport import BAUD, LinkStatistics, Transport
+
+if TYPE_CHECKING:
+    from profiler.workloads.program import DeviceMemory
+
+#: Work units (:func:`work_units`) a second that a slow device manages: 150 million instructions a second emulated, 15
+#: instructions a multiply-accumulate, two emulators on a core.
+UNITS_PER_SECOND = 5e6
+#: Words a second in a digest or fill, likewise.
+WORDS_PER_SECOND = 2e5
+LARGEST_PEEK_BYTES = 768
+#: Wrong indices in a row after which storing a program is given up.
+MOST_CORRECTIONS = 10
+
+
+class ProgramLike(Protocol):
+    """What the session needs of :class:`profiler.workloads.program.Program`."""
+
+    def header(self) -> list: ...
+    def wire_entries(self) -> list: ...
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What one run of a program gave.
+
+    Attributes:
+        ticks: uint64 array [repetitions, timed entries].
+        arena_peak_bytes: Highest byte of the arena that was written, plus one.
+        scratch_peak_bytes: Largest scratch of any op.
+        stack_peak_bytes: Stack that the program used.
+        wire_bytes: Bytes on the wire for it, both directions, retries and upload included.
+        duration_s: Wall-clock time from request to last answer.
+    """
+
+    ticks: np.ndarray
+    arena_peak_bytes: int
+    scratch_peak_bytes: int
+    stack_peak_bytes: int
+    wire_bytes: int
+    duration_s: float
+
+
+def work_units(program: ProgramLike) -> float:
+    """A coarse size of one repetition: multiply-accumulates and words touched, times the images in the batch."""
+    units = 0.0
+    for _, op in getattr(program, "timed", ()):
+        units += op.macs + op.bytes_touched // 4
+    return units * int(program.header()[1])
+
+
+def _filled_words(entries: list) -> int:
+    return sum(entry[4][0] for entry in entries if entry[0] == 0)
+
+
+def _entry_names(program: ProgramLike, timed: int, count: int) -> list[str]:
+    """What to call each entry in a refusal: fills by their kind, ops by layer and key."""
+    names = ["fill"] * (count - timed)
+    for layer, op in getattr(program, "timed", ()):
+        names.append(f"{layer}: {op.key}" if layer else op.key)
+    return names
+
+
+@contextmanager
+def open_device(url: str, *, timeout_s: float = 5.0, baud: int = BAUD) -> Iterator[Device]:
+    """The device at a port, for a ``with`` statement; it has identified itself when the block begins.
+
+    Args:
+        url: A serial port's path or a pySerial URL: ``/dev/ttyACM0``, ``socket://host:port``, ``qemu://stm32f405``,
+            ``native://``.
+        timeout_s: How long it may take until the device identifies itself.
+        baud: Bits a second of a real serial port.
+
+    Raises:
+        PortError: the port cannot be opened.
+        NoAnswer: nothing answers there.
+        WrongProtocol: what answers speaks something else.
+    """
+    device = Device(url, timeout_s=timeout_s, baud=baud)
+    try:
+        yield device
+    finally:
+        device.close()
+
+
+class Device:
+    """A device that has identified itself. Use :func:`open_device`."""
+
+    def __init__(self, url: str, *, timeout_s: float = 5.0, baud: int = BAUD) -> None:
+        self._sealed: tuple[int, EncodedProgram] | None = None
+        transport = Transport(url, baud=baud)
+        try:
+            self._channel = Channel(transport, timeout_s=timeout_s)
+        except BaseException:
+            transport.close()
+            raise
+
+    def close(self) -> None:
+        """Close the port; an emulator or agent behind it stops."""
+        self._channel.close()
+
+    @property
+    def url(self) -> str:
+        return self._channel.url
+
+    @property
+    def identity(self) -> Identity:
+        """Who the device is."""
+        return self._channel.identity
+
+    @property
+    def boot_id(self) -> int:
+        """Changes with every restart."""
+        return self._channel.boot_id
+
+    @property
+    def statistics(self) -> LinkStatistics:
+        """What happened on the link so far."""
+        return self._channel.statistics
+
+    @property
+    def channel(self) -> Channel:
+        """Single requests and answers, for tests and benchmarks."""
+        return self._channel
+
+    @cached_property
+    def memory(self) -> DeviceMemory:
+        """Where programs for this device may place their buffers."""
+        from profiler.workloads.program import DeviceMemory  # noqa: PLC0415 - workloads need torch, a link does not
+
+        return DeviceMemory.of(self.identity)
+
+    # ------------------------------------------------------------ requests
+
+    def run(
+        self,
+        program: ProgramLike,
+        repetitions: int,
+        warmups: int = 0,
+        seed: int = 1,
+        *,
+        expected_s: float | None = None,
+    ) -> RunResult:
+        """Run a program ``warmups`` times untimed, then ``repetitions`` times with every repetition's ticks recorded.
+
+        A program of up to 8 entries travels inside the request; a longer one is stored on the device first, unless it
+        is there already.
+
+        Args:
+            program: What to run.
+            repetitions: How often to time it; 0 with ``warmups`` 0 fills the buffers only.
+            warmups: How often to run it before.
+            seed: Seed of the fills.
+            expected_s: Wall-clock time that it should take, if known: decides how long silence is no bad sign.
+
+        Raises:
+            Refused: the device will not run it, with the op and the reason.
+            DeviceReset: it restarted meanwhile. The run is lost, the link works again.
+            NoAnswer: it fell silent.
+            PortError: the port went away and did not come back.
+        """
+        start_s, start_bytes = time.monotonic(), self.statistics.wire_bytes
+        entries = program.wire_entries()
+        encoded = EncodedProgram.of(program.header(), entries)
+        names = _entry_names(program, encoded.timed, len(encoded.entries))
+        what = "the program"
+        command = messages.run(repetitions, warmups, seed, encoded)
+        if len(encoded.entries) <= messages.ENTRIES_PER_REQUEST and self._channel.fits(command):
+            self._sealed = None  # it takes the stored program's place
+        else:
+            if self._sealed != (self.boot_id, encoded):
+                self._store(encoded, names)
+            command = messages.run(repetitions, warmups, seed)
+        if expected_s is None:
+            expected_s = (repetitions + warmups) * work_units(program) / UNITS_PER_SECOND
+            expected_s += _filled_words(entries) / WORDS_PER_SECOND
+        done = self._checked(self._channel.ask_run(command, expected_s), what, names)
+        ticks = self._collect_ticks(done, repetitions * encoded.timed)
+        return RunResult(
+            ticks=ticks.reshape(repetitions, encoded.timed),
+            arena_peak_bytes=done.arena_peak_bytes,
+            scratch_peak_bytes=done.scratch_peak_bytes,
+            stack_peak_bytes=done.stack_peak_bytes,
+            wire_bytes=self.statistics.wire_bytes - start_bytes,
+            duration_s=time.monotonic() - start_s,
+        )
+
+    def digest(self, reference: int, words: int) -> tuple[float, float, float, float]:
+        """Four random projections of ``words`` float32 words at ``reference``, as :func:`profiler.prng.digest`.
+
+        Raises:
+            Refused: they do not lie in one region.
+        """
+        wait_s = words / WORDS_PER_SECOND
+        reply = self._ask(messages.digest(reference, words), messages.DigestReply, "a digest", wait_s=wait_s)
+        return reply.projections
+
+    def peek(self, reference: int, byte_count: int) -> bytes:
+        """``byte_count`` bytes at ``reference``, fetched piece by piece.
+
+        Raises:
+            Refused: they do not lie in one region.
+        """
+        content = bytearray()
+        while len(content) < byte_count:
+            # References keep the region in their low four bits: pieces are multiples of 16 bytes.
+            piece = min(LARGEST_PEEK_BYTES, byte_count - len(content))
+            reply = self._ask(messages.peek(reference + len(content), piece), messages.PeekReply, "a peek")
+            if len(reply.content) != piece:
+                raise self._contradiction(f"{len(reply.content)} bytes where {piece} were asked for")
+            content += reply.content
+        return bytes(content)
+
+    # ------------------------------------------------------------ storing a program
+
+    def _store(self, program: EncodedProgram, names: list[str]) -> None:
+        """Send a program with begin, append and seal; a wrong index is put right by the one that the device expects."""
+        self._sealed = None
+        what = "the program"
+        self._ask(messages.begin(program), messages.Ok, what, names=names)
+        index, corrections = 0, 0
+        while index < len(program.entries):
+            count = self._append_count(program, index)
+            try:
+                self._ask(messages.append(program, index, count), messages.Ok, what, names=names)
+                index += count
+            except Refused as error:
+                corrections += 1
+                if error.reason != "wrong_index" or corrections > MOST_CORRECTIONS:
+                    raise
+                index = error.detail
+        self._ask(messages.seal(program), messages.Ok, what, names=names)
+        self._sealed = (self.boot_id, program)
+
+    def _append_count(self, program: EncodedProgram, index: int) -> int:
+        for count in range(messages.ENTRIES_PER_REQUEST, 1, -1):
+            if index + count <= len(program.entries) and self._channel.fits(messages.append(program, index, count)):
+                return count
+        return 1
+
+    def _collect_ticks(self, done: messages.Done, expected: int) -> np.ndarray:
+        ticks = list(done.first_ticks)
+        if done.tick_count != expected or len(ticks) > expected:
+            raise self._contradiction(f"{done.tick_count} ticks where {expected} were asked for")
+        while len(ticks) < expected:
+            page = self._ask(messages.read(len(ticks)), messages.TicksPage, "a page of ticks")
+            if page.first != len(ticks) or not 0 < len(page.ticks) <= expected - len(ticks):
+                raise self._contradiction(f"a page of ticks from {page.first} where {len(ticks)} was asked for")
+            ticks += page.ticks
+        return np.array(ticks, dtype=np.uint64)
+
+    def _contradiction(self, found: str) -> WrongProtocol:
+        return WrongProtocol(
+            f"{self.identity.board} at {self.url} contradicts itself: {found}",
+            hint="host and firmware disagree: build and load the firmware",
+        )
+
+    def _ask(self, command: list, expected: type, what: str, *, names: Sequence[str] = (), wait_s: float = 0.0):
+        return self._checked(self._channel.ask(command, expected, wait_s=wait_s), what, names)
+
+    def _checked(self, answer, what: str, names: Sequence[str]):
+        if isinstance(answer, messages.RefusedReply):
+            raise refused(self.identity.board, answer, what, names)
+        return answer
