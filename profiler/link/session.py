@@ -18,7 +18,7 @@ import numpy as np
 from profiler.devices.identity import Identity
 from profiler.link import messages
 from profiler.link.channel import Channel
-from profiler.link.errors import Refused, WrongProtocol
+from profiler.link.errors import DeviceReset, Refused, WrongProtocol
 from profiler.link.messages import EncodedProgram
 from profiler.link.refusals import refused
 from profiler.link.transport import BAUD, LinkStatistics, Transport
@@ -32,6 +32,8 @@ UNITS_PER_SECOND = 5e6
 #: Words a second in a digest or fill, likewise.
 WORDS_PER_SECOND = 2e5
 LARGEST_PEEK_BYTES = 768
+#: How often a run that a restart interrupted is begun.
+MOST_RUNS = 3
 #: Wrong indices in a row after which storing a program is given up.
 MOST_CORRECTIONS = 10
 
@@ -167,7 +169,8 @@ class Device:
         """Run a program ``warmups`` times untimed, then ``repetitions`` times with every repetition's ticks recorded.
 
         A program of up to 8 entries travels inside the request; a longer one is stored on the device first, unless it
-        is there already.
+        is there already. Where the device restarts meanwhile, the whole run is repeated: nothing of the one before it
+        is kept.
 
         Args:
             program: What to run.
@@ -178,11 +181,30 @@ class Device:
 
         Raises:
             Refused: the device will not run it, with the op and the reason.
-            DeviceReset: it restarted meanwhile. The run is lost, the link works again.
+            DeviceReset: it restarted every time that the program ran. The link works again.
             NoAnswer: it fell silent.
             PortError: the port went away and did not come back.
         """
         start_s, start_bytes = time.monotonic(), self.statistics.wire_bytes
+        for attempt in range(MOST_RUNS):
+            try:
+                done, ticks = self._run_once(program, repetitions, warmups, seed, expected_s)
+                break
+            except DeviceReset:
+                if attempt == MOST_RUNS - 1:
+                    raise
+        return RunResult(
+            ticks=ticks,
+            arena_peak_bytes=done.arena_peak_bytes,
+            scratch_peak_bytes=done.scratch_peak_bytes,
+            stack_peak_bytes=done.stack_peak_bytes,
+            wire_bytes=self.statistics.wire_bytes - start_bytes,
+            duration_s=time.monotonic() - start_s,
+        )
+
+    def _run_once(
+        self, program: ProgramLike, repetitions: int, warmups: int, seed: int, expected_s: float | None
+    ) -> tuple[messages.Done, np.ndarray]:
         entries = program.wire_entries()
         encoded = EncodedProgram.of(program.header(), entries)
         names = _entry_names(program, encoded.timed, len(encoded.entries))
@@ -199,14 +221,7 @@ class Device:
             expected_s += _filled_words(entries) / WORDS_PER_SECOND
         done = self._checked(self._channel.ask_run(command, expected_s), what, names)
         ticks = self._collect_ticks(done, repetitions * encoded.timed)
-        return RunResult(
-            ticks=ticks.reshape(repetitions, encoded.timed),
-            arena_peak_bytes=done.arena_peak_bytes,
-            scratch_peak_bytes=done.scratch_peak_bytes,
-            stack_peak_bytes=done.stack_peak_bytes,
-            wire_bytes=self.statistics.wire_bytes - start_bytes,
-            duration_s=time.monotonic() - start_s,
-        )
+        return done, ticks.reshape(repetitions, encoded.timed)
 
     def digest(self, reference: int, words: int) -> tuple[float, float, float, float]:
         """Four random projections of ``words`` float32 words at ``reference``, as :func:`profiler.prng.digest`.

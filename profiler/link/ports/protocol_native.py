@@ -26,4 +26,4 @@ class Serial(ProcessSerial):
             prefix = [_EMULATOR]
         from profiler.devices.build import artifact  # noqa: PLC0415 - only a port that is opened needs the build
 
-        return Command((*prefix, str(artifact(preset))), f"the agent {preset}")
+        return Command((*prefix, str(artifact(preset)), "--stdio"), f"the agent {preset}")
