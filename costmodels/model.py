@@ -24,11 +24,13 @@ from costmodels.features import (
     work_terms,
 )
 from costmodels.measured import Measured, read
+from costmodels.memory import ArenaMemory
 from costmodels.sources import StepCost
 from profiler.errors import UserError
 from profiler.ops import Op
 from profiler.workloads.network import Network
 from profiler.workloads.plan import StepPlan
+from profiler.workloads.step import training_step
 
 #: Key of the pooled terms of all passes, for a pass that was never measured.
 ANY_PASS = "any"
@@ -126,6 +128,7 @@ class CostModel:
         }
         self.pooled_[ANY_PASS] = NonNegativeTerms().fit(plain_terms(training.ops), latency)
         self.card_ = self._card_of(training)
+        self._memory = ArenaMemory(training.identity)
         return self
 
     def _card_of(self, training: Measured) -> dict:
@@ -159,7 +162,7 @@ class CostModel:
     @property
     def analytical(self) -> AnalyticalCosts:
         """``c × MACs`` with this device's scalar: the baseline as a cost source."""
-        return AnalyticalCosts(self.card_["us_per_mac"], device=self.card_["device"])
+        return AnalyticalCosts(self.card_["us_per_mac"], device=f"{self.card_['device']}, timer: {self.card_['timer']}")
 
     def op_latency_us(self, op: Op) -> float:
         """Latency of one op in microseconds; kept, because a selection asks for the same ops again and again."""
@@ -175,7 +178,7 @@ class CostModel:
 
         Returns:
             ``op_key, macs, latency_us, latency_std_us, energy_uj`` (NaN: not measured yet), ``scratch_bytes``,
-            ``memory_bytes`` (the op's buffers, scratch and stack) and ``extrapolates``.
+            ``memory_bytes`` (arena of the op's own program, and stack) and ``extrapolates``.
 
         Raises:
             UserError: the kernels count other work than those that the model was fitted on.
@@ -192,7 +195,7 @@ class CostModel:
                 "energy_uj": np.nan,
                 "scratch_bytes": scratch,
                 "memory_bytes": [
-                    op.bytes_touched + extra + self._stack(op) for op, extra in zip(ops, scratch, strict=True)
+                    self._memory.op_bytes(op, extra) + self._stack(op) for op, extra in zip(ops, scratch, strict=True)
                 ],
                 "extrapolates": [cost[2] for cost in costs],
             }
@@ -207,10 +210,6 @@ class CostModel:
         Raises:
             UserError: the plan is for another network.
         """
-        from profiler.workloads.arena import place  # noqa: PLC0415  (loads the kernels' library)
-        from profiler.workloads.step import training_step  # noqa: PLC0415
-
-        plan.check(network)
         step = training_step(network, plan)
         self._learn_costs([step_op.op for step_op in step.ops])
         rows = []
@@ -235,7 +234,7 @@ class CostModel:
                 }
             )
         std_us = float(np.sqrt(sum(std**2 for std in group_std.values())))
-        memory = place(step).peak_bytes + max(self._stack(step_op.op) for step_op in step.ops)
+        memory = self._memory.step_bytes(step) + max(self._stack(step_op.op) for step_op in step.ops)
         return StepCost(latency_us / 1e3, std_us / 1e3, None, memory, tuple(rows))
 
     def _cost(self, op: Op) -> tuple[float, float, bool]:
@@ -334,6 +333,7 @@ class CostModel:
                 key: saved.terms_from_record(record, record["arrays"], arrays)
                 for key, record in card.pop("pooled").items()
             }
+            model._memory = ArenaMemory(card["identity"])
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(f"the cost model {folder} is damaged: {error!r}", hint="fit the model again") from None
         model.card_ = card

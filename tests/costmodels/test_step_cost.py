@@ -1,0 +1,79 @@
+"""Cost of whole training steps: the sum of the ops that a step runs. The model is fitted to a synthetic table."""
+
+import numpy as np
+import pytest
+import synthetic
+
+from costmodels.model import CostModel
+from profiler.errors import UserError
+from profiler.ops import Conv2d, Depthwise, GlobalAvgPool, Layer
+from profiler.workloads.arena import place
+from profiler.workloads.network import Network
+from profiler.workloads.plan import Head, LayerPlan, StepPlan
+from profiler.workloads.step import training_step
+
+
+@pytest.fixture(scope="module")
+def network():
+    layers = (
+        Layer("first", Conv2d(8, 8, 3, 8, 3, 3, 2, 2, 1, 1), ("input",)),
+        Layer("depthwise", Depthwise(4, 4, 8, 3, 3, 1, 1, 1, 1), ("first",)),
+        Layer("last", Conv2d(4, 4, 8, 12, 1, 1), ("depthwise",)),
+        Layer("pool", GlobalAvgPool(4, 4, 12), ("last",)),
+    )
+    return Network("small", (3, 8, 8), layers, "pool")
+
+
+@pytest.fixture(scope="module")
+def model():
+    table = synthetic.table(synthetic.random_ops(300))
+    return CostModel(work=synthetic.work, scratch_bytes=lambda op: 0).fit(table)
+
+
+def plan_of(network, images, **layers):
+    return StepPlan.for_network(network, layers, images=images, head=Head(classes=3))
+
+
+def test_a_step_is_the_sum_of_its_ops_once_an_image_or_once_a_step(network, model):
+    plan = plan_of(network, 4, last=LayerPlan((0, 1, 5)))
+    step = training_step(network, plan)
+    expected = sum(model.op_latency_us(s.op) * (4 if s.per_image else 1) for s in step.ops)
+    cost = model.step(network, plan)
+    assert cost.latency_ms == pytest.approx(expected / 1e3)
+    assert list(cost.table["layer"]) == [s.layer for s in step.ops]
+    assert cost.table["latency_ms"].sum() == pytest.approx(cost.latency_ms)
+    assert set(cost.table["count"][cost.table["pass"] == "update"]) == {1}
+
+
+def test_images_multiply_everything_but_the_update(network, model):
+    one, four = (model.step(network, plan_of(network, n, last=LayerPlan((0, 1)))).table for n in (1, 4))
+    ratio = (four["latency_ms"] / one["latency_ms"]).to_numpy()
+    np.testing.assert_allclose(ratio, np.where(one["pass"] == "update", 1, 4))
+
+
+def test_a_deeper_frontier_costs_more(network, model):
+    shallow = model.step(network, plan_of(network, 1, last=LayerPlan((0,))))
+    deep = model.step(network, plan_of(network, 1, first=LayerPlan((0,))))
+    assert deep.latency_ms > shallow.latency_ms
+
+
+def test_errors_of_ops_that_share_a_kernel_add_up_and_others_do_not(network, model):
+    cost = model.step(network, plan_of(network, 2, last=LayerPlan((0,))))
+    parts = cost.table["latency_std_ms"]
+    assert np.sqrt((parts**2).sum()) <= cost.latency_std_ms <= parts.sum()
+
+
+def test_memory_is_the_planned_arena_and_the_measured_stack(network, model):
+    plan = plan_of(network, 1, last=LayerPlan((0, 1)))
+    stack = 200  # every op of the synthetic table has this
+    assert model.step(network, plan).memory_bytes == place(training_step(network, plan)).peak_bytes + stack
+
+
+def test_a_plan_for_another_network_is_refused(network, model):
+    other = Network("other", (3, 8, 8), network.layers[:-1], "last")
+    with pytest.raises(UserError, match="fingerprint"):
+        model.step(other, plan_of(network, 1, last=LayerPlan((0,))))
+
+
+def test_energy_of_a_step_is_not_invented(network, model):
+    assert model.step(network, plan_of(network, 1, last=LayerPlan((0,)))).energy_mj is None
