@@ -289,6 +289,11 @@ def find_runs(root: Path) -> list[Path]:
     return sorted(found, key=lambda p: (p / MANIFEST).stat().st_mtime)
 
 
+def now() -> str:
+    """The time, as manifests have it."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
 def slug(text: str) -> str:
     """``text`` as a folder's name."""
     return re.sub(r"[^A-Za-z0-9.]+", "-", text).strip("-.").lower() or "unnamed"
@@ -324,7 +329,7 @@ def provenance() -> dict[str, Any]:
             "processor": _processor(),
             "cpu_count": os.cpu_count(),
         },
-        "created_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "created_at": now(),
     }
 
 

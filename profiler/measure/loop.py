@@ -64,7 +64,7 @@ class Loop:
         self.programs = programs
         self.ops = [op for op in programs if op != EMPTY]
         self._expected = expected or (lambda program: verify.expected_outputs(program, seed, device.memory))
-        self._on_trial = on_trial
+        self.on_trial = on_trial
         self._known: dict[str, _Known] = {op.key: _Known() for op in self.ops}
         self._reference_verified = False
         self._slots = set()
@@ -139,7 +139,7 @@ class Loop:
             # The link has tried again already: this op brings the device down. The others need not suffer.
             trial |= not_timed("failed", error.args[0])
         self._learn(self.run.append(trial))
-        self._on_trial(trial)
+        self.on_trial(trial)
 
 
 def drift(trials: Sequence[dict[str, Any]]) -> float:

@@ -1,0 +1,68 @@
+"""``profile devices``: what there is to measure on."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from profiler.cli_support import json_ready, print_json, print_table, progress
+from profiler.commands.options import JsonOption
+from profiler.devices.boards import known_ports
+from profiler.errors import UserError
+
+
+def devices(
+    identify: Annotated[bool, typer.Option("--identify", help="Open each port and ask who is there.")] = False,
+    json_: JsonOption = False,
+) -> None:
+    """List serial ports, emulated boards and this host's own processor.
+
+    Example: profile devices --identify
+    """
+    rows = _rows()
+    if identify:
+        with progress(len(rows), "asking") as ticker:
+            for row in rows:
+                row.update(_ask(row["port"]))
+                ticker.advance(note=row["port"])
+    if json_:
+        print_json(json_ready(rows))
+        return
+    columns = ["port", "kind", "description"]
+    if identify:
+        columns += ["board", "core", "timer", "clock_hz", "memory", "firmware", "answer"]
+    print_table(rows, columns)
+
+
+def _rows() -> list[dict[str, Any]]:
+    from serial.tools import list_ports  # noqa: PLC0415
+
+    rows = []
+    for item in sorted(list_ports.comports(), key=lambda p: p.device):
+        description = item.description if item.description != "n/a" else ""
+        if item.vid is not None:
+            description += f" ({item.vid:04x}:{item.pid:04x})"
+        rows.append({"port": item.device, "kind": "serial", "description": description.strip()})
+    for port, description in known_ports():
+        rows.append({"port": port, "kind": port.partition(":")[0], "description": description})
+    return rows
+
+
+def _ask(port: str) -> dict[str, Any]:
+    from profiler.link.session import open_device  # noqa: PLC0415
+
+    try:
+        with open_device(port, timeout_s=3.0) as device:
+            identity = device.identity
+            return {
+                "board": identity.board,
+                "core": identity.core,
+                "timer": identity.timer_label,
+                "clock_hz": identity.clock_hz,
+                "memory": ", ".join(f"{r.name} {r.byte_count // 1024} KiB" for r in identity.memory),
+                "firmware": f"{identity.firmware_version} ({identity.build_hash})",
+                "answer": "yes",
+            }
+    except UserError as error:
+        return {"answer": str(error.args[0])}

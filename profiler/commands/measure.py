@@ -1,0 +1,256 @@
+"""``profile measure``, the default verb."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import pandas as pd
+import typer
+
+from profiler import store
+from profiler.cli_support import (
+    Ticker,
+    console_out,
+    format_seconds,
+    format_value,
+    message,
+    print_json,
+    print_table,
+    progress,
+    warn,
+)
+from profiler.commands.options import (
+    DEFAULT_RATIOS,
+    ClassesOption,
+    HeadOption,
+    InputOption,
+    JsonOption,
+    LimitOption,
+    NetworkOption,
+    OptimizerOption,
+    PassesOption,
+    PortOption,
+    RatiosOption,
+    SeedOption,
+    run_folder,
+    wanted_ops,
+)
+from profiler.errors import UserError
+from profiler.measure.host_state import host_state
+from profiler.measure.loop import Loop, drift
+from profiler.measure.schedule import Policy
+from profiler.measure.sitting import Left, manifest, open_run, split
+
+#: Drift of the reference op above which the run is called unsteady.
+DRIFT_LIMIT = 0.02
+
+
+def measure(
+    *,
+    port: PortOption,
+    network: NetworkOption,
+    input_: InputOption,
+    passes: PassesOption = None,
+    ratios: RatiosOption = DEFAULT_RATIOS,
+    optimizer: OptimizerOption = None,
+    head: HeadOption = "cosine_prototype",
+    classes: ClassesOption = 5,
+    repetitions: Annotated[
+        int | None, typer.Option("--repetitions", min=1, help="Counted repetitions an op. [default: until steady]")
+    ] = None,
+    time_per_op: Annotated[
+        float | None,
+        typer.Option("--time", min=0.0, metavar="SECONDS", help="No further repetitions of an op after this time."),
+    ] = None,
+    limit: LimitOption = None,
+    seed: SeedOption = 1,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="DIR", help="The run's folder. [default: measurements/DEVICE/TIME-NETWORK]"),
+    ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Measure only what is missing: in --out, or the newest run with these options."),
+    ] = False,
+    json_: JsonOption = False,
+) -> int:
+    """Measure every op of a network on a device. This is the default verb.
+
+    Each op is checked against PyTorch first; one whose result is wrong is not timed.
+
+    Example: profile --port qemu://stm32f405 --network mcunet-5fps --input 3x64x64
+    """
+    from profiler.link.session import open_device  # noqa: PLC0415 - keeps --help fast
+
+    start = time.monotonic()
+    folder = run_folder(out)
+    wanted = wanted_ops(
+        network,
+        input_,
+        passes=passes,
+        ratios=ratios,
+        optimizers=optimizer,
+        head=head,
+        classes=classes,
+        limit=limit,
+        seed=seed,
+    )
+    with open_device(port) as device:
+        identity = device.identity
+        policy = Policy.for_device(identity, repetitions, time_per_op)
+        programs, left = split(wanted.ops, identity, device.memory, policy.warm_ups + policy.repetitions)
+        fresh = manifest(device, port, wanted.plan, policy, left)
+        with open_run(folder, resume=resume, fresh=fresh) as run:
+            for notice in run.notices:
+                warn(notice)
+            before = len(run.trials)
+            if before:
+                message(f"going on with {run.folder}: {before} trials are there")
+            count = len(wanted.ops) - len(left)
+            message(
+                f"measuring {count} of {len(wanted.ops)} ops of {network} on {identity.board} "
+                f"(timer: {identity.timer_label}) into {run.folder}"
+            )
+            _sit(device, run, Loop(device, run, programs, policy, seed), quiet=json_)
+            trials = list(run.trials)
+    if not any(trial["type"] == "op" for trial in trials):
+        _print_left(left, json_)
+        raise UserError(
+            f"no op of {network} at {input_} could be measured on {identity.board}",
+            hint="take a smaller input or another device",
+        )
+    table = store.load(run.folder, status=None)
+    return _report(run.folder, table, left, drift_=drift(trials), seconds=time.monotonic() - start, json_=json_)
+
+
+def _sit(device: Any, run: store.Run, loop: Loop, *, quiet: bool) -> None:
+    """One sitting: measure what is missing, and leave the manifest saying how it went."""
+    del quiet  # progress goes to stderr and disturbs no JSON
+    total = (len(loop.ops) + 1) * loop.policy.rounds_min
+    sitting: dict[str, Any] = {"started_at": store.now(), "trials_before": len(run.trials), "host": host_state()}
+    outcome = "failed"
+    with progress(total, "measuring") as ticker:
+        loop.on_trial = lambda trial: _tick(ticker, trial)
+        ticker.advance(min(total, sum(trial["type"] != "reference" for trial in run.trials)))
+        try:
+            loop.measure(on_round=lambda round_, slots: _grow(ticker, loop, round_, slots))
+            outcome = "complete"
+        except KeyboardInterrupt:
+            outcome = "interrupted"
+            raise UserError(
+                f"interrupted; {len(run.trials)} trials are safe in {run.folder}",
+                hint="go on with the same command and --resume" + _out_hint(run),
+            ) from None
+        except UserError as error:
+            raise UserError(
+                f"{error.args[0]}; {len(run.trials)} trials are safe in {run.folder}",
+                hint=f"{error.hint}; then go on with the same command and --resume{_out_hint(run)}",
+                exit_status=error.exit_status,
+            ) from error
+        finally:
+            sitting |= {
+                "ended_at": store.now(),
+                "outcome": outcome,
+                "trials": len(run.trials),
+                "host_after": host_state(),
+                "link": device.statistics.to_dict(),
+            }
+            run.write_manifest(sittings=[*run.manifest["sittings"], sitting])
+
+
+def _out_hint(run: store.Run) -> str:
+    return f" --out {run.folder}"
+
+
+def _tick(ticker: Ticker, trial: dict[str, Any]) -> None:
+    if trial["status"] != "ok":
+        message(f"{trial['status']}: {trial['op_key']}: {trial['reason']}")
+    if trial["type"] != "reference":
+        ticker.advance(note=trial["op_key"])
+
+
+def _grow(ticker: Ticker, loop: Loop, round_: int, slots: int) -> None:
+    if round_ >= loop.policy.rounds_min and slots:
+        ticker.grow(slots)
+
+
+def _report(folder: Path, table: pd.DataFrame, left: list[Left], *, drift_: float, seconds: float, json_: bool) -> int:
+    good = table[table.status == "ok"]
+    bad = table[table.status != "ok"]
+    timer = table.timer.iloc[0]
+    if json_:
+        print_json(
+            {
+                "run": str(folder),
+                "device": table.device.iloc[0],
+                "timer": timer,
+                "seconds": seconds,
+                "drift": drift_,
+                "ops": good,
+                "not_right": bad[["op_key", "status", "reason"]],
+                "not_measured": [item.to_dict() for item in left],
+            }
+        )
+    else:
+        _print_left(left, json_)
+        if len(bad):
+            print_table(bad, ["op_key", "status", "reason"], title="Not timed")
+        print_table(
+            summary(good),
+            title=f"{table.device.iloc[0]}: {len(good)} ops (timer: {timer})",
+            caption=f"run: {folder}\n"
+            + (
+                "latency is virtual time: the timer counts instructions\n"
+                if timer == "instructions"
+                else f"reference op drifted by {100 * drift_:.2f} %\n"
+            )
+            + f"harness overhead {format_value(float(table.overhead_ticks.iloc[0]))} ticks an op, subtracted",
+        )
+        console_out.print()
+    if drift_ > DRIFT_LIMIT:
+        warn(
+            f"the reference op drifted by {100 * drift_:.1f} %: something else ran on the device, or its clock "
+            "changed; measure again on a quiet device"
+        )
+    message(f"measured {len(good)} ops in {format_seconds(seconds)}; not measured: {len(left)}; run: {folder}")
+    if len(bad):
+        raise UserError(
+            f"{len(bad)} of {len(table)} ops were not timed because their result is wrong or the device failed on them "
+            f"(first: {bad.op_key.iloc[0]}: {bad.reason.iloc[0]})",
+            hint="see the list above; the others are in the run",
+        )
+    return 0
+
+
+def summary(table: pd.DataFrame) -> pd.DataFrame:
+    """A row a kind and pass: how many ops, what they take together, and how unequal a multiply-accumulate is."""
+    rows = []
+    for (kind, pass_), group in table.groupby(["kind", "pass"], sort=True):
+        per_mac = group.latency_us[group.macs > 0] * 1e3 / group.macs[group.macs > 0]
+        rows.append(
+            {
+                "kind": kind,
+                "pass": pass_,
+                "ops": len(group),
+                "held_out": int(group.held_out.sum()),
+                "macs": int(group.macs.sum()),
+                "latency_ms": group.latency_us.sum() / 1e3,
+                "ns_per_mac_min": per_mac.min() if len(per_mac) else None,
+                "ns_per_mac_max": per_mac.max() if len(per_mac) else None,
+                "memory_peak_bytes_max": int(group.memory_peak_bytes.max()),
+                "relative_error_max": group.relative_error.max(),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _print_left(left: list[Left], json_: bool) -> None:
+    if left and not json_:
+        print_table(
+            (item.to_dict() for item in left),
+            ["op_key", "reason", "bytes_wanted", "bytes_available"],
+            title=f"Not measured: {len(left)} ops",
+        )
+        console_out.print()

@@ -1,0 +1,177 @@
+"""Options that several verbs share, and what they mean."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_args
+
+import typer
+
+from profiler.cli_support import parse_input_shape
+from profiler.errors import UserError
+from profiler.ops import Op, Optimizer, Pass
+
+if TYPE_CHECKING:
+    from profiler.workloads.network import Network
+
+PortOption = Annotated[
+    str,
+    typer.Option(
+        "--port",
+        metavar="PORT",
+        help="Where the device is: qemu://stm32f405, qemu://mps2-an500, native://, /dev/ttyACM0, socket://HOST:PORT.",
+    ),
+]
+NetworkOption = Annotated[
+    str,
+    typer.Option(
+        "--network",
+        metavar="NAME|MODULE:FACTORY",
+        help="mcunet-5fps, mbv2-w0.35, proxyless-w0.3, or a function of your own that returns a torch module.",
+    ),
+]
+InputOption = Annotated[
+    str, typer.Option("--input", metavar="CxHxW", help="Channels, height and width of the input, e.g. 3x64x64.")
+]
+PassesOption = Annotated[
+    str | None,
+    typer.Option("--passes", help="Only these, with commas between: forward,grad_input,grad_weight,update."),
+]
+RatiosOption = Annotated[
+    str,
+    typer.Option("--ratios", help="Shares of the output channels that train, with commas between."),
+]
+OptimizerOption = Annotated[
+    list[str] | None, typer.Option("--optimizer", help="adam or sgd; may be given twice. [default: adam]")
+]
+HeadOption = Annotated[
+    str, typer.Option("--head", help="cosine_prototype, cross_entropy (the network gives logits), or none.")
+]
+ClassesOption = Annotated[int, typer.Option("--classes", min=1, help="Classes of the head.")]
+LimitOption = Annotated[
+    int | None, typer.Option("--limit", min=1, metavar="N", help="Only N ops, picked at random from the seed.")
+]
+SeedOption = Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Of the inputs and of the order.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="JSON on stdout instead of tables.")]
+
+DEFAULT_RATIOS = "1/8,1/4,1/2,1"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which ops of which network.
+
+    Attributes:
+        network: The network.
+        ops: Its ops, each once.
+        plan: The same as a JSON-ready record, for the manifest.
+    """
+
+    network: Network
+    ops: list[Op]
+    plan: dict[str, Any]
+
+
+def parse_passes(text: str | None) -> list[Pass]:
+    """``forward,update`` as passes; all for None."""
+    if text is None:
+        return list(Pass)
+    names = [name.strip() for name in text.split(",")]
+    for name in names:
+        if name not in set(Pass):
+            raise UserError(
+                f"--passes names {name!r}", hint=f"there are {', '.join(Pass)}, with commas between", exit_status=2
+            )
+    return [pass_ for pass_ in Pass if pass_ in names]
+
+
+def parse_ratios(text: str) -> list[float]:
+    """``1/8,1/2,1`` as numbers above 0, up to 1."""
+    ratios = []
+    for part in text.split(","):
+        try:
+            ratio = Fraction(part.strip())
+        except (ValueError, ZeroDivisionError):
+            ratio = Fraction(0)
+        if not 0 < ratio <= 1:
+            raise UserError(
+                f"--ratios holds {part.strip()!r}", hint="give shares above 0, up to 1, as in 1/8,1/4,1", exit_status=2
+            )
+        ratios.append(float(ratio))
+    return ratios
+
+
+def parse_optimizers(names: Sequence[str] | None) -> list[Optimizer]:
+    known = get_args(Optimizer)
+    names = list(dict.fromkeys(names or ["adam"]))
+    for name in names:
+        if name not in known:
+            raise UserError(f"--optimizer {name!r} is unknown", hint=f"there are {' and '.join(known)}", exit_status=2)
+    return names  # type: ignore[return-value]
+
+
+def load_network(spec: str, shape: tuple[int, int, int]) -> Network:
+    """The network that a user names, as layers; UserError where there is none or an op has no kernel."""
+    from profiler.workloads.lower import load_network as load  # noqa: PLC0415 - torch takes seconds to import
+
+    return load(spec, shape)[1]
+
+
+def wanted_ops(
+    network: str,
+    input_: str,
+    *,
+    passes: str | None,
+    ratios: str,
+    optimizers: Sequence[str] | None,
+    head: str,
+    classes: int,
+    limit: int | None,
+    seed: int,
+) -> Wanted:
+    """Everything that the options ask for; all of them are checked before the network is made."""
+    shape = parse_input_shape(input_)
+    chosen, shares, kinds = parse_passes(passes), parse_ratios(ratios), parse_optimizers(optimizers)
+    from profiler.workloads.plan import Head  # noqa: PLC0415
+    from profiler.workloads.step import HEAD_KINDS, network_ops  # noqa: PLC0415
+
+    if head not in (*HEAD_KINDS, "none"):
+        raise UserError(
+            f"--head {head!r} is unknown", hint=f"there are {', '.join(HEAD_KINDS)} and none", exit_status=2
+        )
+    net = load_network(network, shape)
+    ops = network_ops(net, None if head == "none" else Head(head, classes), shares, kinds)
+    ops = [op for op in ops if op.pass_ in chosen]
+    if limit is not None and limit < len(ops):
+        keep = set(random.Random(seed).sample(range(len(ops)), limit))
+        ops = [op for index, op in enumerate(ops) if index in keep]
+    if not ops:
+        raise UserError(
+            f"{network} has no op of the passes {passes}", hint="leave --passes away for all of them", exit_status=2
+        )
+    plan = {
+        "kind": "ops",
+        "network": network,
+        "input": list(shape),
+        "fingerprint": net.fingerprint,
+        "passes": [str(p) for p in chosen],
+        "ratios": shares,
+        "optimizers": list(kinds),
+        "head": head,
+        "classes": classes,
+        "limit": limit,
+        "seed": seed,
+        "ops": [op.key for op in ops],
+    }
+    return Wanted(net, ops, plan)
+
+
+def run_folder(text: Path | None) -> Path | None:
+    """--out, checked to be a folder or nothing yet."""
+    if text is not None and text.exists() and not text.is_dir():
+        raise UserError(f"--out {text} is a file", hint="give a folder", exit_status=2)
+    return text

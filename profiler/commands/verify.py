@@ -1,0 +1,111 @@
+"""``profile verify``: every op of a network against PyTorch, without timing."""
+
+from __future__ import annotations
+
+import typer
+
+from profiler.cli_support import message, print_json, print_table, progress
+from profiler.commands.options import (
+    DEFAULT_RATIOS,
+    ClassesOption,
+    HeadOption,
+    InputOption,
+    JsonOption,
+    LimitOption,
+    NetworkOption,
+    OptimizerOption,
+    PassesOption,
+    PortOption,
+    RatiosOption,
+    SeedOption,
+    wanted_ops,
+)
+from profiler.link.errors import DeviceReset, Refused
+from profiler.measure.schedule import EMPTY
+from profiler.measure.sitting import split
+from profiler.measure.verify import Ahead, expected_outputs
+from profiler.measure.verify import verify as verify_program
+
+
+def verify(
+    *,
+    port: PortOption,
+    network: NetworkOption,
+    input_: InputOption,
+    passes: PassesOption = None,
+    ratios: RatiosOption = DEFAULT_RATIOS,
+    optimizer: OptimizerOption = None,
+    head: HeadOption = "cosine_prototype",
+    classes: ClassesOption = 5,
+    limit: LimitOption = None,
+    seed: SeedOption = 1,
+    json_: JsonOption = False,
+) -> None:
+    """Check every op of a network on a device against PyTorch; a line for each that is wrong.
+
+    Exit status 1 if any is.
+
+    Example: profile verify --port native:// --network mcunet-5fps --input 3x64x64
+    """
+    from profiler.link.session import open_device  # noqa: PLC0415 - keeps --help fast
+
+    wanted = wanted_ops(
+        network,
+        input_,
+        passes=passes,
+        ratios=ratios,
+        optimizers=optimizer,
+        head=head,
+        classes=classes,
+        limit=limit,
+        seed=seed,
+    )
+    rows = []
+    with open_device(port) as device:
+        programs, left = split(wanted.ops, device.identity, device.memory, repetitions=0)
+        programs.pop(EMPTY, None)
+        compute = lambda program: expected_outputs(program, seed, device.memory)  # noqa: E731
+        queue = [(op.key, program) for op, program in programs.items()]
+        with progress(len(programs), "verifying") as ticker, Ahead(queue, compute) as references:
+            for op, program in programs.items():
+                row = {"op_key": op.key, "status": "ok", "relative_error": None, "reason": ""}
+                try:
+                    verdict = verify_program(device, program, references.get(op.key, program), seed)
+                    row["relative_error"] = verdict.relative_error
+                    if not verdict.right:
+                        row |= {"status": "wrong", "reason": verdict.sentence}
+                except (Refused, DeviceReset) as error:
+                    row |= {"status": "failed", "reason": error.args[0]}
+                rows.append(row)
+                ticker.advance(note=op.key)
+        board = device.identity.board
+    bad = [row for row in rows if row["status"] != "ok"]
+    worst = max((row["relative_error"] or 0.0 for row in rows), default=0.0)
+    if json_:
+        print_json(
+            {
+                "board": board,
+                "network": network,
+                "checked": len(rows),
+                "wrong": bad,
+                "relative_error_max": worst,
+                "not_checked": [item.to_dict() for item in left],
+                "ops": rows,
+            }
+        )
+    else:
+        for row in bad:
+            typer.echo(f"{row['status']}: {row['op_key']}: {row['reason']}")
+        if left:
+            print_table(
+                (item.to_dict() for item in left),
+                ["op_key", "reason", "bytes_wanted", "bytes_available"],
+                title=f"Not checked: {len(left)} ops",
+            )
+        typer.echo(
+            f"{len(rows) - len(bad)} of {len(rows)} ops of {network} agree with PyTorch on {board} "
+            f"(largest relative error {worst:.1e}); {len(left)} not checked"
+        )
+    if bad:
+        message(f"{len(bad)} ops are wrong on {board}: rebuild its firmware, and report what stands above")
+        raise typer.Exit(1)
