@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from threadpoolctl import threadpool_limits
 
 from costmodels import saved
 from costmodels.accuracy import ScalarBaseline, accuracy
@@ -102,7 +103,9 @@ class CostModel:
         training = measured if include_held_out else measured.subset(~held_out)
         if not training.ops:
             raise UserError("every measured op is held out", hint="measure more ops")
-        self.fit_measured(training)
+        # Matrices are small: more threads only wait for each other.
+        with threadpool_limits(1):
+            self.fit_measured(training)
         judged = measured.subset(held_out)
         figures = None
         if not include_held_out and judged.ops:

@@ -42,10 +42,11 @@ def test_the_card_tells_the_accuracy_on_ops_that_the_fit_never_saw(model):
     assert model.card_["n_ops"] == 320
 
 
-def test_held_out_ops_change_the_fit_only_when_asked_to(table):
+def test_held_out_ops_change_the_fit_only_when_asked_to():
+    ops = synthetic.random_ops(80)
+    table = synthetic.table(ops)
     twisted = table.copy()
     twisted.loc[twisted["held_out"], "latency_us"] *= 3
-    ops = synthetic.random_ops(400)
 
     def fit(data, **options):
         model = CostModel(work=synthetic.work, scratch_bytes=lambda op: 0).fit(data, **options)
