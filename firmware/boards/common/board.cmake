@@ -1,0 +1,29 @@
+# firmware_elf(sources...): the bare-metal image of a board, from its own sources, its linker script board.ld and a blob
+# of blob_bytes in segments with blob_exponents (+ 128).
+function(firmware_elf)
+  cmake_parse_arguments(PARSE_ARGV 0 board "" "BLOB_BYTES;BLOB_SEED" "SOURCES;BLOB_EXPONENTS")
+  set(common "${CMAKE_SOURCE_DIR}/boards/common")
+  set(blob "${CMAKE_BINARY_DIR}/generated/blob.bin")
+  add_custom_command(
+    OUTPUT "${blob}"
+    COMMAND "${Python3_EXECUTABLE}" "${CMAKE_SOURCE_DIR}/cmake/make_blob.py" --output "${blob}"
+            --seed ${board_BLOB_SEED} --bytes ${board_BLOB_BYTES} ${board_BLOB_EXPONENTS}
+    DEPENDS "${CMAKE_SOURCE_DIR}/cmake/make_blob.py"
+    COMMENT "Drawing the blob of frozen weights"
+    VERBATIM)
+  set_source_files_properties("${common}/blob.S" PROPERTIES OBJECT_DEPENDS "${blob}")
+
+  add_executable(firmware ${board_SOURCES} "${common}/startup.c" "${common}/blob.S")
+  list(JOIN board_BLOB_EXPONENTS "," exponents)
+  target_compile_definitions(firmware PRIVATE
+    BOARD_NAME="${BOARD_NAME}" BLOB_SEED=${board_BLOB_SEED}u BLOB_EXPONENTS=${exponents} BLOB_FILE="${blob}")
+  target_include_directories(firmware PRIVATE "${common}")
+  target_link_libraries(firmware PRIVATE link)
+  # No start-up code but ours. newlib gives memcpy, memset and libm; nothing of it may want an operating system.
+  target_link_options(firmware PRIVATE
+    -nostartfiles --specs=nano.specs "-T${CMAKE_CURRENT_SOURCE_DIR}/board.ld" "-L${common}"
+    "-Wl,-Map=${CMAKE_BINARY_DIR}/firmware.map" -Wl,--no-warn-rwx-segments -Wl,--fatal-warnings)
+  set_target_properties(firmware PROPERTIES
+    SUFFIX ".elf" RUNTIME_OUTPUT_DIRECTORY "${CMAKE_BINARY_DIR}"
+    LINK_DEPENDS "${CMAKE_CURRENT_SOURCE_DIR}/board.ld;${common}/sections.ld")
+endfunction()

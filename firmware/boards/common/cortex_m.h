@@ -1,0 +1,38 @@
+/* The few registers of the Cortex-M core that every board needs. */
+#ifndef BOARDS_CORTEX_M_H
+#define BOARDS_CORTEX_M_H
+
+#include <stdint.h>
+
+#define REGISTER32(address) (*(volatile uint32_t *)(uintptr_t)(address))
+
+#define NVIC_ENABLE(irq) REGISTER32(0xE000E100u + 4u * ((irq) / 32u))
+#define NVIC_CLEAR_PENDING(irq) REGISTER32(0xE000E280u + 4u * ((irq) / 32u))
+#define NVIC_BIT(irq) (1u << ((irq) % 32u))
+
+#define SCB_AIRCR REGISTER32(0xE000ED0Cu)
+#define SCB_CFSR REGISTER32(0xE000ED28u)
+#define SCB_HFSR REGISTER32(0xE000ED2Cu)
+
+/* Interrupts stay masked for good: they wake the core from wfi, and no handler ever runs. */
+static inline void interrupts_mask(void) {
+    __asm__ volatile("cpsid i" ::: "memory");
+}
+
+static inline void wait_for_interrupt(void) {
+    __asm__ volatile("dsb\n\twfi" ::: "memory");
+}
+
+/* Limits of the stack, from the linker script. */
+extern uint32_t stack_limit[], stack_top[];
+
+/* Starts over; the boot id, back at 0, tells the host. */
+_Noreturn void system_reset(void);
+
+/* What a board sends a byte of a fault report with: must not wait without bound. */
+void board_send_byte(uint8_t byte);
+
+/* Sets clocks, pins, timer and UART; called with memory initialised and interrupts masked. */
+void board_init(void);
+
+#endif

@@ -1,0 +1,124 @@
+/* Reset, memory initialisation, faults and main, alike on every Cortex-M board. */
+#include "cortex_m.h"
+
+#include <stddef.h>
+
+#include "link/dispatcher.h"
+#include "runtime/board.h"
+
+extern uint32_t data_load[], data_start[], data_end[], bss_start[], bss_end[];
+
+void reset_handler(void);
+void fault_handler(void);
+void report_fault(const uint32_t *frame, uint32_t exception);
+_Noreturn void start(void);
+
+/* The core's own exceptions. No device interrupt is ever taken. */
+__attribute__((section(".vectors"), used)) static const void *const vectors[16] = {
+    stack_top,
+    (const void *)(uintptr_t)reset_handler,
+    (const void *)(uintptr_t)fault_handler, /* NMI */
+    (const void *)(uintptr_t)fault_handler, /* HardFault */
+    (const void *)(uintptr_t)fault_handler, /* MemManage */
+    (const void *)(uintptr_t)fault_handler, /* BusFault */
+    (const void *)(uintptr_t)fault_handler, /* UsageFault */
+    NULL,
+    NULL,
+    NULL,
+    NULL,
+    (const void *)(uintptr_t)fault_handler, /* SVCall */
+    (const void *)(uintptr_t)fault_handler, /* DebugMonitor */
+    NULL,
+    (const void *)(uintptr_t)fault_handler, /* PendSV */
+    (const void *)(uintptr_t)fault_handler, /* SysTick */
+};
+
+/* In assembly, because the compiler may put float registers into the prologue of any C function, and the FPU is off
+ * after reset. CPACR bits 20 to 23: full access to coprocessors 10 and 11. */
+__attribute__((naked)) void reset_handler(void) {
+    __asm__ volatile("cpsid i\n\t"
+                     "ldr r0, =0xE000ED88\n\t"
+                     "ldr r1, [r0]\n\t"
+                     "orr r1, r1, #0x00F00000\n\t"
+                     "str r1, [r0]\n\t"
+                     "dsb\n\t"
+                     "isb\n\t"
+                     "b start\n\t"
+                     ".ltorg");
+}
+
+_Noreturn void start(void) {
+    for (size_t i = 0; data_start + i < data_end; i++)
+        data_start[i] = data_load[i];
+    for (uint32_t *word = bss_start; word < bss_end; word++)
+        *word = 0;
+    board_init();
+    dispatcher_init();
+    dispatcher_loop();
+    system_reset();
+}
+
+_Noreturn void system_reset(void) {
+    SCB_AIRCR = 0x05FA0004u; /* key, SYSRESETREQ */
+    for (;;)
+        ;
+}
+
+__attribute__((naked)) void fault_handler(void) {
+    __asm__ volatile("tst lr, #4\n\t"
+                     "ite eq\n\t"
+                     "mrseq r0, msp\n\t"
+                     "mrsne r0, psp\n\t"
+                     "mrs r1, ipsr\n\t"
+                     "ldr r2, =stack_top\n\t" /* the stack may be what is broken */
+                     "mov sp, r2\n\t"
+                     "b report_fault\n\t"
+                     ".ltorg");
+}
+
+static void send_text(const char *text) {
+    while (*text)
+        board_send_byte((uint8_t)*text++);
+}
+
+static void send_hex(const char *name, uint32_t value) {
+    send_text(name);
+    for (int shift = 28; shift >= 0; shift -= 4)
+        board_send_byte((uint8_t) "0123456789abcdef"[value >> shift & 15]);
+}
+
+/* Says what happened, for a person at a terminal (the host drops it as a bad frame), and starts over. */
+__attribute__((used)) void report_fault(const uint32_t *frame, uint32_t exception) {
+    enum { STACKED_LR = 5, STACKED_PC = 6 };
+    board_send_byte(0);
+    send_hex("fault: exception ", exception);
+    send_hex(" cfsr ", SCB_CFSR);
+    send_hex(" hfsr ", SCB_HFSR);
+    /* Where the stack itself overflowed there is no frame to read. */
+    if (frame >= stack_limit && frame + STACKED_PC < stack_top) {
+        send_hex(" pc ", frame[STACKED_PC]);
+        send_hex(" lr ", frame[STACKED_LR]);
+    }
+    send_text("\r\n");
+    board_send_byte(0);
+    system_reset();
+}
+
+void *board_stack_limit(void) {
+    return stack_limit;
+}
+
+uint32_t board_interrupts_mask(void) {
+    uint32_t primask;
+    __asm__ volatile("mrs %0, primask\n\tcpsid i" : "=r"(primask)::"memory");
+    return primask;
+}
+
+void board_interrupts_restore(uint32_t state) {
+    __asm__ volatile("msr primask, %0" ::"r"(state) : "memory");
+}
+
+void board_send(const uint8_t *bytes, size_t count) {
+    for (size_t i = 0; i < count; i++)
+        board_send_byte(bytes[i]);
+}

@@ -1,0 +1,83 @@
+/* Arm's MPS2 with AN500 (Cortex-M7) as QEMU emulates it (-M mps2-an500). */
+#include "runtime/board.h"
+
+#include "cortex_m.h"
+#include "runtime/timer.h"
+#include "runtime/trigger.h"
+
+#define UART0_DATA REGISTER32(0x40004000u)
+#define UART0_STATE REGISTER32(0x40004004u)
+#define UART0_CTRL REGISTER32(0x40004008u)
+#define UART0_INTSTATUS REGISTER32(0x4000400Cu)
+#define UART0_BAUDDIV REGISTER32(0x40004010u)
+#define UART_TX_FULL (1u << 0)
+#define UART_RX_FULL (1u << 1)
+#define UART_CTRL_ENABLE ((1u << 0) | (1u << 1) | (1u << 3)) /* transmit, receive, receive interrupt */
+#define UART_INT_RX (1u << 1)
+#define UART0_RX_IRQ 0u
+
+#define TIMER0_CTRL REGISTER32(0x40000000u)
+#define TIMER0_VALUE REGISTER32(0x40000004u)
+#define TIMER0_RELOAD REGISTER32(0x40000008u)
+
+#define FPGAIO_LED0 REGISTER32(0x40028000u) /* bits 0 and 1: user LEDs; bit 0 is the trigger */
+
+extern uint8_t arena_start[], arena_end[], blob_start[], blob_end[];
+
+board_t board = {
+    .board = BOARD_NAME,
+    .core = "Cortex-M7 (QEMU)",
+    .caches = "",
+    .fpu = "FPv5-D16",
+    /* Under -icount shift=6 an instruction takes 64 ns of virtual time, and timer 0 counts at 25 MHz of virtual time:
+     * 1.6 ticks. */
+    .clock_hz = 15625000,
+    .timer_name = "instructions",
+    .timer_hz = 25000000,
+    .timer_bits = 32,
+    .ticks_per_instruction_num = 8,
+    .ticks_per_instruction_den = 5,
+    .blob = {BLOB_SEED, 4, {BLOB_EXPONENTS}},
+};
+
+void board_init(void) {
+    UART0_BAUDDIV = 217; /* 115,200 baud from 25 MHz; QEMU ignores it but wants at least 16 */
+    UART0_CTRL = UART_CTRL_ENABLE;
+    NVIC_ENABLE(UART0_RX_IRQ) = NVIC_BIT(UART0_RX_IRQ);
+
+    TIMER0_RELOAD = 0xFFFFFFFFu;
+    TIMER0_VALUE = 0xFFFFFFFFu;
+    TIMER0_CTRL = 1;
+
+    board.regions[0] =
+        (memory_region_t){"psram", arena_start, (uint32_t)(arena_end - arena_start), REGION_ARENA, false, true};
+    board.regions[1] =
+        (memory_region_t){"ssram", blob_start, (uint32_t)(blob_end - blob_start), REGION_BLOB, false, false};
+    board.regions[2] = (memory_region_t){"stack",     NULL,  (uint32_t)((uintptr_t)stack_top - (uintptr_t)stack_limit),
+                                         REGION_NONE, false, true};
+    board.region_count = 3;
+}
+
+/* The timer counts down from its reload value. */
+uint64_t timer_now(void) {
+    return 0xFFFFFFFFu - TIMER0_VALUE;
+}
+
+void trigger_set(bool high) {
+    FPGAIO_LED0 = high;
+}
+
+int board_receive(void) {
+    while (!(UART0_STATE & UART_RX_FULL))
+        wait_for_interrupt();
+    const uint8_t byte = (uint8_t)UART0_DATA;
+    UART0_INTSTATUS = UART_INT_RX;
+    NVIC_CLEAR_PENDING(UART0_RX_IRQ) = NVIC_BIT(UART0_RX_IRQ);
+    return byte;
+}
+
+void board_send_byte(uint8_t byte) {
+    for (uint32_t waited = 0; UART0_STATE & UART_TX_FULL && waited < 1000000; waited++)
+        ;
+    UART0_DATA = byte;
+}

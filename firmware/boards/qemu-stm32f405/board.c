@@ -1,0 +1,89 @@
+/* The STM32F405 as QEMU emulates it (-M netduinoplus2). RCC, flash interface and GPIO are not modelled: their registers
+ * read 0 and ignore writes. So no code here waits for a ready bit without bound. */
+#include "runtime/board.h"
+
+#include "cortex_m.h"
+#include "runtime/timer.h"
+#include "runtime/trigger.h"
+
+#define RCC_AHB1ENR REGISTER32(0x40023830u)
+#define RCC_APB1ENR REGISTER32(0x40023840u)
+#define RCC_APB2ENR REGISTER32(0x40023844u)
+
+#define GPIOA_MODER REGISTER32(0x40020000u)
+#define GPIOA_BSRR REGISTER32(0x40020018u)
+#define TRIGGER_PIN 8u /* PA8. PA5 drives an LED on many boards. */
+
+#define USART1_SR REGISTER32(0x40011000u)
+#define USART1_DR REGISTER32(0x40011004u)
+#define USART1_CR1 REGISTER32(0x4001100Cu)
+#define USART_RXNE (1u << 5)
+#define USART_CR1_ENABLE ((1u << 13) | (1u << 5) | (1u << 3) | (1u << 2)) /* UE, RXNEIE, TE, RE */
+#define USART1_IRQ 37u
+
+#define TIM2_CR1 REGISTER32(0x40000000u)
+#define TIM2_EGR REGISTER32(0x40000014u)
+#define TIM2_CNT REGISTER32(0x40000024u)
+#define TIM2_PSC REGISTER32(0x40000028u)
+#define TIM2_ARR REGISTER32(0x4000002Cu)
+
+extern uint8_t arena_start[], arena_end[], blob_start[], blob_end[];
+
+board_t board = {
+    .board = BOARD_NAME,
+    .core = "Cortex-M4F (QEMU)",
+    .caches = "",
+    .fpu = "FPv4-SP-D16",
+    /* Under -icount shift=0 an instruction takes 1 ns of virtual time, and TIM2 counts at 1 GHz of virtual time. */
+    .clock_hz = 1000000000,
+    .timer_name = "instructions",
+    .timer_hz = 1000000000,
+    .timer_bits = 32,
+    .ticks_per_instruction_num = 1,
+    .ticks_per_instruction_den = 1,
+    .blob = {BLOB_SEED, 4, {BLOB_EXPONENTS}},
+};
+
+void board_init(void) {
+    RCC_AHB1ENR |= 1u << 0;               /* GPIOA */
+    RCC_APB1ENR |= 1u << 0;               /* TIM2 */
+    RCC_APB2ENR |= 1u << 4;               /* USART1 */
+    GPIOA_MODER = 1u << 2u * TRIGGER_PIN; /* output */
+
+    TIM2_PSC = 0;
+    TIM2_ARR = 0xFFFFFFFFu;
+    TIM2_EGR = 1; /* load both */
+    TIM2_CR1 = 1;
+
+    USART1_CR1 = USART_CR1_ENABLE;
+    NVIC_ENABLE(USART1_IRQ) = NVIC_BIT(USART1_IRQ);
+
+    board.regions[0] =
+        (memory_region_t){"sram", arena_start, (uint32_t)(arena_end - arena_start), REGION_ARENA, false, true};
+    board.regions[1] =
+        (memory_region_t){"flash", blob_start, (uint32_t)(blob_end - blob_start), REGION_BLOB, false, false};
+    board.regions[2] = (memory_region_t){"stack",     NULL,  (uint32_t)((uintptr_t)stack_top - (uintptr_t)stack_limit),
+                                         REGION_NONE, false, true};
+    board.region_count = 3;
+}
+
+uint64_t timer_now(void) {
+    return TIM2_CNT;
+}
+
+void trigger_set(bool high) {
+    GPIOA_BSRR = high ? 1u << TRIGGER_PIN : 1u << (TRIGGER_PIN + 16);
+}
+
+int board_receive(void) {
+    while (!(USART1_SR & USART_RXNE))
+        wait_for_interrupt();
+    const uint8_t byte = (uint8_t)USART1_DR;
+    NVIC_CLEAR_PENDING(USART1_IRQ) = NVIC_BIT(USART1_IRQ);
+    return byte;
+}
+
+void board_send_byte(uint8_t byte) {
+    /* No wait for TXE: in the model it is always set, and reading SR costs a byte's time over again. */
+    USART1_DR = byte;
+}
