@@ -8,6 +8,7 @@ from profiler.cli_support import DefaultVerbGroup, run_app
 from profiler.commands.devices import devices
 from profiler.commands.export import export
 from profiler.commands.measure import measure
+from profiler.commands.step import step
 from profiler.commands.verify import verify
 
 app = typer.Typer(
@@ -22,6 +23,7 @@ app = typer.Typer(
 )
 app.command()(measure)
 app.command()(verify)
+app.command()(step)
 app.command()(export)
 app.command()(devices)
 

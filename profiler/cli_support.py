@@ -13,10 +13,9 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
-import pandas as pd
 import typer
 from rich import box
 from rich.console import Console
@@ -26,6 +25,9 @@ from rich.text import Text
 from typer.core import TyperGroup
 
 from profiler.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 #: Width of tables where stdout is a file or a pipe: nothing is cut short there.
 PIPE_WIDTH = 220
@@ -151,9 +153,14 @@ def writable_folder(path: Path, option: str = "--out") -> Path:
     return path
 
 
+def _is_pandas(value: Any, name: str) -> bool:
+    """Whether ``value`` is of this class of pandas, without importing it: that takes longer than most commands."""
+    return type(value).__module__.startswith("pandas") and type(value).__name__ == name
+
+
 def format_value(value: Any) -> str:
     """A figure for people: four significant digits, thousands separated, nothing for NaN and None."""
-    if value is None or value is pd.NA:
+    if value is None or _is_pandas(value, "NAType"):
         return ""
     if isinstance(value, bool | np.bool_):
         return "yes" if value else "no"
@@ -186,9 +193,9 @@ def print_table(
         title: Line above.
         caption: Line below; where an emulated device is concerned it says what the timer counts.
     """
-    records = rows.to_dict("records") if isinstance(rows, pd.DataFrame) else [dict(row) for row in rows]
+    records = rows.to_dict("records") if _is_pandas(rows, "DataFrame") else [dict(row) for row in rows]
     if columns is None:
-        named = rows.columns if isinstance(rows, pd.DataFrame) else (key for record in records for key in record)
+        named = rows.columns if _is_pandas(rows, "DataFrame") else (key for record in records for key in record)
         columns = list(dict.fromkeys(named))
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, expand=False)
     for name in columns:
@@ -208,9 +215,9 @@ def print_table(
 
 def json_ready(value: Any) -> Any:
     """``value`` with numpy's and pandas' types made plain and NaN made null."""
-    if isinstance(value, pd.DataFrame):
+    if _is_pandas(value, "DataFrame"):
         return [json_ready(record) for record in value.to_dict("records")]
-    if isinstance(value, pd.Series):
+    if _is_pandas(value, "Series"):
         return json_ready(value.to_dict())
     if isinstance(value, Mapping):
         return {str(key): json_ready(item) for key, item in value.items()}
@@ -222,7 +229,7 @@ def json_ready(value: Any) -> Any:
         return json_ready(value.item())
     if isinstance(value, float):
         return value if math.isfinite(value) else None
-    if value is pd.NA or value is None:
+    if value is None or _is_pandas(value, "NAType"):
         return None
     if isinstance(value, str | int | bool):
         return value

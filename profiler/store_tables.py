@@ -19,6 +19,8 @@ import numpy as np
 import pandas as pd
 
 from profiler.errors import UserError
+from profiler.measure.statistics import mad, median
+from profiler.measure.trials import accepted_ticks, step_ticks
 from profiler.ops import GEOMETRIES, Op
 from profiler.store import DamagedRunWarning, iterate, read_manifest
 
@@ -115,28 +117,6 @@ def held_out(op: Op) -> bool:
     one side, on every device and in every run, and no fit learns a held-out geometry from another of its passes.
     """
     return _held_out(op.kind, op.geometry.values())
-
-
-def median(values: list[float]) -> float:
-    """Median; for the short lists of a trial much faster than numpy's."""
-    ordered = sorted(values)
-    half, odd = divmod(len(ordered), 2)
-    return float(ordered[half]) if odd else (ordered[half - 1] + ordered[half]) / 2
-
-
-def mad(values: list[float]) -> float:
-    """Median absolute deviation from the median, unscaled."""
-    middle = median(values)
-    return median([abs(v - middle) for v in values])
-
-
-def accepted_ticks(trial: dict[str, Any]) -> list[int]:
-    """Ticks of a trial's repetitions, warm-ups and rejected ones left out."""
-    first = trial["warm_ups"]
-    if not trial["rejected"]:
-        return trial["ticks"][first:]
-    rejected = {entry["repetition"] for entry in trial["rejected"]}
-    return [t for i, t in enumerate(trial["ticks"]) if i >= first and i not in rejected]
 
 
 def _op_columns(trial: dict[str, Any]) -> dict[str, Any]:
@@ -350,11 +330,6 @@ def _steps(folder: Path) -> tuple[float, list[dict[str, Any]]]:
     if not trials:
         raise UserError(f"the run {folder} holds no training step", hint="measure one with `profile step --plan PLAN`")
     return (median(overhead) if overhead else 0.0), trials
-
-
-def step_ticks(trial: dict[str, Any]) -> list[int]:
-    """Ticks of the whole step, a value a repetition, warm-ups left out."""
-    return [sum(row) for row in trial.get("ticks", [])[trial["warm_ups"] :]]
 
 
 def load_step_ops(path: Path) -> pd.DataFrame:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import pandas as pd
 import typer
 
 from profiler import store
@@ -42,6 +41,9 @@ from profiler.measure.host_state import host_state
 from profiler.measure.loop import Loop, drift
 from profiler.measure.schedule import Policy
 from profiler.measure.sitting import Left, manifest, open_run, split
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 #: Drift of the reference op above which the run is called unsteady.
 DRIFT_LIMIT = 0.02
@@ -226,6 +228,8 @@ def _report(folder: Path, table: pd.DataFrame, left: list[Left], *, drift_: floa
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:
     """A row a kind and pass: how many ops, what they take together, and how unequal a multiply-accumulate is."""
+    import pandas as pd  # noqa: PLC0415 - keeps --help fast
+
     rows = []
     for (kind, pass_), group in table.groupby(["kind", "pass"], sort=True):
         per_mac = group.latency_us[group.macs > 0] * 1e3 / group.macs[group.macs > 0]

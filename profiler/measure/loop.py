@@ -10,10 +10,9 @@ from profiler.link.errors import DeviceReset, Refused
 from profiler.measure import verify
 from profiler.measure.schedule import EMPTY, Policy, Slot, reference_op, round_slots
 from profiler.measure.statistics import median
-from profiler.measure.trials import not_timed, op_trial, timed
+from profiler.measure.trials import accepted_ticks, not_timed, op_trial, timed
 from profiler.ops import Op
 from profiler.store import Run
-from profiler.store_tables import accepted_ticks
 
 
 @dataclass

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from profiler.measure.schedule import Slot
+if TYPE_CHECKING:
+    from profiler.measure.schedule import Slot
 
 
 def op_trial(slot: Slot, *, build_hash: str, seed: int) -> dict[str, Any]:
@@ -46,3 +47,17 @@ def timed(result: Any, warm_ups: int) -> dict[str, Any]:
 def not_timed(status: str, reason: str) -> dict[str, Any]:
     """For an op that is wrong, refused or fails: no ticks, and why."""
     return {"status": status, "reason": reason}
+
+
+def accepted_ticks(trial: dict[str, Any]) -> list[int]:
+    """Ticks of a trial's repetitions, warm-ups and rejected ones left out."""
+    first = trial["warm_ups"]
+    if not trial["rejected"]:
+        return trial["ticks"][first:]
+    rejected = {entry["repetition"] for entry in trial["rejected"]}
+    return [t for i, t in enumerate(trial["ticks"]) if i >= first and i not in rejected]
+
+
+def step_ticks(trial: dict[str, Any]) -> list[int]:
+    """Ticks of a whole training step, a value a repetition, warm-ups left out."""
+    return [sum(row) for row in trial["ticks"][trial["warm_ups"] :]]

@@ -1,0 +1,256 @@
+"""``profile step``: whole training steps, run by the firmware, beside what was predicted of them."""
+
+from __future__ import annotations
+
+import importlib
+import math
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from profiler import store
+from profiler.cli_support import json_ready, message, parse_input_shape, print_json, print_table, progress, warn
+from profiler.commands.options import JsonOption, PortOption, SeedOption, load_network, run_folder
+from profiler.errors import UserError
+from profiler.measure.schedule import EMPTY, Policy, Slot
+from profiler.measure.sitting import manifest, open_run, split
+from profiler.measure.steps import foreseen, measure_step, step_trial
+from profiler.measure.trials import op_trial, timed
+
+#: Fitted cost models, by name: that package lies above this one.
+_COST_MODEL = ("costmodels.model", "CostModel")
+
+
+def step(
+    *,
+    port: PortOption,
+    plan: Annotated[
+        list[Path], typer.Option("--plan", metavar="PLAN.json", help="What the step trains; may be given often.")
+    ],
+    network: Annotated[
+        str | None, typer.Option("--network", metavar="NAME|MODULE:FACTORY", help="[default: the plan's]")
+    ] = None,
+    input_: Annotated[str | None, typer.Option("--input", metavar="CxHxW", help="[default: the plan's]")] = None,
+    repetitions: Annotated[int, typer.Option("--repetitions", min=1, help="Timed steps, after one warm-up.")] = 3,
+    costs: Annotated[
+        Path | None,
+        typer.Option(
+            "--costs",
+            metavar="MODEL",
+            help="A fitted cost model's folder: predict with it, not as the plan's notes say.",
+        ),
+    ] = None,
+    seed: SeedOption = 1,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="DIR", help="The run's folder. [default: measurements/DEVICE/TIME-step-NETWORK]"),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Run only the plans that the run in --out lacks.")] = False,
+    json_: JsonOption = False,
+) -> None:
+    """Run whole training steps on a device: check them, time them, and set predicted beside measured.
+
+    Example: profile step --port qemu://mps2-an500 --network mcunet-5fps --input 3x64x64 --plan plan.json
+    """
+    from profiler.link.session import open_device  # noqa: PLC0415 - keeps --help fast
+    from profiler.workloads.plan import StepPlan  # noqa: PLC0415
+
+    folder = run_folder(out)
+    plans = dict(zip(_names(plan), (StepPlan.load(path) for path in plan), strict=True))
+    model = _cost_model(costs) if costs is not None else None
+    networks = {name: _network_of(p, network, input_) for name, p in plans.items()}
+    with open_device(port) as device:
+        record = {
+            "kind": "steps",
+            "network": "step-" + next(iter(networks.values())).name,
+            "seed": seed,
+            "plans": {name: p.to_json() for name, p in plans.items()},
+        }
+        policy = Policy(repetitions=repetitions)
+        fresh = manifest(device, port, record, policy, [])
+        with open_run(folder, resume=resume, fresh=fresh) as run:
+            for notice in run.notices:
+                warn(notice)
+            there = {trial["slot"] for trial in run.trials}
+            prepared, failures = [], []
+            for name, step_plan in plans.items():
+                if f"step|{name}" in there:
+                    continue
+                try:
+                    item = _prepare(device, name, step_plan, networks[name], model=model, repetitions=repetitions)
+                    prepared.append(item)
+                except UserError as error:
+                    failures.append(f"plan {name} cannot run on {device.identity.board}: {error.args[0]}")
+            try:
+                _measure_empty(device, run, repetitions, seed)
+                failures += _sit(device, run, prepared, repetitions, seed)
+            except KeyboardInterrupt:
+                raise UserError(
+                    f"interrupted; {len(run.trials)} trials are safe in {run.folder}",
+                    hint=f"go on with the same command and --resume --out {run.folder}",
+                ) from None
+            timer = device.identity.timer_label
+    _report(run.folder, timer, failures, json_)
+
+
+def _names(paths: list[Path]) -> list[str]:
+    """A name a plan: its file's, made unique."""
+    names: list[str] = []
+    for path in paths:
+        name = path.stem if path.stem not in names else str(path)
+        if name in names:
+            raise UserError(f"--plan {path} is given twice", hint="give each plan once", exit_status=2)
+        names.append(name)
+    return names
+
+
+def _network_of(plan: Any, network: str | None, input_: str | None) -> Any:
+    shape = parse_input_shape(input_) if input_ is not None else plan.input_shape
+    net = load_network(network or plan.network, shape)
+    plan.check(net)
+    return net
+
+
+def _cost_model(folder: Path) -> Any:
+    module, name = _COST_MODEL
+    return getattr(importlib.import_module(module), name).load(folder)
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """A plan ready to be measured."""
+
+    name: str
+    plan: Any
+    step: Any
+    program: Any
+    foreseen: dict[str, Any]
+
+
+def _prepare(device: Any, name: str, plan: Any, network: Any, *, model: Any, repetitions: int) -> _Prepared:
+    """The program of a plan, and what is foreseen of it.
+
+    Raises:
+        UserError: a kernel or memory is lacking.
+    """
+    from profiler.workloads.program import step_program  # noqa: PLC0415
+    from profiler.workloads.step import training_step  # noqa: PLC0415
+
+    work = training_step(network, plan)
+    supported = device.identity.supported()
+    lacking = {
+        f"{s.op.kind} {s.op.pass_}" for s in work.ops if (s.op.kind, str(s.op.pass_), s.op.dtype) not in supported
+    }
+    if lacking:
+        raise UserError(f"there is no kernel for {', '.join(sorted(lacking))}", hint="build newer firmware")
+    program = step_program(work, device.memory)
+    program.check_fits(device.memory, 1 + repetitions)
+    expectation = foreseen(plan)
+    if model is not None:
+        cost = model.step(network, plan)
+        expectation |= {
+            "predicted_latency_ms": float(cost.latency_ms),
+            "predicted_memory_bytes": int(cost.memory_bytes),
+            "predicted_by": getattr(model, "label", "cost model"),
+        }
+    return _Prepared(name, plan, work, program, expectation)
+
+
+def _measure_empty(device: Any, run: store.Run, repetitions: int, seed: int) -> None:
+    """The harness's own cost an op, to be subtracted."""
+    slot = Slot("empty", EMPTY, 0)
+    if all(trial["slot"] != slot.name for trial in run.trials):
+        programs, _ = split([], device.identity, device.memory, 1 + repetitions)
+        trial = op_trial(slot, build_hash=device.identity.build_hash, seed=seed)
+        run.append(trial | timed(device.run(programs[EMPTY], repetitions=1 + repetitions, seed=seed), 1))
+
+
+def _sit(device: Any, run: store.Run, prepared: list[_Prepared], repetitions: int, seed: int) -> list[str]:
+    """Measure plans; sentences about those that are wrong."""
+    from profiler import reference  # noqa: PLC0415 - torch takes seconds to import
+
+    failures = []
+    with progress(len(prepared), "steps") as ticker, ThreadPoolExecutor(1) as pool:
+        # The next references are computed while the device runs.
+        futures = [pool.submit(reference.expected, item.program, seed, device.memory) for item in prepared]
+        try:
+            for item, future in zip(prepared, futures, strict=True):
+                ticker.note(item.name)
+                blank = step_trial(item.name, item.plan, item.step, build_hash=device.identity.build_hash, seed=seed)
+                trial = measure_step(
+                    device,
+                    item.program,
+                    blank | item.foreseen,
+                    reference=future.result(),
+                    repetitions=repetitions,
+                    seed=seed,
+                )
+                run.append(trial)
+                if trial["status"] != "ok":
+                    failures.append(f"{item.name} is {trial['status']}: {trial['reason']}")
+                ticker.advance()
+        finally:
+            for future in futures:
+                future.cancel()
+    return failures
+
+
+def _report(folder: Path, timer: str, failures: list[str], json_: bool) -> None:
+    rows = []
+    if any(trial["type"] == "step" for trial in store.iterate(folder)):
+        table = store.load_steps(folder)
+        for record in table.to_dict("records"):
+            rows.append(record | judged(record))
+    if json_:
+        print_json({"run": str(folder), "timer": timer, "steps": json_ready(rows), "failures": failures})
+    else:
+        print_table(
+            rows,
+            [
+                "plan",
+                "trained_layers",
+                "images",
+                "latency_ms",
+                "predicted_latency_ms",
+                "error_percent",
+                "budget_latency_ms",
+                "latency_budget",
+                "memory_peak_bytes",
+                "predicted_memory_bytes",
+                "budget_memory_bytes",
+                "memory_budget",
+                "relative_error",
+                "status",
+            ],
+            title=f"Training steps (timer: {timer})",
+            caption=f"run: {folder}"
+            + ("\nlatency is virtual time: the timer counts instructions" if timer == "instructions" else ""),
+        )
+    message(f"{sum(row['status'] == 'ok' for row in rows)} steps measured; run: {folder}")
+    if failures:
+        more = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
+        raise UserError(
+            f"{failures[0]}{more}", hint="take a device with more memory, a plan that trains less, or other firmware"
+        )
+
+
+def judged(record: dict[str, Any]) -> dict[str, Any]:
+    """Predicted against measured, and whether each budget was kept or broken (nothing where there is none)."""
+    measured, predicted = record.get("latency_ms"), record.get("predicted_latency_ms")
+    result: dict[str, Any] = {"error_percent": None, "latency_budget": None, "memory_budget": None}
+    if record["status"] != "ok" or measured is None:
+        return result
+    if _is_number(predicted) and measured:
+        result["error_percent"] = 100 * (predicted - measured) / measured
+    for name, value in (("latency", measured), ("memory", record["memory_peak_bytes"])):
+        limit = record["budget_latency_ms" if name == "latency" else "budget_memory_bytes"]
+        if _is_number(limit):
+            result[f"{name}_budget"] = "kept" if value <= limit else "broken"
+    return result
+
+
+def _is_number(value: Any) -> bool:
+    return value is not None and not math.isnan(value)

@@ -1,0 +1,180 @@
+"""A whole training step, run by the firmware as one program: checked, timed, beside what was foreseen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from profiler import prng
+from profiler.measure.trials import not_timed
+from profiler.measure.verify import Verdict
+from profiler.ops import Pass
+
+if TYPE_CHECKING:
+    from profiler.workloads.plan import StepPlan
+    from profiler.workloads.step import TrainingStep
+
+#: Relative error up to which results of a step are right: rounding of up to a few hundred float32 ops in a row, and the
+#: gradient of a ReLU may switch where an activation is within rounding of 0.
+STEP_TOLERANCE = 1e-3
+#: Adam's first update is nearly ``learning_rate * sign(gradient)``: an element whose gradient is within rounding of 0
+#: moves the other way. Its first moment, which is the gradient, is held to STEP_TOLERANCE.
+ADAM_WEIGHT_TOLERANCE = 5e-2
+#: Rounding of one stored float32, relative.
+FLOAT32_ROUNDING = 2.0**-24
+
+
+@dataclass(frozen=True)
+class OutputCheck:
+    """How far one result of a step is from the reference.
+
+    Attributes:
+        name: The tensor.
+        relative_error: For weights and biases relative to the size of their update, else to the reference's norm.
+        tolerance: What is right.
+    """
+
+    name: str
+    relative_error: float
+    tolerance: float
+
+    @property
+    def right(self) -> bool:
+        return self.relative_error <= self.tolerance
+
+
+def starting_values(program: Any, seed: int) -> dict[str, np.ndarray]:
+    """What the program's setup writes: tensor name to values."""
+    values: dict[str, np.ndarray] = {}
+    for entry in program.entries[: program.setup_end]:
+        f = entry.fill
+        filled = prng.fill(f.mode, f.parameter, seed, f.stream, f.words).astype(np.float64)
+        for name, first, words in f.slices:
+            values[name] = filled[first : first + words]
+    return values
+
+
+def check_outputs(
+    program: Any,
+    reference: dict[str, np.ndarray],
+    digest: Callable[[int, int], tuple[float, ...]],
+    seed: int,
+) -> list[OutputCheck]:
+    """Compare every result of a step that has been run once.
+
+    Weights hardly change in one step, so their error is taken relative to the change: what storing them in float32
+    rounds off (‖W‖ · 2^-24) is allowed for, the rest is divided by ‖ΔW‖.
+
+    Args:
+        program: The step's program.
+        reference: Output name to float64 values, as :func:`profiler.reference.expected` gives them.
+        digest: The device's digest of (reference, words).
+        seed: Of the run.
+    """
+    before = starting_values(program, seed)
+    updates = {
+        name: op for entry in program.entries if (op := entry.op) and op.pass_ is Pass.UPDATE for name in entry.tensors
+    }
+    checks = []
+    for output in program.outputs:
+        expected = reference[output.name]
+        measured = digest(output.reference, output.words)
+        difference = max(abs(m - e) for m, e in zip(measured, prng.digest(expected), strict=True))
+        norm, tolerance = float(np.linalg.norm(expected)), STEP_TOLERANCE
+        role = output.name.rpartition("/")[2]
+        if role in ("weight", "bias") and output.name in before:
+            difference = max(0.0, difference - norm * FLOAT32_ROUNDING) if np.isfinite(difference) else difference
+            norm = float(np.linalg.norm(expected - before[output.name]))
+            if updates[output.name].optimizer == "adam":
+                tolerance = ADAM_WEIGHT_TOLERANCE
+        error = difference / norm if norm else difference
+        checks.append(OutputCheck(output.name, error if np.isfinite(error) else float("inf"), tolerance))
+    return checks
+
+
+def verdict(checks: list[OutputCheck]) -> Verdict:
+    """The worst of the checks, each measured by its own tolerance."""
+    worst = max(checks, key=lambda c: c.relative_error / c.tolerance)
+    return Verdict(worst.relative_error, worst.name, worst.tolerance)
+
+
+def foreseen(plan: StepPlan) -> dict[str, Any]:
+    """What the plan's notes say that the step should cost, and its budget; None where they say nothing.
+
+    ``notes["predicted"]`` holds ``latency_ms``, ``memory_bytes`` and ``by`` (the cost source), ``notes["budget"]``
+    ``latency_ms`` and ``memory_bytes``, both per training step.
+    """
+    predicted, budget = plan.notes.get("predicted") or {}, plan.notes.get("budget") or {}
+    return {
+        "predicted_latency_ms": predicted.get("latency_ms"),
+        "predicted_memory_bytes": predicted.get("memory_bytes"),
+        "predicted_by": predicted.get("by"),
+        "budget_latency_ms": budget.get("latency_ms"),
+        "budget_memory_bytes": budget.get("memory_bytes"),
+    }
+
+
+def step_trial(name: str, plan: StepPlan, step: TrainingStep, *, build_hash: str, seed: int) -> dict[str, Any]:
+    """What a step's trial says before anything is measured."""
+    return {
+        "type": "step",
+        "slot": f"step|{name}",
+        "plan": name,
+        "network": plan.network,
+        "fingerprint": plan.fingerprint,
+        "step_plan": plan.to_json(),
+        "images": plan.images,
+        "optimizer": plan.optimizer,
+        "trained_layers": sum(bool(p.channels or p.bias) for p in plan.layers.values()),
+        "timed": [
+            {
+                "layer": item.layer,
+                "op_key": item.op.key,
+                "op": item.op.to_dict(),
+                "macs": item.op.macs,
+                "count": plan.images if item.per_image else 1,
+            }
+            for item in step.ops
+        ],
+        "round": 0,
+        "build_hash": build_hash,
+        "seed": seed,
+        "cold": True,  # each op follows other ops, as in use
+        "status": "ok",
+        "ticks": [],
+        "warm_ups": 0,
+        "rejected": [],
+        "relative_error": None,
+    }
+
+
+def measure_step(
+    device: Any, program: Any, trial: dict[str, Any], *, reference: dict[str, np.ndarray], repetitions: int, seed: int
+) -> dict[str, Any]:
+    """Check the step against its reference, then time it with one warm-up.
+
+    Returns:
+        ``trial``, completed.
+    """
+    device.run(program, repetitions=0, warmups=1, seed=seed)
+    checks = check_outputs(program, reference, device.digest, seed)
+    found = verdict(checks)
+    trial["relative_error"] = min(found.relative_error, 1e300)
+    trial["checks"] = [
+        {"name": c.name, "relative_error": min(c.relative_error, 1e300), "tolerance": c.tolerance} for c in checks
+    ]
+    if not all(check.right for check in checks):
+        return trial | not_timed("wrong", found.sentence)
+    result = device.run(program, repetitions=1 + repetitions, seed=seed)
+    return trial | {
+        "ticks": [[int(t) for t in row] for row in result.ticks],
+        "warm_ups": 1,
+        "arena_peak_bytes": int(result.arena_peak_bytes),
+        "scratch_peak_bytes": int(result.scratch_peak_bytes),
+        "stack_peak_bytes": int(result.stack_peak_bytes),
+        "wire_bytes": int(result.wire_bytes),
+        "duration_s": round(float(result.duration_s), 6),
+    }
