@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import threading
 from collections.abc import Callable
@@ -123,15 +124,19 @@ class CacheSource:
         return f"Omniglot and ImageNet weights from their public homes (cache {self.folder})"
 
     def holds(self, network: str | None, dataset: str | None) -> bool:
-        """Whether everything that is needed lies in the cache already."""
-        return all((self.folder / name).exists() for name in self._needed(network, dataset))
+        """Whether everything that is needed lies in the cache already, undamaged."""
+        return all(
+            (self.folder / name).is_file()
+            and hashlib.sha256((self.folder / name).read_bytes()).hexdigest() == PUBLIC_FILES[name][1]
+            for name in self._needed(network, dataset)
+        )
 
     def _needed(self, network: str | None, dataset: str | None) -> list[str]:
         names = [f"{network}.pkl"] if f"{network}.pkl" in PUBLIC_FILES else []
         return names + (list(_OMNIGLOT_ZIPS) if dataset in (None, "omniglot") else [])
 
     def fetch(self, network: str | None, dataset: str | None) -> None:
-        """Download what is missing.
+        """Download what is missing or damaged.
 
         Raises:
             OSError: no connection. ValueError: a file's content is not what it should be.

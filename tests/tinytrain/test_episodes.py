@@ -1,0 +1,80 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from torch import nn
+
+from profiler.errors import UserError
+from tinytrain import backbones, data, episodes
+from tinytrain.images import ImageSet
+
+
+@given(
+    seed=st.integers(0, 10**6),
+    ways=st.integers(2, 6),
+    shots=st.integers(1, 6),
+    members=st.integers(8, 20),
+    groups=st.sampled_from([None, 2, 3]),
+)
+def test_an_episode_keeps_images_and_groups_on_one_side(seed, ways, shots, members, groups):
+    labels = np.repeat(np.arange(6), members)
+    tracks = None if groups is None else np.tile(np.arange(members) // groups, 6)
+    images = ImageSet("set", labels, tuple("abcdef"), lambda n: np.zeros((2, 2), np.uint8), tracks)
+    assume(groups is None or members - groups >= shots)  # a whole group is left for the query
+    episode = episodes.draw(images, seed, ways=ways, shots=shots, queries=4)
+    assert len(episode.support) == ways * shots
+    assert not set(episode.support) & set(episode.query)
+    for numbers, task_labels in ((episode.support, episode.support_labels), (episode.query, episode.query_labels)):
+        assert [episode.classes[label] for label in task_labels] == labels[list(numbers)].tolist()
+    if tracks is not None:
+        sides = [{(labels[n], tracks[n]) for n in numbers} for numbers in (episode.support, episode.query)]
+        assert not sides[0] & sides[1]
+
+
+def test_equal_seeds_give_equal_episodes_and_other_seeds_others(images):
+    assert episodes.draw(images, 3) == episodes.draw(images, 3)
+    assert episodes.draw(images, 3) != episodes.draw(images, 4)
+
+
+def test_shots_come_from_different_groups_as_long_as_there_are_any(images):
+    episode = episodes.draw(images, 0, ways=2, shots=4)
+    for way in range(2):
+        support = [n for n, label in zip(episode.support, episode.support_labels, strict=True) if label == way]
+        assert len({int(images.groups[n]) for n in support}) == 4
+
+
+def test_more_ways_than_classes_or_more_shots_than_images_are_refused(images):
+    with pytest.raises(UserError, match=r"7 ways .* 6 classes of noise"):
+        episodes.draw(images, 0, ways=7)
+    with pytest.raises(UserError, match="too few images for 10 shots"):
+        episodes.draw(images, 0, shots=10)
+
+
+def test_prototypes_are_normalised_means_of_normalised_features():
+    features = torch.tensor([[2.0, 0.0], [0.0, 5.0], [-1.0, 0.0]])
+    result = episodes.prototypes(features, torch.tensor([0, 0, 1]), 2)
+    half = 0.5**0.5
+    assert torch.allclose(result, torch.tensor([[half, half], [-1.0, 0.0]]))
+
+
+def test_accuracy_counts_the_query_nearest_to_its_own_prototype():
+    task = episodes.Task(
+        torch.tensor([[1.0, 0.0], [0.0, 1.0]]),
+        torch.tensor([0, 1]),
+        torch.tensor([[3.0, 1.0], [1.0, 3.0], [2.0, 1.0], [1.0, 0.5]]),
+        torch.tensor([0, 1, 1, 0]),
+    )
+    assert episodes.accuracy(nn.Identity(), task, 2) == 0.75
+
+
+@pytest.mark.slow
+def test_frozen_features_separate_omniglot_as_published(data_folder):
+    source = data.FolderSource(data_folder, "--data")
+    model, images = backbones.create("mcunet-5fps", source.weights("mcunet-5fps")), source.images()
+    accuracies = []
+    for seed in range(20):
+        task = episodes.draw(images, seed, queries=5).load(images, (128, 128))
+        accuracies.append(100 * episodes.accuracy(model, task, 5))
+    # 90.8 over 300 episodes with 15 queries; 20 episodes scatter by about 1.3 points.
+    assert np.mean(accuracies) == pytest.approx(91, abs=4)
