@@ -24,6 +24,7 @@ class Serial(ProcessSerial):
             if shutil.which(_EMULATOR) is None:
                 raise UserError(f"{_EMULATOR} is not installed", hint="install it: apt-get install qemu-user-static")
             prefix = [_EMULATOR]
-        from profiler.devices.build import artifact  # noqa: PLC0415 - only a port that is opened needs the build
+        from profiler.devices.build import artifact, build  # noqa: PLC0415 - only an opened port needs the build
 
+        build(preset)
         return Command((*prefix, str(artifact(preset)), "--stdio"), f"the agent {preset}")

@@ -21,8 +21,9 @@ class Serial(ProcessSerial):
             raise UserError(f"there is no emulated board {target!r}", hint=f"known are {known}", exit_status=2)
         if shutil.which(_EMULATOR) is None:
             raise UserError(f"{_EMULATOR} is not installed", hint="install it: apt-get install qemu-system-arm")
-        from profiler.devices.build import artifact  # noqa: PLC0415 - only a port that is opened needs the build
+        from profiler.devices.build import artifact, build  # noqa: PLC0415 - only an opened port needs the build
 
+        build(board.preset)
         arguments = [_EMULATOR, "-machine", board.machine, "-nographic", "-monitor", "none", "-nodefaults"]
         arguments += ["-icount", f"shift={board.icount_shift},sleep=off"]  # ticks are the same in every boot
         arguments += ["-chardev", "socket,id=link,fd={fd}", "-serial", "chardev:link"]
