@@ -67,6 +67,8 @@ void host_core(char *text, size_t size) {
     const char *name = midr >> 24 == 0x41 ? arm_core(part) : NULL;
     if (name != NULL)
         snprintf(text, size, "%s", name);
+    else if (midr >> 24 == 0) /* reserved for software; what QEMU's user mode shows */
+        snprintf(text, size, "QEMU user mode");
     else
         snprintf(text, size, "ARM %02x part %03x", (unsigned)(midr >> 24), (unsigned)part);
 }
