@@ -1,0 +1,35 @@
+/* The textbook loops. */
+#include <string.h>
+
+#include "kernels.h"
+#include "work.h"
+
+void linear_forward_f32_reference(const op_t *op, void *const *buffers, const step_constants_t *constants) {
+    (void)constants;
+    const linear_geometry_t *g = &op->geometry.linear;
+    const float *input = buffers[0], *weight = buffers[1], *bias = g->has_bias ? buffers[2] : NULL;
+    float *output = buffers[g->has_bias ? 3 : 2];
+    for (int32_t o = 0; o < g->out_features; o++) {
+        float sum = bias ? bias[o] : 0.0f;
+        for (int32_t i = 0; i < g->in_features; i++) {
+            sum += weight[o * g->in_features + i] * input[i];
+        }
+        output[o] = sum;
+    }
+}
+
+uint32_t linear_forward_f32_reference_scratch_bytes(const op_t *op) {
+    (void)op;
+    return 0;
+}
+
+const char *const linear_forward_f32_reference_work_terms[] = {"calls",      "outputs",       "iterations",
+                                                               "bytes_read", "bytes_written", NULL};
+
+void linear_forward_f32_reference_work(const op_t *op, uint64_t counts[WORK_MAX_TERMS]) {
+    const linear_geometry_t *g = &op->geometry.linear;
+    const uint64_t outputs = g->out_features;
+    const bytes_moved_t moved = work_bytes(op);
+    const uint64_t values[] = {1, outputs, outputs * g->in_features, moved.read, moved.written};
+    memcpy(counts, values, sizeof values);
+}

@@ -1,0 +1,68 @@
+/* Each window hands its gradient to its first maximum in row-major order. Windows overlap, so this scatters into zeros.
+ */
+#include <string.h>
+
+#include "kernels.h"
+#include "pool_work.h"
+#include "shape.h"
+#include "window.h"
+#include "work.h"
+
+void max_pool2d_grad_input_f32(const op_t *op, void *const *buffers, const step_constants_t *constants) {
+    (void)constants;
+    const shape_t s = pool2d_shape(op);
+    const int32_t channels = s.in_channels, elements = s.in_h * s.in_w * channels;
+    const float *input = buffers[0], *grad_output = buffers[1];
+    float *grad_input = buffers[2];
+    for (int32_t i = 0; i < elements; i++) {
+        grad_input[i] = 0.0f;
+    }
+    for (int32_t oy = 0; oy < s.out_h; oy++) {
+        const int32_t iy = oy * s.stride_h - s.pad_h;
+        const range_t ky = window_taps(iy, s.kernel_h, s.in_h);
+        for (int32_t ox = 0; ox < s.out_w; ox++) {
+            const int32_t ix = ox * s.stride_w - s.pad_w;
+            const range_t kx = window_taps(ix, s.kernel_w, s.in_w);
+            const int32_t window = ((iy + ky.first) * s.in_w + ix + kx.first) * channels;
+            for (int32_t c = 0; c < channels; c++) {
+                int32_t row_at = window + c, best_at = row_at;
+                float best = input[row_at];
+                for (int32_t row = 0; row < ky.count; row++) {
+                    int32_t at = row_at;
+                    for (int32_t tap = kx.count; tap > 0; tap--) {
+                        const float x = input[at];
+                        best_at = x > best ? at : best_at;
+                        best = x > best ? x : best;
+                        at += channels;
+                    }
+                    row_at += s.in_w * channels;
+                }
+                grad_input[best_at] += *grad_output++;
+            }
+        }
+    }
+}
+
+uint32_t max_pool2d_grad_input_f32_scratch_bytes(const op_t *op) {
+    (void)op;
+    return 0;
+}
+
+const char *const max_pool2d_grad_input_f32_work_terms[] = {
+    "calls", "zeros", "rows", "positions", "channels", "kernel_rows", "taps", "bytes_read", "bytes_written", NULL};
+
+void max_pool2d_grad_input_f32_work(const op_t *op, uint64_t counts[WORK_MAX_TERMS]) {
+    const shape_t s = pool2d_shape(op);
+    const pool_work_t w = pool_slide_work(&s);
+    const bytes_moved_t moved = work_bytes(op);
+    const uint64_t values[] = {1,
+                               w.zeros,
+                               w.rows,
+                               w.positions,
+                               w.positions * w.channels,
+                               w.kernel_rows * w.channels,
+                               w.taps * w.channels,
+                               moved.read,
+                               moved.written};
+    memcpy(counts, values, sizeof values);
+}

@@ -1,0 +1,124 @@
+/* Private: the optimiser's step, shared by conv2d, depthwise and linear. */
+#ifndef KERNELS_UPDATE_F32_H
+#define KERNELS_UPDATE_F32_H
+
+#include <math.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "op.h"
+#include "trained.h"
+#include "work.h"
+
+/* The weights of one trained channel, in the whole tensor and in the compact ones. */
+typedef struct {
+    float *weight, *gradient, *moment1, *moment2; /* moments: adam only */
+} update_buffers_t;
+
+static inline void sgd_f32(const update_buffers_t *at, int32_t count, int32_t weight_step, int32_t step,
+                           const step_constants_t *constants) {
+    const float rate = constants->learning_rate * constants->gradient_scale;
+    float *w = at->weight, *g = at->gradient;
+    for (int32_t i = count; i > 0; i--) {
+        *w -= rate * *g;
+        *g = 0.0f;
+        w += weight_step;
+        g += step;
+    }
+}
+
+/* Kingma & Ba 2015, algorithm 1, with torch.optim.Adam's place for epsilon: sqrt(v / correction2) + epsilon. */
+static inline void adam_f32(const update_buffers_t *at, int32_t count, int32_t weight_step, int32_t step,
+                            const step_constants_t *constants) {
+    /* The complements are literals: 1.0f - 0.999f is wrong in the fifth digit. */
+    const float beta1 = 0.9f, complement1 = 0.1f, beta2 = 0.999f, complement2 = 0.001f, epsilon = 1e-8f;
+    const float rate = constants->learning_rate / constants->bias_correction1;
+    const float root = 1.0f / sqrtf(constants->bias_correction2), scale = constants->gradient_scale;
+    float *w = at->weight, *g = at->gradient, *m = at->moment1, *v = at->moment2;
+    for (int32_t i = count; i > 0; i--) {
+        const float d = scale * *g;
+        *m = beta1 * *m + complement1 * d;
+        *v = beta2 * *v + complement2 * (d * d);
+        *w -= rate * *m / (sqrtf(*v) * root + epsilon);
+        *g = 0.0f;
+        w += weight_step;
+        g += step;
+        m += step;
+        v += step;
+    }
+}
+
+static inline void update_channel_f32(const op_t *op, const update_buffers_t *at, int32_t count, int32_t weight_step,
+                                      int32_t step, const step_constants_t *constants) {
+    if (op->trained.optimizer == OPTIMIZER_ADAM) {
+        adam_f32(at, count, weight_step, step, constants);
+    } else {
+        sgd_f32(at, count, weight_step, step, constants);
+    }
+}
+
+/* Where the trained weights lie: `count` weights for each channel, `weight_step` apart in the whole tensor from
+ * (channel / group) * group_floats + (channel % group) * channel_floats on, `step` apart in the compact tensors from
+ * j * compact_floats on. */
+typedef struct {
+    int32_t count, weight_step, step;
+    int32_t group, group_floats, channel_floats, compact_floats;
+} update_layout_t;
+
+/* Updates weights and bias of any layer; buffers in the order that op.h gives. `outputs`: biases of the layer. */
+static inline void update_f32(const op_t *op, void *const *buffers, const step_constants_t *constants,
+                              const update_layout_t *layout, int32_t outputs) {
+    const trained_t *trained = &op->trained;
+    const bool adam = trained->optimizer == OPTIMIZER_ADAM;
+    for (int32_t j = 0; j < trained->channel_count; j++) {
+        const int32_t channel = trained_channel(trained, j), compact = j * layout->compact_floats;
+        const int32_t whole =
+            (channel / layout->group) * layout->group_floats + (channel % layout->group) * layout->channel_floats;
+        const update_buffers_t at = {
+            .weight = (float *)buffers[0] + whole,
+            .gradient = (float *)buffers[1] + compact,
+            .moment1 = adam ? (float *)buffers[2] + compact : NULL,
+            .moment2 = adam ? (float *)buffers[3] + compact : NULL,
+        };
+        update_channel_f32(op, &at, layout->count, layout->weight_step, layout->step, constants);
+    }
+    const int32_t biases = trained_biases(trained, outputs);
+    void *const *bias_buffers = buffers + (trained->channel_count == 0 ? 0 : adam ? 4 : 2);
+    for (int32_t j = 0; j < biases; j++) {
+        const update_buffers_t at = {
+            .weight = (float *)bias_buffers[0] + trained_bias_channel(trained, j),
+            .gradient = (float *)bias_buffers[1] + j,
+            .moment1 = adam ? (float *)bias_buffers[2] + j : NULL,
+            .moment2 = adam ? (float *)bias_buffers[3] + j : NULL,
+        };
+        update_channel_f32(op, &at, 1, 1, 1, constants);
+    }
+}
+
+#define UPDATE_F32_WORK_TERMS                                                                                          \
+    {                                                                                                                  \
+        "calls", "channels", "weights_sgd", "weights_adam", "biases_sgd", "biases_adam", "bytes_read",                 \
+            "bytes_written", NULL                                                                                      \
+    }
+
+/* `count`: weights of one trained channel. */
+static inline void update_f32_work(const op_t *op, uint64_t count, int32_t outputs, uint64_t counts[WORK_MAX_TERMS]) {
+    const bool adam = op->trained.optimizer == OPTIMIZER_ADAM;
+    const uint64_t channels = op->trained.channel_count, biases = (uint64_t)trained_biases(&op->trained, outputs);
+    const bytes_moved_t moved = work_bytes(op);
+    const uint64_t values[] = {
+        1,
+        channels,
+        adam ? 0 : channels * count,
+        adam ? channels * count : 0,
+        adam ? 0 : biases,
+        adam ? biases : 0,
+        moved.read,
+        moved.written,
+    };
+    memcpy(counts, values, sizeof values);
+}
+
+#endif
