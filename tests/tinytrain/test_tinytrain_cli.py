@@ -1,0 +1,115 @@
+import json
+
+import pytest
+
+from profiler.workloads.lower import load_network
+from profiler.workloads.plan import StepPlan
+from tinytrain import cli
+
+COMMON = ["--network", "mcunet-5fps", "--input", "3x32x32", "--data", "embedded"]
+ANALYTICAL = ["--costs", "analytical", "--us-per-mac", "0.01"]
+
+
+def run(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as leaving:
+        cli.main([str(a) for a in arguments])
+    return leaving.value.code
+
+
+@pytest.fixture
+def plan_file(tmp_path, capsys):
+    path = tmp_path / "plan.json"
+    status = run("select", *COMMON, *ANALYTICAL, "--latency-ms", 80, "--images", 5, "--episode", 3, "--out", path)
+    assert status == 0
+    return path, capsys.readouterr()
+
+
+def test_select_writes_a_plan_that_keeps_its_budget_and_says_what_it_rests_on(plan_file):
+    path, printed = plan_file
+    plan = StepPlan.load(path)
+    plan.check(load_network("mcunet-5fps", (3, 32, 32))[1])
+    assert (plan.images, plan.optimizer, plan.head.classes) == (5, "adam", 5)
+    assert plan.notes["predicted"]["latency_ms"] <= plan.notes["budget"]["latency_ms"] == 80
+    assert plan.notes["episode"] == {"dataset": "digits", "seed": 3, "ways": 5, "shots": 5}
+    assert plan.notes["data"].startswith("embedded: scikit-learn's digits")
+    assert set(plan.layers) <= set(plan.notes["scores"])
+    assert "embedded: scikit-learn's digits" in printed.out
+    assert "analytical (own MACs)" in printed.out
+    for name in plan.layers:
+        assert name in printed.out
+
+
+def test_equal_commands_give_equal_plans(plan_file, tmp_path):
+    again = tmp_path / "again.json"
+    run("select", *COMMON, *ANALYTICAL, "--latency-ms", 80, "--images", 5, "--episode", 3, "--out", again)
+    assert again.read_text() == plan_file[0].read_text()
+
+
+def test_json_on_stdout_is_json_alone(tmp_path, capsys):
+    status = run(
+        "select", *COMMON, *ANALYTICAL, "--latency-ms", 80, "--images", 5, "--json", "--out", tmp_path / "p.json"
+    )
+    assert status == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["predicted"]["latency_ms"] <= 80
+    assert record["data"].startswith("embedded")
+    assert {"layer", "potential", "parameters", "cost_MACs", "score", "channels"} <= set(record["layers"][0])
+
+
+def test_adapt_trains_the_plans_task_and_prints_accuracy_before_and_after(plan_file, capsys):
+    status = run("adapt", "--plan", plan_file[0], "--data", "embedded", "--steps", 2, "--json")
+    assert status == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["steps"] == 2
+    assert record["trained_parameters"] > 0
+    assert 0 <= record["accuracy_before_percent"] <= 100
+    assert record["data"].startswith("embedded")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "says"),
+    [
+        (["--latency-ms", 0.001, *ANALYTICAL], 1, "no plan fits a training step of 0.001 ms: the least is"),
+        (["--latency-ms", -1, *ANALYTICAL], 2, "a budget of nothing"),
+        (["--latency-ms", 20, "--costs", "analytical"], 2, "give one of --scale-from MODEL_DIR and --us-per-mac"),
+        (["--latency-ms", 20, "--costs", "nowhere.model"], 1, "nowhere.model"),
+        (["--latency-ms", 20, "--costs", "nowhere.model", "--us-per-mac", 1], 2, "belong to --costs analytical"),
+        (["--latency-ms", 20, *ANALYTICAL, "--accounting", "wishful"], 2, "there is no accounting 'wishful'"),
+        (["--latency-ms", 20, *ANALYTICAL, "--ratios", "half"], 2, "is no list of shares"),
+        (["--latency-ms", 20, *ANALYTICAL, "--optimizer", "lion"], 2, "no optimizer 'lion'"),
+        (["--latency-ms", 20, *ANALYTICAL, "--images", 0], 2, "a batch of 0 images"),
+        (["--latency-ms", 20, *ANALYTICAL, "--ways", 6], 1, "6 ways"),
+        (["--latency-ms", 20, *ANALYTICAL, "--dataset", "omniglot"], 1, "no data set 'omniglot'"),
+        (["--latency-ms", 20, *ANALYTICAL, "--input", "1x32x32"], 2, "3 channels"),
+        (["--latency-ms", 20, *ANALYTICAL, "--network", "mbv2-w0.35"], 1, "no embedded weights of 'mbv2-w0.35'"),
+        (["--latency-ms", 20, *ANALYTICAL, "--network", "lenet"], 2, "no network 'lenet'"),
+        (["--costs", "analytical"], 2, "--latency-ms"),
+    ],
+)
+def test_bad_input_ends_in_one_sentence_and_a_status(arguments, status, says, capsys, tmp_path):
+    out = tmp_path / "plan.json"
+    assert run("select", *COMMON, *arguments, "--out", out) == status
+    printed = capsys.readouterr()
+    assert says in printed.err
+    assert "Traceback" not in printed.err
+    assert not out.exists()
+
+
+def test_a_users_own_network_is_selected_for_with_its_own_weights(tmp_path, monkeypatch, capsys):
+    (tmp_path / "mynet.py").write_text(
+        "from torch import nn\n"
+        "def create():\n"
+        "    return nn.Sequential(nn.Conv2d(3, 8, 3, 2), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 16, 3),\n"
+        "                         nn.AdaptiveAvgPool2d(1), nn.Flatten())\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    own = ["--network", "mynet:create", "--input", "3x16x16", "--data", "embedded", "--inspect", 1]
+    assert run("select", *own, *ANALYTICAL, "--latency-ms", 100, "--out", "plan.json") == 0
+    assert "weights: those that mynet:create brings" in capsys.readouterr().out
+    assert set(StepPlan.load(tmp_path / "plan.json").layers) == {"0", "3"}
+    assert run("adapt", "--plan", "plan.json", "--data", "embedded", "--steps", 2) == 0
+
+
+def test_help_shows_an_example(capsys):
+    assert run("select", "--help") == 0
+    assert "tinytrain select --network mcunet-5fps" in capsys.readouterr().out
