@@ -21,19 +21,19 @@ static void put(cobs_decoder_t *decoder, uint8_t byte) {
         decoder->too_long = true;
 }
 
-static enum frame_status end_of_frame(cobs_decoder_t *decoder) {
-    enum frame_status status = FRAME_COMPLETE;
+static enum cobs_status end_of_frame(cobs_decoder_t *decoder) {
+    enum cobs_status status = COBS_COMPLETE;
     if (!decoder->started)
-        status = FRAME_NONE;
+        status = COBS_NONE;
     else if (decoder->too_long)
-        status = FRAME_TOO_LONG;
+        status = COBS_TOO_LONG;
     else if (decoder->block_left)
-        status = FRAME_TRUNCATED;
+        status = COBS_TRUNCATED;
     decoder->ended = true;
     return status;
 }
 
-enum frame_status cobs_decode_byte(cobs_decoder_t *decoder, uint8_t byte) {
+enum cobs_status cobs_decode_byte(cobs_decoder_t *decoder, uint8_t byte) {
     if (decoder->ended)
         restart(decoder);
     if (byte == 0)
@@ -41,14 +41,14 @@ enum frame_status cobs_decode_byte(cobs_decoder_t *decoder, uint8_t byte) {
     if (decoder->block_left) {
         put(decoder, byte);
         decoder->block_left--;
-        return FRAME_NONE;
+        return COBS_NONE;
     }
     if (decoder->zero_due)
         put(decoder, 0);
     decoder->started = true;
     decoder->block_left = (uint8_t)(byte - 1);
     decoder->zero_due = byte != LARGEST_BLOCK + 1;
-    return FRAME_NONE;
+    return COBS_NONE;
 }
 
 void cobs_encode(const uint8_t *content, size_t length, void (*send)(const uint8_t *bytes, size_t count)) {

@@ -3,8 +3,8 @@
 #include <stdbool.h>
 #include <string.h>
 
-#include "link/cobs.h"
 #include "link/crc32.h"
+#include "link/frame.h"
 #include "link/wire.h"
 #include "reply_encode.h"
 #include "request_decode.h"
@@ -13,7 +13,7 @@
 #include "runtime/digest.h"
 #include "runtime/interpreter.h"
 
-enum { CRC_BYTES = 4, REPLY_BYTES = 1024 };
+enum { REPLY_BYTES = 1024 };
 
 /* What a run answered, kept so that the same request again gets the same answer and does not run. */
 typedef struct {
@@ -23,25 +23,16 @@ typedef struct {
     struct done done;
 } stored_run_t;
 
-static uint8_t received[LINK_FRAME_BYTES];
-static cobs_decoder_t decoder;
+static uint8_t received[LINK_FRAME_BYTES]; /* holds the content, a little less than the frame */
+static frame_decoder_t decoder;
 static struct request request; /* static, not on the stack: about 1.3 kB */
 static struct reply reply;
-static uint8_t reply_bytes[REPLY_BYTES + CRC_BYTES];
+static uint8_t reply_bytes[REPLY_BYTES + FRAME_CRC_BYTES];
 static program_t program;
 static stored_run_t stored_run;
 static uint32_t boot_id, last_nonce;
 static uint32_t last_append_id;
 static bool last_append_valid;
-
-static void store_le32(uint8_t *bytes, uint32_t value) {
-    for (unsigned i = 0; i < 4; i++)
-        bytes[i] = (uint8_t)(value >> 8 * i);
-}
-
-static uint32_t load_le32(const uint8_t *bytes) {
-    return (uint32_t)bytes[0] | (uint32_t)bytes[1] << 8 | (uint32_t)bytes[2] << 16 | (uint32_t)bytes[3] << 24;
-}
 
 /* Sends `reply`, whose answer is set. */
 static void send_reply(uint32_t id) {
@@ -50,8 +41,7 @@ static void send_reply(uint32_t id) {
     reply.boot_id = boot_id;
     if (cbor_encode_reply(reply_bytes, REPLY_BYTES, &reply, &length) != 0)
         return; /* only a reply larger than its bounds in messages.cddl would end here; the host times out */
-    store_le32(reply_bytes + length, crc32_update(0, reply_bytes, length));
-    cobs_encode(reply_bytes, length + CRC_BYTES, board_send);
+    frame_send(reply_bytes, length, board_send);
 }
 
 static void send_plain(uint32_t id, int choice) {
@@ -276,14 +266,13 @@ static void handle(const uint8_t *payload, size_t payload_bytes) {
 }
 
 void dispatcher_init(void) {
-    cobs_decoder_init(&decoder, received, sizeof(received));
+    frame_decoder_init(&decoder, received, sizeof(received));
 }
 
 void dispatcher_byte(uint8_t byte) {
-    if (cobs_decode_byte(&decoder, byte) != FRAME_COMPLETE || decoder.length <= CRC_BYTES)
-        return; /* damaged frames are dropped: the host sends again */
-    const size_t payload_bytes = decoder.length - CRC_BYTES;
-    if (crc32_update(0, received, payload_bytes) == load_le32(received + payload_bytes))
+    size_t payload_bytes = 0;
+    /* Damaged frames are dropped: the host sends again. */
+    if (frame_decode_byte(&decoder, byte, &payload_bytes) == FRAME_OK)
         handle(received, payload_bytes);
 }
 
