@@ -146,6 +146,8 @@ def trained_indices(g: Geometry, axis: Axis, channels: Sequence[int]) -> np.ndar
     assert isinstance(g, Conv2d)
     ins, outs = g.in_channels // g.groups, g.out_channels // g.groups
     # An input channel feeds the outputs of its own group only.
+    if not picked:
+        return np.zeros(g.weight_gradient_shape(0, axis), dtype=index.dtype)
     columns = [index[c // ins * outs : (c // ins + 1) * outs, :, :, c % ins] for c in picked]
     return np.stack(columns, axis=-1)
 
@@ -171,9 +173,12 @@ def _from_nchw(x: Tensor) -> Tensor:
 def _apply(g: Geometry, x: Tensor, values: Mapping[str, Tensor]) -> Tensor:
     """Forward pass of every kind with one input, in the device's layouts."""
     if isinstance(g, Conv2d):
-        weight = values["weight"].permute(0, 3, 1, 2)
+        # Contiguous, since torch 2.13 gets the weight gradient of grouped convolutions wrong in float64 where the
+        # tensors' strides are those of NHWC.
+        weight = values["weight"].permute(0, 3, 1, 2).contiguous()
         stride, pad = (g.stride_h, g.stride_w), (g.pad_h, g.pad_w)
-        return _from_nchw(F.conv2d(_to_nchw(x), weight, values.get("bias"), stride, pad, groups=g.groups))
+        y = F.conv2d(_to_nchw(x).contiguous(), weight, values.get("bias"), stride, pad, groups=g.groups)
+        return _from_nchw(y)
     if isinstance(g, Depthwise):
         return _depthwise(g, x, values["weight"], values.get("bias"))
     if isinstance(g, Linear):

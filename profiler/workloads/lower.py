@@ -7,6 +7,8 @@ flattened, a linear layer's input features are in the order (row, column, channe
 from __future__ import annotations
 
 import copy
+import math
+import operator
 from collections import Counter
 from dataclasses import dataclass, field, fields
 
@@ -133,11 +135,13 @@ class _Lowering:
 
     def run(self) -> Network:
         output: str | None = None
+        ends_in_map = False
         for node in self.graph_module.graph.nodes:
             if node.op == "placeholder":
                 self.holder[node] = INPUT
             elif node.op == "output":
-                output = self._output(node)
+                output, shape = self._output(node)
+                ends_in_map = max(shape, default=1) != math.prod(shape)
             elif _shape(node) is not None:
                 self._visit(node)
             # What is left are sizes and other numbers, already folded into the shapes.
@@ -151,13 +155,24 @@ class _Lowering:
                 f"the network {self.name} returns {'its input' if output == INPUT else 'something else than a tensor'}",
                 hint="bring a network that returns one tensor computed by at least one layer",
             )
-        return Network(self.name, self.input_shape, tuple(self.layers), output)
+        return Network(self.name, self.input_shape, self._live(output), output, ends_in_map)
 
-    def _output(self, node: fx.Node) -> str | None:
+    def _live(self, output: str) -> tuple[Layer, ...]:
+        """The layers that the output depends on."""
+        wanted = {output}
+        for layer in reversed(self.layers):
+            if layer.name in wanted:
+                wanted.update(layer.inputs)
+        return tuple(layer for layer in self.layers if layer.name in wanted)
+
+    def _output(self, node: fx.Node) -> tuple[str | None, tuple[int, ...]]:
+        """The layer that gives the result, None where that is no single tensor; and the result's shape."""
         value = node.args[0]
         if isinstance(value, tuple | list) and len(value) == 1:
             value = value[0]
-        return self.holder.get(value) if isinstance(value, fx.Node) else None
+        if not isinstance(value, fx.Node):
+            return None, ()
+        return self.holder.get(value), _shape(value) or ()
 
     def _visit(self, node: fx.Node) -> None:
         rule, target = self._rule(node)
@@ -168,6 +183,8 @@ class _Lowering:
                 return
             if rule is None:
                 raise Unsupported("")
+            if _overwrites_what_is_read_later(node, target):
+                raise Unsupported("in place, on a tensor that is read again afterwards")
             sources = _tensor_args(node)
             result = rule(node, target, [_shape(s) for s in sources], _shape(node))
         except Unsupported as why:
@@ -238,6 +255,25 @@ class _Lowering:
 
 def _tensor_args(node: fx.Node) -> list[fx.Node]:
     return [a for a in (*node.args, *node.kwargs.values()) if isinstance(a, fx.Node) and _shape(a) is not None]
+
+
+def _overwrites_what_is_read_later(node: fx.Node, target: nn.Module | None) -> bool:
+    """Layers are functions of their inputs: an operation in place is one too, unless its input is read again."""
+    in_place = (
+        getattr(target, "inplace", False)
+        or node.kwargs.get("inplace")
+        or node.target is operator.iadd
+        or (isinstance(node.target, str) and node.op == "call_method" and node.target.endswith("_"))
+    )
+    sources = _tensor_args(node)
+    if not in_place or not sources:
+        return False
+    behind = node
+    while behind.op != "root":
+        behind = behind.next
+        if behind in sources[0].users:
+            return True
+    return False
 
 
 def _operands(geometry: Geometry) -> int:

@@ -22,12 +22,14 @@ class Network:
         input_shape: Channels, height, width (as torch writes it and as ``--input`` takes it).
         layers: Every layer; each reads outputs of earlier ones or ``INPUT``.
         output: Name of the layer whose output is the network's.
+        ends_in_map: Whether that output is a map of more than one position, where a vector is needed to train.
     """
 
     name: str
     input_shape: tuple[int, int, int]
     layers: tuple[Layer, ...]
     output: str
+    ends_in_map: bool = False
 
     @cached_property
     def by_name(self) -> dict[str, Layer]:

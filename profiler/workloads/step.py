@@ -7,6 +7,7 @@ at the frontier.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -160,13 +161,10 @@ def head_geometries(network: Network, head: Head) -> list[tuple[str, Geometry]]:
     Raises:
         UserError: an unknown head, a network that ends in a map, or logits that are not as many as the classes.
     """
-    shape = network[network.output].geometry.output_shape
-    elements = 1
-    for extent in shape:
-        elements *= extent
-    if max(shape) != elements:
+    elements = math.prod(network[network.output].geometry.output_shape)
+    if network.ends_in_map:
         raise UserError(
-            f"the network {network.name} ends in a map of {'x'.join(map(str, shape))} (height, width, channels), and a "
+            f"the network {network.name} ends in a map of more than one position, and a "
             "training step needs a vector of features or logits",
             hint="end it in pooling to 1x1, flattening or a linear layer",
         )
@@ -409,10 +407,7 @@ def network_ops(
             uses[name] = uses.get(name, 0) + 1
     for name, count in uses.items():
         if count > 1:
-            elements = 1
-            for extent in network[name].geometry.output_shape:
-                elements *= extent
-            ops[Op(Add(elements), Pass.GRAD_INPUT)] = None
+            ops[Op(Add(math.prod(network[name].geometry.output_shape)), Pass.GRAD_INPUT)] = None
     for pass_, optimizer in [(Pass.GRAD_WEIGHT, "sgd"), *((Pass.UPDATE, o) for o in optimizers)]:
         for layer in network.trainable:
             for settings in _trainings(layer.geometry, ratios):
