@@ -52,6 +52,11 @@ class Patience:
 
 PATIENCE = Patience()
 
+#: Request ids count in a circle this long, and boot ids are smaller than it: each takes one byte in CBOR. Neither needs
+#: to be hard to guess. A line keeps the order, so that late replies to a request come before any to the next one; and a
+#: device that restarted has boot id 0, whatever it was before.
+SMALL = 24
+
 
 class Channel:
     """Asks a device and gets its answers.
@@ -77,8 +82,12 @@ class Channel:
         self.boot_id = 0
         self._timeout_s = timeout_s
         self._patience = patience
-        self._last_id = secrets.randbelow(1 << 16)
-        self._nonce = 0
+        self._last_id = secrets.randbelow(SMALL)
+        self._last_run_id: int | None = None
+        self._nonce = secrets.randbelow(SMALL - 1)
+        self._identify()
+        # A device that was up before keeps its last run's reply until it sees another nonce than the last: the second
+        # is another one for certain.
         self.identity = self._identify()
 
     @property
@@ -135,7 +144,10 @@ class Channel:
         raise self._silent()
 
     def _run_exchange(self, command: list, expected_s: float) -> Done | RefusedReply:
+        if (self._last_id + 1) % SMALL == self._last_run_id:  # it would get the last run's stored reply
+            self._last_id += 1
         request_id, request = self._request(command)
+        self._last_run_id = request_id
         awaited: dict[int, type | tuple[type, ...]] = {request_id: (Accepted, Done)}
         accepted = False
         for attempt in range(self._patience.attempts):
@@ -161,7 +173,7 @@ class Channel:
         raise self._silent()
 
     def _request(self, command: list) -> tuple[int, bytes]:
-        self._last_id = (self._last_id + 1) % (1 << 16)  # two bytes: ids travel with every frame
+        self._last_id = (self._last_id + 1) % SMALL
         return self._last_id, frames.encode(messages.encode_request(self._last_id, command))
 
     def _way_s(self, request: bytes) -> float:
@@ -224,7 +236,7 @@ class Channel:
     def _identify(self) -> Identity:
         """Resynchronise: whatever stands on the line is ended by delimiters and dropped, then the device is asked."""
         received_before = self.statistics.bytes_received
-        self._nonce = self._nonce % 0xFFFF + 1 if self._nonce else 1 + secrets.randbelow(0xFFFF)
+        self._nonce = self._nonce % (SMALL - 1) + 1
         self.transport.discard_input()
         request_id, request = self._request(messages.identify(self._nonce))
         deadline_s = time.monotonic() + self._timeout_s

@@ -8,6 +8,7 @@ can make the host allocate, recurse or build more than its own length.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import struct
 import zlib
@@ -54,9 +55,14 @@ def _dumps(value: object) -> bytes:
 
 
 def _narrowed(value: object) -> object:
-    """``value`` with floats as four bytes: the device computes in float32."""
+    """``value`` with floats as float32, which is what the device computes in, or shorter where that says the same."""
     if isinstance(value, float):
-        return _Raw(b"\xfa" + struct.pack(">f", value))
+        single = struct.pack(">f", value)
+        with contextlib.suppress(OverflowError):
+            half = struct.pack(">e", value)
+            if struct.unpack(">e", half) == struct.unpack(">f", single):
+                return _Raw(b"\xf9" + half)
+        return _Raw(b"\xfa" + single)
     if isinstance(value, list | tuple):
         return [_narrowed(v) for v in value]
     return value
