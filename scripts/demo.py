@@ -1,0 +1,162 @@
+#!/usr/bin/env python
+"""The main job end to end. Runs the project's own commands, shows each, and closes with one table and one plot."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+
+from costmodels.evaluate import evaluate
+from costmodels.measured import read
+from costmodels.model import CostModel
+from costmodels.plots import timer_note
+from profiler.cli_support import format_seconds, message, print_table
+
+NETWORK = ("--network", "mcunet-5fps", "--input", "3x64x64")
+#: Short name of the device's files, port. The first is the one that plans are selected for and that runs the steps.
+DEVICES = (("mps2-an500", "qemu://mps2-an500"), ("stm32f405", "qemu://stm32f405"), ("native", "native://"))
+#: Images in the batch of the training step.
+IMAGES = 5
+#: The budget, as a multiple of what forward passes alone cost on the device by the fitted model.
+BUDGET_OVER_FORWARD = 1.35
+
+
+class Demo:
+    """Runs the project's commands and shows each, so that it can be repeated by hand."""
+
+    def __init__(self, out: Path) -> None:
+        self.out = out
+        self.bin = Path(sys.executable).parent
+        self.started = time.monotonic()
+
+    def headline(self, text: str) -> None:
+        print(f"\n== {text}  [{format_seconds(time.monotonic() - self.started)} so far]", flush=True)
+
+    def run(self, *command: object) -> None:
+        """Run a command; leave with its status where it fails."""
+        self._start(command, capture=False)
+
+    def ask(self, *command: object) -> dict:
+        """Run a command with ``--json`` and return what it says."""
+        return json.loads(self._start((*command, "--json"), capture=True))
+
+    def _start(self, command: tuple, *, capture: bool) -> str:
+        words = [str(word) for word in command]
+        print(f"\n$ {shlex.join(words)}", flush=True)
+        stdout = subprocess.PIPE if capture else None
+        done = subprocess.run([self.bin / words[0], *words[1:]], check=False, stdout=stdout, text=True)
+        if done.returncode:
+            message(f"the demo stops here: `{shlex.join(words)}` ended with status {done.returncode}")
+            sys.exit(done.returncode)
+        return done.stdout or ""
+
+
+def main() -> None:
+    """Run the demo; what it makes lies in the folder given by ``--out``."""
+    parser = argparse.ArgumentParser(prog="scripts/demo", description=__doc__)
+    parser.add_argument("--data", help="folder with weights/ and images/ (else TINYTRAIN_DATA, a cache, or embedded)")
+    parser.add_argument("--out", type=Path, default=Path("demo"), help="where runs, models and plans go [demo]")
+    args = parser.parse_args()
+    if args.data:
+        os.environ["TINYTRAIN_DATA"] = args.data  # read by every command that needs images or weights
+    for part in ("runs", "models", "plans"):
+        shutil.rmtree(args.out / part, ignore_errors=True)
+        (args.out / part).mkdir(parents=True)
+    demo = Demo(args.out)
+
+    demo.headline("1, 2: profile two emulated boards and this machine's own processor, op by op")
+    for name, port in DEVICES:
+        demo.run("profile", "--port", port, *NETWORK, "--out", demo.out / "runs" / name)
+
+    demo.headline("3: fit a cost model to each run; judge it on ops that it never saw, beside c × MACs")
+    accuracy = {}
+    for name, _ in DEVICES:
+        model, run = demo.out / "models" / name, demo.out / "runs" / name
+        demo.run("costmodels", "fit", run, "--out", model)
+        demo.run("costmodels", "evaluate", model, run, "--plot", demo.out / f"predicted-{name}.png")
+        accuracy[name] = evaluate(CostModel.load(model), read([run])).to_dict()
+
+    demo.headline("4: select what to train on one episode, with MACs and with the fitted model, under the same budget")
+    name, port = DEVICES[0]
+    model = demo.out / "models" / name
+    whole = demo.ask("costmodels", "predict", model, *NETWORK)
+    forward_ms = sum(op["latency_ms"] for op in whole["ops"] if op["pass"] == "forward") * IMAGES
+    budget_ms = round(forward_ms * BUDGET_OVER_FORWARD, -1)
+    message(f"forward passes of {IMAGES} images cost about {forward_ms:,.0f} ms; the budget is {budget_ms:,.0f} ms")
+    task = (*NETWORK, "--images", IMAGES, "--latency-ms", f"{budget_ms:.0f}")
+    plans = {source: demo.out / "plans" / f"{source}.json" for source in ("analytical", "fitted")}
+    analytical = ("--costs", "analytical", "--scale-from", model)
+    demo.run("tinytrain", "select", *task, *analytical, "--out", plans["analytical"])
+    demo.run("tinytrain", "select", *task, "--costs", model, "--out", plans["fitted"])
+
+    demo.headline("5: run both training steps on the device")
+    steps_run = demo.out / "runs" / f"{name}-steps"
+    both = ("--plan", plans["analytical"], "--plan", plans["fitted"])
+    steps = demo.ask("profile", "step", "--port", port, *NETWORK, *both, "--out", steps_run)
+
+    demo.headline("What came out")
+    print_table(accuracy_rows(accuracy), title="Latency of ops that the fit never saw")
+    print_table(
+        step_rows(steps["steps"], plans),
+        title=f"One training step of {IMAGES} images on {port}, chosen under {budget_ms:,.0f} ms",
+        caption=f"{timer_note(steps['timer'])}; data: {json.loads(plans['fitted'].read_text())['notes']['data']}",
+    )
+    plot = demo.out / "predicted-against-measured.png"
+    shutil.copyfile(demo.out / f"predicted-{name}.png", plot)
+    message(f"plot: {plot}; runs, models and plans: {demo.out}/")
+    message(f"the whole demo took {format_seconds(time.monotonic() - demo.started)}")
+
+
+def accuracy_rows(accuracy: dict[str, dict]) -> list[dict]:
+    """A row a device: errors of the fitted model beside the baselines'."""
+    rows = []
+    for result in accuracy.values():
+        fitted = result["overall"]["latency"]
+        baselines = result["baselines"]
+        rows.append(
+            {
+                "device": result["device"],
+                "time is": timer_note(result["timer"]),
+                "n": fitted["n"],
+                "fitted: MAPE %": fitted["mape_percent"],
+                "within 10 %": fitted["within_10_percent"],
+                **{f"{name}: MAPE %": figures["latency"]["mape_percent"] for name, figures in baselines.items()},
+            }
+        )
+    return rows
+
+
+def step_rows(steps: list[dict], plans: dict[str, Path]) -> list[dict]:
+    """A row a plan: predicted beside measured."""
+    by_plan = pd.DataFrame(steps).set_index("plan")
+    rows = []
+    for source in plans:
+        step = by_plan.loc[source]
+        notes = json.loads(plans[source].read_text())["notes"]
+        rows.append(
+            {
+                "plan": source,
+                "layers": step["trained_layers"],
+                "Fisher share": notes["fisher_share"],
+                "predicted ms": step["predicted_latency_ms"],
+                "measured ms": step["latency_ms"],
+                "error %": step["error_percent"],
+                "budget": step["latency_budget"],
+                "predicted bytes": int(step["predicted_memory_bytes"]),
+                "measured bytes": int(step["memory_peak_bytes"]),
+            }
+        )
+    return rows
+
+
+if __name__ == "__main__":
+    main()
