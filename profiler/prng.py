@@ -179,7 +179,7 @@ def digest_error(measured: Sequence[float], expected: np.ndarray) -> float:
     Where everything expected is 0 the norm says nothing and the absolute difference is returned.
     """
     norm = float(np.linalg.norm(np.asarray(expected, dtype=np.float64)))
-    difference = max(abs(m - e) for m, e in zip(measured, digest(expected), strict=True))
+    difference = float(np.max(np.abs(np.subtract(tuple(measured), digest(expected)))))  # max() would pass over a NaN
     if not np.isfinite(difference):
         return float("inf")
     return difference / norm if norm else difference

@@ -206,14 +206,14 @@ def _report(folder: Path, table: pd.DataFrame, left: list[Left], *, drift_: floa
             + (
                 "latency is virtual time: the timer counts instructions\n"
                 if timer == "instructions"
-                else f"reference op drifted by {100 * drift_:.2f} %\n"
+                else f"reference op drifted by {100 * drift_:+.2f} %\n"
             )
             + f"harness overhead {format_value(float(table.overhead_ticks.iloc[0]))} ticks an op, subtracted",
         )
         console_out.print()
-    if drift_ > DRIFT_LIMIT:
+    if abs(drift_) > DRIFT_LIMIT:
         warn(
-            f"the reference op drifted by {100 * drift_:.1f} %: something else ran on the device, or its clock "
+            f"the reference op drifted by {100 * drift_:+.1f} %: something else ran on the device, or its clock "
             "changed; measure again on a quiet device"
         )
     message(f"measured {len(good)} ops in {format_seconds(seconds)}; not measured: {len(left)}; run: {folder}")

@@ -20,6 +20,23 @@ from profiler.measure.sitting import manifest, open_run, split
 from profiler.measure.steps import foreseen, measure_step, step_trial
 from profiler.measure.trials import op_trial, timed
 
+#: What the table shows of each step.
+FIGURES = (
+    "trained_layers",
+    "images",
+    "latency_ms",
+    "predicted_latency_ms",
+    "predicted_by",
+    "error_percent",
+    "budget_latency_ms",
+    "latency_budget",
+    "memory_peak_bytes",
+    "predicted_memory_bytes",
+    "budget_memory_bytes",
+    "memory_budget",
+    "relative_error",
+    "status",
+)
 #: Fitted cost models, by name: that package lies above this one.
 _COST_MODEL = ("costmodels.model", "CostModel")
 
@@ -34,7 +51,10 @@ def step(
         str | None, typer.Option("--network", metavar="NAME|MODULE:FACTORY", help="[default: the plan's]")
     ] = None,
     input_: Annotated[str | None, typer.Option("--input", metavar="CxHxW", help="[default: the plan's]")] = None,
-    repetitions: Annotated[int, typer.Option("--repetitions", min=1, help="Timed steps, after one warm-up.")] = 3,
+    repetitions: Annotated[
+        int | None,
+        typer.Option("--repetitions", min=1, help="Timed steps, after a warm-up. [default: 3 where emulated, else 20]"),
+    ] = None,
     costs: Annotated[
         Path | None,
         typer.Option(
@@ -63,6 +83,8 @@ def step(
     model = _cost_model(costs) if costs is not None else None
     networks = {name: _network_of(p, network, input_) for name, p in plans.items()}
     with open_device(port) as device:
+        if repetitions is None:
+            repetitions = 3 if device.identity.counts_instructions else 20
         record = {
             "kind": "steps",
             "network": "step-" + next(iter(networks.values())).name,
@@ -207,24 +229,9 @@ def _report(folder: Path, timer: str, failures: list[str], json_: bool) -> None:
     if json_:
         print_json({"run": str(folder), "timer": timer, "steps": json_ready(rows), "failures": failures})
     else:
+        # A column a plan: there are more figures than plans.
         print_table(
-            rows,
-            [
-                "plan",
-                "trained_layers",
-                "images",
-                "latency_ms",
-                "predicted_latency_ms",
-                "error_percent",
-                "budget_latency_ms",
-                "latency_budget",
-                "memory_peak_bytes",
-                "predicted_memory_bytes",
-                "budget_memory_bytes",
-                "memory_budget",
-                "relative_error",
-                "status",
-            ],
+            [{"figure": name} | {row["plan"]: row[name] for row in rows} for name in FIGURES],
             title=f"Training steps (timer: {timer})",
             caption=f"run: {folder}"
             + ("\nlatency is virtual time: the timer counts instructions" if timer == "instructions" else ""),

@@ -65,15 +65,16 @@ class Loop:
         self._expected = expected or (lambda program: verify.expected_outputs(program, seed, device.memory))
         self.on_trial = on_trial
         self._known: dict[str, _Known] = {op.key: _Known() for op in self.ops}
-        self._reference_verified = False
+        self._reference_verified = self._reference_bad = False
         self._slots = set()
         for trial in run.trials:
             self._learn(trial)
 
     def _learn(self, trial: dict[str, Any]) -> None:
         self._slots.add(trial["slot"])
-        if trial["type"] == "reference" and trial["relative_error"] is not None:
-            self._reference_verified = True
+        if trial["type"] == "reference":
+            self._reference_verified |= trial["relative_error"] is not None
+            self._reference_bad |= trial["status"] != "ok"
         if trial["type"] == "op" and trial["op_key"] in self._known:
             self._known[trial["op_key"]].add(trial)
 
@@ -117,7 +118,7 @@ class Loop:
 
     def _fill(self, slot: Slot, references: verify.Ahead) -> None:
         known = self._known.get(slot.op.key, _Known())
-        if slot.type == "reference" and known.given_up:
+        if slot.type == "reference" and (known.given_up or self._reference_bad):
             return
         verified = slot.type == "empty" or known.verified or (slot.type == "reference" and self._reference_verified)
         trial = op_trial(slot, build_hash=self.device.identity.build_hash, seed=self.seed)
@@ -142,9 +143,10 @@ class Loop:
 
 
 def drift(trials: Sequence[dict[str, Any]]) -> float:
-    """Largest deviation of a reference trial's median from the median of all of them, relative; 0 without any."""
+    """How far the reference op moved from the first third of its trials to the last, relative; 0 for fewer than 3."""
     medians = [median(accepted_ticks(t)) for t in trials if t["type"] == "reference" and t["status"] == "ok"]
-    if not medians:
+    third = len(medians) // 3
+    if not third:
         return 0.0
-    middle = median(medians)
-    return max(abs(m - middle) for m in medians) / middle if middle else 0.0
+    first, last = median(medians[:third]), median(medians[-third:])
+    return (last - first) / first if first else 0.0

@@ -10,7 +10,7 @@ import numpy as np
 
 from profiler import prng
 from profiler.measure.trials import not_timed
-from profiler.measure.verify import Verdict
+from profiler.measure.verify import Verdict, digest_difference
 from profiler.ops import Pass
 
 if TYPE_CHECKING:
@@ -82,16 +82,15 @@ def check_outputs(
     for output in program.outputs:
         expected = reference[output.name]
         measured = digest(output.reference, output.words)
-        difference = max(abs(m - e) for m, e in zip(measured, prng.digest(expected), strict=True))
+        difference = digest_difference(measured, prng.digest(expected))
         norm, tolerance = float(np.linalg.norm(expected)), STEP_TOLERANCE
         role = output.name.rpartition("/")[2]
         if role in ("weight", "bias") and output.name in before:
-            difference = max(0.0, difference - norm * FLOAT32_ROUNDING) if np.isfinite(difference) else difference
+            difference = max(0.0, difference - norm * FLOAT32_ROUNDING)
             norm = float(np.linalg.norm(expected - before[output.name]))
             if updates[output.name].optimizer == "adam":
                 tolerance = ADAM_WEIGHT_TOLERANCE
-        error = difference / norm if norm else difference
-        checks.append(OutputCheck(output.name, error if np.isfinite(error) else float("inf"), tolerance))
+        checks.append(OutputCheck(output.name, difference / norm if norm else difference, tolerance))
     return checks
 
 

@@ -65,10 +65,14 @@ class Expected:
 
     def error(self, measured: Iterable[float]) -> float:
         """max over projections of |difference| / ‖reference‖; the absolute difference where the norm is 0."""
-        difference = max(abs(m - e) for m, e in zip(measured, self.digest, strict=True))
-        if not np.isfinite(difference):
-            return float("inf")
+        difference = digest_difference(measured, self.digest)
         return difference / self.norm if self.norm else difference
+
+
+def digest_difference(measured: Iterable[float], expected: Iterable[float]) -> float:
+    """Largest difference of any projection; infinite where one is no number."""
+    difference = float(np.max(np.abs(np.subtract(tuple(measured), tuple(expected)))))  # max() would pass over a NaN
+    return difference if np.isfinite(difference) else float("inf")
 
 
 def expected_outputs(program: Any, seed: int, memory: Any) -> dict[str, Expected]:
