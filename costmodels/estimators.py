@@ -31,13 +31,16 @@ EXACT = 1e-6
 class NonNegativeTerms(RegressorMixin, BaseEstimator):
     """``cost = Σ counts · unit costs``, unit costs not negative, fitted to least relative error.
 
-    Minimises ``Σ w · ((X c − y) / y)² + ridge · ‖scaled c‖²`` over ``c ≥ 0``, with Huber weights ``w`` found by
-    reweighting. The tiny ridge spreads cost evenly over terms that the data cannot tell apart.
+    Minimises ``Σ w · ((X c − y) / y)² + ridge · ‖scaled (c − prior)‖²`` over ``c ≥ 0``, with Huber weights ``w`` found
+    by reweighting. The ridge is tiny: it decides only between unit costs that the data cannot tell apart, and what a
+    term costs that the data do not have.
 
     Parameters
     ----------
-    ridge : float, default=1e-8
+    ridge : float, default=1e-6
         Penalty on the unit costs, each scaled by its term's typical share of the cost.
+    prior : array-like of shape (n_terms,) or None, default=None
+        Unit costs to fall back on, not negative; None means 0.
     reweightings : int, default=10
         At most this many rounds of robust reweighting.
 
@@ -58,8 +61,9 @@ class NonNegativeTerms(RegressorMixin, BaseEstimator):
     array([5., 2.])
     """
 
-    def __init__(self, *, ridge: float = 1e-8, reweightings: int = 10) -> None:
+    def __init__(self, *, ridge: float = 1e-6, prior=None, reweightings: int = 10) -> None:
         self.ridge = ridge
+        self.prior = prior
         self.reweightings = reweightings
 
     def fit(self, X, y) -> NonNegativeTerms:
@@ -81,15 +85,19 @@ class NonNegativeTerms(RegressorMixin, BaseEstimator):
             raise ValueError(f"costs must be positive, got {y.min()}")
         relative = X / y[:, None]
         scale = np.sqrt(np.mean(relative**2, axis=0))
-        scale[scale == 0] = 1.0  # a term that never occurs: the ridge keeps its unit cost at 0
+        scale[scale == 0] = 1.0  # a term that never occurs: only the ridge says what it costs
         A = relative / scale
         penalty = np.sqrt(self.ridge * len(y)) * np.eye(A.shape[1])
+        prior = np.zeros(A.shape[1]) if self.prior is None else np.asarray(self.prior, dtype=np.float64)
+        if prior.shape != (A.shape[1],) or (prior < 0).any():
+            raise ValueError(f"prior must be {A.shape[1]} costs of at least 0, got {self.prior!r}")
+        pull = penalty @ (prior * scale)
         w = np.ones(len(y))
         solution = np.zeros(A.shape[1])
         for _ in range(self.reweightings):
             root = np.sqrt(w)
             previous = solution
-            solution, _ = nnls(np.vstack([A * root[:, None], penalty]), np.concatenate([root, np.zeros(A.shape[1])]))
+            solution, _ = nnls(np.vstack([A * root[:, None], penalty]), np.concatenate([root, pull]))
             residual = np.abs(A @ solution - 1)
             spread = max(1.4826 * float(np.median(residual)), EXACT)
             w = np.minimum(1.0, HUBER * spread / np.maximum(residual, EXACT))
@@ -228,7 +236,8 @@ class WorkRegressor(RegressorMixin, BaseEstimator):
         Fewer ops than this have no residual process.
     residual_above : float, default=0.001
         Nor have terms whose mean relative error is already below this.
-    ridge : float, default=1e-8
+    ridge : float, default=1e-6
+    prior : array-like of shape (n_terms,) or None, default=None
         Of :class:`NonNegativeTerms`.
     n_folds : int, default=5
         Folds of the cross-validation.
@@ -255,7 +264,8 @@ class WorkRegressor(RegressorMixin, BaseEstimator):
         residual: bool = True,
         min_residual_ops: int = 16,
         residual_above: float = 0.001,
-        ridge: float = 1e-8,
+        ridge: float = 1e-6,
+        prior=None,
         n_folds: int = 5,
         random_state: int = 0,
     ) -> None:
@@ -264,6 +274,7 @@ class WorkRegressor(RegressorMixin, BaseEstimator):
         self.min_residual_ops = min_residual_ops
         self.residual_above = residual_above
         self.ridge = ridge
+        self.prior = prior
         self.n_folds = n_folds
         self.random_state = random_state
 
@@ -273,7 +284,7 @@ class WorkRegressor(RegressorMixin, BaseEstimator):
         if not 0 < self.n_terms <= X.shape[1]:
             raise ValueError(f"n_terms must be 1 to {X.shape[1]}, got {self.n_terms}")
         T, Z = X[:, : self.n_terms], X[:, self.n_terms :]
-        self.terms_ = NonNegativeTerms(ridge=self.ridge).fit(T, y)
+        self.terms_ = NonNegativeTerms(ridge=self.ridge, prior=self.prior).fit(T, y)
         self.process_ = None
         self.std_scale_, self.cv_mape_percent_ = 1.0, float("nan")
         self.low_, self.high_ = X.min(axis=0), X.max(axis=0)
@@ -324,7 +335,7 @@ class WorkRegressor(RegressorMixin, BaseEstimator):
         log_error, std = np.empty(len(y)), np.empty(len(y))
         folds = KFold(min(self.n_folds, len(y)), shuffle=True, random_state=self.random_state)
         for train, test in folds.split(T):
-            terms = NonNegativeTerms(ridge=self.ridge).fit(T[train], y[train])
+            terms = NonNegativeTerms(ridge=self.ridge, prior=self.prior).fit(T[train], y[train])
             log_error[test] = self._log_residual(terms, T[test], y[test])
             predicted, spread = terms.predict(T[test], return_std=True)
             std[test] = spread / np.maximum(predicted, 1e-6 * y[test])

@@ -26,6 +26,7 @@ from costmodels.features import (
 )
 from costmodels.measured import Measured, read
 from costmodels.memory import ArenaMemory
+from costmodels.priors import prior_costs
 from costmodels.sources import StepCost
 from profiler.errors import UserError
 from profiler.ops import Op
@@ -119,11 +120,15 @@ class CostModel:
         latency = training.latency_us
         self.groups_: dict[str, Group] = {}
         stack = training.frame.get("stack_peak_bytes", pd.Series(0, index=training.frame.index)).fillna(0)
-        for key, rows in _rows_by(map(group_key, training.ops)).items():
-            ops = [training.ops[i] for i in rows]
-            names, T = work_terms(ops, self.work)
-            X = np.hstack([T, geometry_features(ops)])
-            regressor = WorkRegressor(n_terms=len(names)).fit(X, latency[rows])
+        rows_of = _rows_by(map(group_key, training.ops))
+        work_of = {key: work_terms([training.ops[i] for i in rows], self.work) for key, rows in rows_of.items()}
+        priors = prior_costs(
+            {key: (names, T, NonNegativeTerms().fit(T, latency[rows_of[key]])) for key, (names, T) in work_of.items()}
+        )
+        for key, rows in rows_of.items():
+            names, T = work_of[key]
+            X = np.hstack([T, geometry_features([training.ops[i] for i in rows])])
+            regressor = WorkRegressor(n_terms=len(names), prior=priors[key]).fit(X, latency[rows])
             self.groups_[key] = Group(names, regressor, int(stack.iloc[rows].max()))
         self.pooled_ = {
             key: NonNegativeTerms().fit(plain_terms([training.ops[i] for i in rows]), latency[rows])
