@@ -77,11 +77,11 @@ class Channel:
 
     identity: Identity
 
-    def __init__(self, transport: Transport, *, timeout_s: float, patience: Patience = PATIENCE) -> None:
+    def __init__(self, transport: Transport, *, timeout_s: float, patience: Patience | None = None) -> None:
         self.transport = transport
         self.boot_id = 0
         self._timeout_s = timeout_s
-        self._patience = patience
+        self._patience = patience or PATIENCE
         self._last_id = secrets.randbelow(SMALL)
         self._last_run_id: int | None = None
         self._nonce = secrets.randbelow(SMALL - 1)

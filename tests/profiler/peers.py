@@ -1,0 +1,159 @@
+"""Other ends of a port for tests: a scripted one, one that can be switched off and on, and a bad line."""
+
+from __future__ import annotations
+
+import random
+import select
+import socket
+import threading
+from collections.abc import Callable, Iterator
+
+import cbor2
+import serial
+
+from profiler.link import frames, ports
+
+IDENTITY = [
+    *[7, 1, "scripted", "none", b"", 1_000_000, ["TIM2", 10**6, 32, 0, 1], "none", 0, "none"],
+    *[[["sram", 1 << 20, 0, 0], ["blob", 1 << 19, 1, 0]], [1 << 19, 77, [127, 126]]],
+    *[1280, 1024, 96, [0x100, 0x110], "0.1.0", "0123456789abcdef", "gcc", "-O2"],
+]
+
+
+def reply(request_id: int, answer: list, boot_id: int) -> bytes:
+    return frames.encode(cbor2.dumps([request_id, boot_id, answer]))
+
+
+class ScriptedDevice:
+    """Answers on a TCP port; the session reaches it as ``socket://``.
+
+    Args:
+        script: Called with (request id, command, boot id), gives the bytes to send.
+    """
+
+    def __init__(self, script: Callable[[int, list, int], bytes]) -> None:
+        self._script = script
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self.url = f"socket://127.0.0.1:{self._server.getsockname()[1]}"
+        self.requests: list[list] = []
+        self.boot_id = 0
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+
+    def __enter__(self) -> ScriptedDevice:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._server.close()
+
+    def _serve(self) -> None:
+        try:
+            while True:
+                connection, _ = self._server.accept()
+                with connection:
+                    self._answer(connection)
+        except OSError:
+            return  # the server was closed
+
+    def _answer(self, connection: socket.socket) -> None:
+        decoder = frames.Decoder()
+        while data := connection.recv(4096):
+            for frame in decoder.feed(data):
+                request_id, command = cbor2.loads(frame.payload)
+                self.requests.append(command)
+                if command[0] == 0 and not self.boot_id:
+                    self.boot_id = command[1]
+                connection.sendall(self._script(request_id, command, self.boot_id))
+
+
+class PowerSwitch:
+    """A real device behind TCP, whose power can be cut while the port stays open."""
+
+    def __init__(self, url: str) -> None:
+        ports.register()
+        self._device = serial.serial_for_url(url)
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self.url = f"socket://127.0.0.1:{self._server.getsockname()[1]}"
+        self._lock = threading.Lock()
+        self._open = True
+        self.cut_after_bytes: int | None = None
+
+    def __enter__(self) -> PowerSwitch:
+        threading.Thread(target=self._serve, daemon=True).start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._open = False
+        self._server.close()
+        self._device.close()
+
+    def cycle(self) -> None:
+        """Off and on: the device starts anew, whatever it was doing."""
+        with self._lock:
+            self._device.close()
+            self._device.open()
+
+    def _serve(self) -> None:
+        connection, _ = self._server.accept()
+        with connection:
+            while self._open:
+                try:
+                    with self._lock:
+                        ready, _, _ = select.select([connection, self._device], [], [], 0.005)
+                        if self._device in ready:
+                            connection.sendall(self._device.read(self._device.in_waiting or 1))
+                        data = connection.recv(4096) if connection in ready else None
+                        if data:
+                            self._device.write(data)
+                    if data == b"":
+                        return
+                    if data and self.cut_after_bytes is not None:
+                        self.cut_after_bytes -= len(data)
+                        if self.cut_after_bytes <= 0:
+                            self.cut_after_bytes = None
+                            self.cycle()
+                except (OSError, ValueError):
+                    return
+
+
+class BadLine:
+    """Stands between a session and its port and damages both directions from a seed.
+
+    Args:
+        port: The real port.
+        seed: Of the faults.
+        rate: How likely each byte is flipped, lost, doubled or has noise before it.
+    """
+
+    def __init__(self, port: serial.SerialBase, seed: int, rate: float) -> None:
+        self._port = port
+        self._random = random.Random(seed)
+        self.rate = rate
+        self.faults = 0
+
+    def __getattr__(self, name: str):
+        return getattr(self._port, name)
+
+    def write(self, data: bytes) -> None:
+        self._port.write(self._damaged(data))
+
+    def read(self, size: int = 1) -> bytes:
+        return self._damaged(self._port.read(size))
+
+    def _damaged(self, data: bytes) -> bytes:
+        return bytes(b for byte in data for b in self._bytes_for(byte))
+
+    def _bytes_for(self, byte: int) -> Iterator[int]:
+        if self._random.random() >= self.rate:
+            yield byte
+            return
+        self.faults += 1
+        match self._random.randrange(4):
+            case 0:
+                yield byte ^ 1 << self._random.randrange(8)
+            case 1:
+                pass  # lost
+            case 2:
+                yield from (byte, byte)
+            case 3:
+                yield from (self._random.randrange(256), byte)
