@@ -17,11 +17,14 @@ void softmax_cross_entropy_forward_f32(const op_t *op, void *const *buffers, con
     }
     /* Before the input is written over; no label at all counts as a certain one. */
     const float margin = label >= 0 && label < classes ? maximum - input[label] : 0.0f;
-    float sum = 0.0f;
+    /* Compensated: among many classes most terms may be too small to move a plain sum. */
+    float sum = 0.0f, lost = 0.0f;
     for (int32_t i = 0; i < classes; i++) {
         const float e = exp_f32(input[i] - maximum);
         probabilities[i] = e;
-        sum += e;
+        const float term = e - lost, next = sum + term;
+        lost = (next - sum) - term;
+        sum = next;
     }
     const float scale = 1.0f / sum;
     for (int32_t i = 0; i < classes; i++) {
