@@ -96,7 +96,10 @@ class Transport:
         self.close()
         self._decoder.reset()
         self._received.clear()
-        self._port = _open(self.url, self.baud)
+        try:
+            self._port.open()
+        except OSError as error:
+            raise _cannot_open(self.url, error) from None
         self._descriptor = _descriptor(self._port)
 
     def transfer_s(self, byte_count: int) -> float:

@@ -1,8 +1,9 @@
 """A serial port that is a process: what ``qemu://`` and ``native://`` have in common.
 
 Host and process hold the two ends of a socket pair. Beside a pseudo-terminal that needs no path to be parsed from the
-emulator's output, no wait until it notices that somebody reads (0.5 s), and loses nothing that was sent meanwhile;
-round trips take the same time or less (README, "The link").
+emulator's output, no wait until it notices that somebody reads (0.5 s), and loses nothing that was sent meanwhile. A
+request of 100 bytes and its answer take 2.2 to 2.6 ms, over a pseudo-terminal 3.2 to 3.4 ms (both emulated boards, an
+idle host, firmware that sleeps until a byte comes).
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ class ProcessSerial(SerialBase):
         self._process: subprocess.Popen | None = None
         self._socket: socket.socket | None = None
         self._messages = None
-        self._name = "the process"
+        self._command: Command | None = None
         super().__init__(*args, **kwargs)
 
     def command(self, target: str) -> Command:
@@ -88,8 +89,9 @@ class ProcessSerial(SerialBase):
         """
         if self.is_open:
             raise SerialException("the port is open already")
-        command = self.command(str(self._port).partition("://")[2].strip("/"))
-        self._name = command.name
+        if self._command is None:  # opened again after a failure, the very same thing is started
+            self._command = self.command(str(self._port).partition("://")[2].strip("/"))
+        command = self._command
         ours, theirs = socket.socketpair()
         self._messages = tempfile.TemporaryFile()  # noqa: SIM115 - closed in close()
         parent = os.getpid()
@@ -130,7 +132,7 @@ class ProcessSerial(SerialBase):
 
     def _gone(self) -> SerialException:
         """The exception that says why the stream ended."""
-        assert self._process is not None and self._messages is not None
+        assert self._process is not None and self._messages is not None and self._command is not None
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(1.0)
         status = self._process.returncode
@@ -142,7 +144,7 @@ class ProcessSerial(SerialBase):
             how = f"exited with status {status}"
         self._messages.seek(max(0, self._messages.seek(0, os.SEEK_END) - 500))
         said = self._messages.read().decode(errors="replace").strip().splitlines()
-        return SerialException(f"{self._name} {how}" + (f": {said[-1]}" if said else ""))
+        return SerialException(f"{self._command.name} {how}" + (f": {said[-1]}" if said else ""))
 
     # ------------------------------------------------------------ the stream
 
