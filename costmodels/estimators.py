@@ -232,7 +232,7 @@ class WorkRegressor(RegressorMixin, BaseEstimator):
         The first ``n_terms`` columns of X are work counts, the others features for the residual.
     residual : bool, default=True
         Whether a residual process may be used.
-    min_residual_ops : int, default=16
+    min_residual_ops : int, default=8
         Fewer ops than this have no residual process.
     residual_above : float, default=0.001
         Nor have terms whose mean relative error is already below this.
@@ -251,7 +251,7 @@ class WorkRegressor(RegressorMixin, BaseEstimator):
     std_scale_ : float
         What predicted standard deviations are multiplied by.
     cv_mape_percent_ : float
-        Mean absolute relative error in cross-validation; NaN for fewer than ``n_folds`` ops.
+        Mean absolute relative error in cross-validation; NaN for fewer than ``n_folds`` ops, whose scatter is unknown.
     low_, high_ : ndarray of shape (n_features,)
         Training range of every column.
     n_ops_ : int
@@ -262,7 +262,7 @@ class WorkRegressor(RegressorMixin, BaseEstimator):
         *,
         n_terms: int,
         residual: bool = True,
-        min_residual_ops: int = 16,
+        min_residual_ops: int = 8,
         residual_above: float = 0.001,
         ridge: float = 1e-6,
         prior=None,

@@ -153,6 +153,7 @@ class CostModel:
             "plain_terms": PLAIN_TERMS,
             "geometry_features": GEOMETRY_FEATURES,
             "us_per_mac": None if np.isnan(scalar.us_per_mac_) else scalar.us_per_mac_,
+            "typical_error_percent": _typical_error_percent(self.groups_.values()),
             "noise_floor_percent": float(100 * training.frame["noise"].median()),
             "stack_bytes": max((group.stack_bytes for group in self.groups_.values()), default=0),
             "n_ops": len(training.ops),
@@ -274,6 +275,9 @@ class CostModel:
                 X = np.hstack([T, geometry_features(members)])
                 mean, std = group.regressor.predict(X, return_std=True)
                 outside = group.regressor.extrapolates(X)
+                if np.isnan(group.regressor.cv_mape_percent_):
+                    # Too few ops to see how they scatter: as much as those of the other groups.
+                    std = np.maximum(std, self.card_["typical_error_percent"] / 100 * mean)
             std = np.maximum(std, floor * mean)
             self._costs.update(
                 zip(members, zip(mean.tolist(), std.tolist(), outside.tolist(), strict=True), strict=True)
@@ -346,6 +350,13 @@ class CostModel:
             raise UserError(f"the cost model {folder} is damaged: {error!r}", hint="fit the model again") from None
         model.card_ = card
         return model
+
+
+def _typical_error_percent(groups: Iterable[Group]) -> float:
+    """Median of the groups' cross-validated errors; 0 where no group has one."""
+    errors = [group.regressor.cv_mape_percent_ for group in groups]
+    known = [error for error in errors if not np.isnan(error)]
+    return float(np.median(known)) if known else 0.0
 
 
 def _rows_by(keys: Iterable[str]) -> dict[str, list[int]]:
