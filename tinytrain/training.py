@@ -76,13 +76,12 @@ class _Trained:
 
     parameter: nn.Parameter
     positions: Tensor
-    gradient: Tensor
     moment1: Tensor
     moment2: Tensor
 
     @classmethod
     def at(cls, parameter: nn.Parameter, positions: Tensor) -> _Trained:
-        zeros = [torch.zeros(len(positions), dtype=parameter.dtype) for _ in range(3)]
+        zeros = [torch.zeros(len(positions), dtype=parameter.dtype) for _ in range(2)]
         return cls(parameter, positions, *zeros)
 
 
@@ -137,21 +136,16 @@ class SparseTrainer:
         Returns:
             Mean loss before the update.
         """
-        total = 0.0
-        for image, label in zip(images, labels, strict=True):
-            loss = head_loss(self.model(image[None]), label[None], self.plan.head, prototypes)
-            gradients = torch.autograd.grad(loss, [t.parameter for t in self._trained]) if self._trained else ()
-            for trained, gradient in zip(self._trained, gradients, strict=True):
-                trained.gradient += gradient.flatten()[trained.positions]
-            total += loss.item()
+        # The sum of the images' gradients, which a device adds up one image at a time.
+        total = head_loss(self.model(images), labels, self.plan.head, prototypes).sum()
+        gradients = torch.autograd.grad(total, [t.parameter for t in self._trained]) if self._trained else ()
         self.steps += 1
-        for trained in self._trained:
-            self._update(trained, 1 / len(images))
-        return total / len(images)
+        for trained, gradient in zip(self._trained, gradients, strict=True):
+            self._update(trained, gradient.flatten()[trained.positions] / len(images))
+        return total.item() / len(images)
 
     @torch.no_grad()
-    def _update(self, trained: _Trained, gradient_scale: float) -> None:
-        gradient = trained.gradient * gradient_scale
+    def _update(self, trained: _Trained, gradient: Tensor) -> None:
         if self.plan.optimizer == "adam":
             trained.moment1.mul_(BETA1).add_(gradient, alpha=1 - BETA1)
             trained.moment2.mul_(BETA2).addcmul_(gradient, gradient, value=1 - BETA2)
@@ -161,7 +155,6 @@ class SparseTrainer:
         # Written back by position, so that what is not chosen keeps its bits.
         flat = trained.parameter.view(-1)
         flat[trained.positions] -= self.plan.learning_rate * gradient
-        trained.gradient.zero_()
 
 
 def apply_plan(model: nn.Module, network: Network, plan: StepPlan) -> SparseTrainer:
