@@ -77,20 +77,6 @@ static status_t check_fill(const program_t *program, uint32_t index) {
     return check_buffer(program, index, 0, entry->references[0], entry->fill.geometry.words * 4, BUFFER_WRITE);
 }
 
-/* The list of channels against the layer: op_valid() has seen that channel_count is in range; the highest channel is
- * valid where training one more than it would be. */
-static bool channels_valid(const op_t *op) {
-    if (op->trained.channels == NULL)
-        return true;
-    if (op->trained.channel_count == 0)
-        return false;
-    op_t probe = *op;
-    const uint32_t wanted = op->trained.channels[op->trained.channel_count - 1] + 1u;
-    probe.trained.channels = NULL;
-    probe.trained.channel_count = (uint16_t)wanted;
-    return wanted <= UINT16_MAX && op_valid(&probe);
-}
-
 static status_t check_op(const program_t *program, uint32_t index) {
     const program_entry_t *entry = &program->entries[index];
     const op_t *op = &entry->op;
@@ -98,8 +84,6 @@ static status_t check_op(const program_t *program, uint32_t index) {
         return status_refused(STATUS_MISPLACED, index, entry->kind);
     if (!op_valid(op))
         return status_refused(STATUS_BAD_GEOMETRY, index, 0);
-    if (!channels_valid(op))
-        return status_refused(STATUS_BAD_CHANNELS, index, op->trained.channel_count);
     if (op->pass == PASS_UPDATE && !program->header.has_optimizer)
         return status_refused(STATUS_NO_OPTIMIZER, index, 0);
 

@@ -11,13 +11,8 @@ static __attribute__((noinline)) uint64_t timed_call(const program_entry_t *entr
                                                      const step_constants_t *constants) {
     void (*const run)(const op_t *, void *const *, const step_constants_t *) = entry->kernel->run;
     const uint32_t interrupts = board_interrupts_mask();
-    timer_barrier();
-    const uint64_t start = timer_now();
-    timer_barrier();
-    run(&entry->op, buffers, constants);
-    timer_barrier();
-    const uint64_t end = timer_now();
-    timer_barrier();
+    uint64_t start, end;
+    timer_measure(start, end, run(&entry->op, buffers, constants));
     board_interrupts_restore(interrupts);
     return timer_elapsed(start, end);
 }

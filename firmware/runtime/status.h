@@ -17,7 +17,7 @@ enum status_reason {
     STATUS_NO_MEMORY = 8,        /* arena, entries and ticks do not fit region 0; detail: bytes they want together */
     STATUS_UNKNOWN_KERNEL = 9,   /* detail: kind << 24 | pass << 16 | dtype << 8 | variant */
     STATUS_BAD_GEOMETRY = 10,    /* geometry or trained channels make no sense; detail: number of values that came */
-    STATUS_BAD_CHANNELS = 11,  /* the bitmap's channels are not channel_count channels of the layer; detail: bits set */
+    STATUS_BAD_CHANNELS = 11,  /* the bitmap names another number of channels than channel_count; detail: that number */
     STATUS_BUFFER_COUNT = 12,  /* detail: how many the op wants, scratch included */
     STATUS_BAD_REGION = 13,    /* no such region; detail: buffer */
     STATUS_OUT_OF_BOUNDS = 14, /* detail: buffer */

@@ -10,9 +10,22 @@
 /* Ticks since some fixed moment, modulo 2^board.timer_bits, counting up. */
 uint64_t timer_now(void);
 
-/* Nothing moves across it: neither the compiler's memory accesses nor the kernel's call. Hardware needs no more, since
- * the timer is a device register, read in program order. */
+/* The compiler moves no memory access and no call that depends on memory across it. Without it GCC takes the call of a
+ * function that only reads memory out from between two readings of a volatile timer. The core needs no barrier of its
+ * own: the timer is a device register, read in program order. */
 #define timer_barrier() __asm__ volatile("" ::: "memory")
+
+/* Reads the timer into `start`, evaluates `call`, and reads the timer into `end`: in that order, and nothing else. */
+#define timer_measure(start, end, call)                                                                                \
+    do {                                                                                                               \
+        timer_barrier();                                                                                               \
+        (start) = timer_now();                                                                                         \
+        timer_barrier();                                                                                               \
+        call;                                                                                                          \
+        timer_barrier();                                                                                               \
+        (end) = timer_now();                                                                                           \
+        timer_barrier();                                                                                               \
+    } while (0)
 
 /* Ticks from `start` to `end`, right if the timer wrapped at most once between them. */
 static inline uint64_t timer_elapsed(uint64_t start, uint64_t end) {
