@@ -377,6 +377,13 @@ def load_steps(path: Path):
     return store_tables.load_steps(path)
 
 
+def load_step_ops(path: Path):
+    """All timed ops of a run's training steps: :func:`profiler.store_tables.load_step_ops`."""
+    from profiler import store_tables  # noqa: PLC0415
+
+    return store_tables.load_step_ops(path)
+
+
 def ops_of(table):
     """The ops of a data frame of :func:`load`, in its order: :func:`profiler.store_tables.ops_of`."""
     from profiler import store_tables  # noqa: PLC0415

@@ -50,7 +50,7 @@ class Policy:
         if identity.counts_instructions:
             policy = cls(rounds_max=3, time_per_op_s=time_s)
         elif is_linux(identity):
-            policy = cls(rounds_min=10, rounds_max=20, time_per_op_s=time_s)
+            policy = cls(repetitions=6, rounds_min=10, rounds_max=14, time_per_op_s=time_s)
         else:
             policy = cls(repetitions=6, rounds_max=10, time_per_op_s=time_s)
         if repetitions is None:

@@ -6,7 +6,9 @@ flattened, a linear layer's input features are in the order (row, column, channe
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import io
 import math
 import operator
 from collections import Counter
@@ -98,7 +100,8 @@ def _propagate_shapes(graph_module: fx.GraphModule, input_shape: tuple[int, int,
     parameter = next(graph_module.parameters(), torch.zeros(()))
     image = torch.zeros(1, *input_shape, dtype=parameter.dtype, device=parameter.device)
     try:
-        with torch.no_grad():
+        # ShapeProp prints its traceback before it raises; the sentence below is what the user needs.
+        with torch.no_grad(), contextlib.redirect_stderr(io.StringIO()):
             ShapeProp(graph_module).propagate(image, *(node.args[0] for node in placeholders[1:]))
     except Exception as error:
         cause = error.__cause__ or error
