@@ -34,7 +34,6 @@ _FILES = {
     "omniglot": "omniglot_small_105.npz",
     "gtsrb": "gtsrb_43x100_64.npz",
     "dtd": "dtd10_128.npz",
-    "imagenet": "imagenet_1000x1_128.npz",
 }
 
 _TINY_TRAINING = (
