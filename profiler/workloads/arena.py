@@ -166,16 +166,29 @@ def pack(blocks: Sequence[Block]) -> tuple[list[int], int, int]:
     bound = _largest_sum(blocks)
     best: list[int] = []
     best_peak = -1
+    best_order: list[int] = []
     for key in _ORDERS:
         order = sorted(range(len(blocks)), key=lambda i: key(blocks[i]))
-        offsets = _best_fit(blocks, order)
-        peak = max((o + b.byte_count for o, b in zip(offsets, blocks, strict=True)), default=0)
+        offsets, peak = _best_fit(blocks, order)
         if best_peak < 0 or peak < best_peak:
+            best, best_peak, best_order = offsets, peak, order
+        if aligned(best_peak) <= bound:
+            return best, best_peak, bound
+    # What sticks out at the top came too late: give it the first choice and try again.
+    order, offsets, peak = best_order, best, best_peak
+    for _ in range(_REPAIRS):
+        highest = [i for i in order if offsets[i] + blocks[i].byte_count == peak]
+        order = highest + [i for i in order if i not in highest]
+        offsets, peak = _best_fit(blocks, order)
+        if peak < best_peak:
             best, best_peak = offsets, peak
-        if aligned(peak) <= bound:
+        if aligned(best_peak) <= bound:
             break
     return best, best_peak, bound
 
+
+#: How often a packing above the lower bound is tried again with another order.
+_REPAIRS = 12
 
 #: Large blocks first is good where sizes differ much; long-lived first where they outlast many others; by size times
 #: duration between the two; in order of birth for chains.
@@ -200,8 +213,12 @@ def _largest_sum(blocks: Sequence[Block]) -> int:
     return largest
 
 
-def _best_fit(blocks: Sequence[Block], order: Sequence[int]) -> list[int]:
-    """Put each block, in the given order, into the smallest gap between those already there; else on top of them."""
+def _best_fit(blocks: Sequence[Block], order: Sequence[int]) -> tuple[list[int], int]:
+    """Put each block, in the given order, into the smallest gap between those already there; else on top of them.
+
+    Returns:
+        The offset of each block, and the peak.
+    """
     offsets = [0] * len(blocks)
     placed: list[tuple[int, int, int, int]] = []  # (offset, end, start, stop), by offset
     for index in order:
@@ -219,4 +236,4 @@ def _best_fit(blocks: Sequence[Block], order: Sequence[int]) -> list[int]:
         chosen = top if best_gap < 0 else best_offset
         offsets[index] = chosen
         insort(placed, (chosen, chosen + size, start, stop))
-    return offsets
+    return offsets, max((o + b.byte_count for o, b in zip(offsets, blocks, strict=True)), default=0)

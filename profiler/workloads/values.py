@@ -79,6 +79,8 @@ def start_of(op: Op, spec: BufferSpec) -> Start:
         return Start(FillMode.LABEL, g.classes)  # type: ignore[attr-defined]
     if role == "probabilities":
         return Start(FillMode.POSITIVE, EXPONENT_BIAS)
+    if role == "loss":  # what it is added to is no smaller, or a sure prediction's loss would be all rounding
+        return Start(FillMode.POSITIVE, EXPONENT_BIAS + 2)
     if role.endswith("moment2"):  # a mean of squares
         return Start(FillMode.POSITIVE, EXPONENT_BIAS)
     if role in ("weight", "bias") and not update:

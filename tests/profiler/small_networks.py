@@ -12,6 +12,8 @@ from profiler.workloads.lower import lower
 from profiler.workloads.plan import Head, LayerPlan, StepPlan
 from profiler.workloads.program import DeviceMemory, offset_of, region_of
 
+torch.set_num_threads(1)  # tensors this small only wait for each other
+
 MEMORY = DeviceMemory(
     arena_bytes=64 << 20, blob_bytes=64 << 10, blob_seed=77, blob_exponents=(127, 126, 125, 124), entry_bytes=104
 )

@@ -1,0 +1,62 @@
+"""A device in miniature: runs a program's entries on the host build of the kernels, in one flat arena."""
+
+import numpy as np
+
+from profiler import kernels, prng
+from profiler.workloads.program import offset_of, region_of
+
+
+class HostDevice:
+    """Memory of the sizes that a DeviceMemory states, and the interpreter's loop over a program.
+
+    Args:
+        memory: What the program was placed for.
+    """
+
+    def __init__(self, memory):
+        self.memory = memory
+        self.arena = np.zeros(0, np.uint8)
+        self.blob = (
+            prng.blob_window(
+                memory.blob_seed, memory.blob_exponents, memory.blob_bytes, 0, memory.blob_bytes // 4
+            ).view(np.uint8)
+            if memory.blob_bytes
+            else np.zeros(0, np.uint8)
+        )
+
+    def view(self, reference, words, dtype=np.float32):
+        region = {0: self.arena, 1: self.blob}[region_of(reference)]
+        offset = offset_of(reference)
+        assert offset + 4 * words <= region.size, "a buffer leaves its region"
+        return region[offset : offset + 4 * words].view(dtype)
+
+    def run(self, program, seed, executions=1):
+        """Fill, then execute so many times; returns every output as float32."""
+        # Not zero: whatever is read before it is written shows.
+        self.arena = np.full(program.arena_bytes, 0xA5, np.uint8)
+        for entry in program.entries[: program.setup_end]:
+            self._fill(entry, seed, 0)
+        for _ in range(executions):
+            for image in range(program.image_count):
+                for entry in program.entries[program.setup_end : program.image_end]:
+                    self._fill(entry, seed, image)
+                for entry in program.entries[program.image_end : program.body_end]:
+                    self._execute(entry, program)
+            for entry in program.entries[program.body_end :]:
+                self._execute(entry, program)
+        return {o.name: self.view(o.reference, o.words).copy() for o in program.outputs}
+
+    def _fill(self, entry, seed, image):
+        f = entry.fill
+        values = prng.fill(f.mode, f.parameter, seed, f.stream + (image << 16), f.words)
+        self.view(entry.references[0], f.words, values.dtype)[:] = values
+
+    def _execute(self, entry, program):
+        op = entry.op
+        buffers = [
+            self.view(reference, spec.elements, np.int32 if spec.role == "label" else np.float32)
+            for reference, spec in zip(entry.references, op.buffers(), strict=False)
+        ]
+        channels = None if entry.channels is None else np.asarray(entry.channels, np.uint16)
+        constants = program.constants and kernels.StepConstants(*program.constants.wire())
+        kernels.run(op, buffers, constants=constants, channels=channels)
