@@ -16,6 +16,7 @@ from profiler.ops import (
     BufferSpec,
     CosineHead,
     Geometry,
+    GlobalAvgPool,
     L2Normalize,
     MaxPool2d,
     Op,
@@ -82,6 +83,9 @@ def start_of(op: Op, spec: BufferSpec) -> Start:
     if role == "loss":  # what it is added to is no smaller, or a sure prediction's loss would be all rounding
         return Start(FillMode.POSITIVE, EXPONENT_BIAS + 2)
     if role.endswith("moment2"):  # a mean of squares
+        return Start(FillMode.POSITIVE, EXPONENT_BIAS)
+    if (role, op.pass_) == ("grad_output", Pass.GRAD_WEIGHT) or (isinstance(g, GlobalAvgPool) and role == "input"):
+        # Sums over thousands of positions of either sign may come out near 0, with nothing but rounding left.
         return Start(FillMode.POSITIVE, EXPONENT_BIAS)
     if role in ("weight", "bias") and not update:
         return uniform_start(weight_exponent(g) if role == "weight" else BIAS_EXPONENT)

@@ -213,12 +213,14 @@ def test_sections_follow_the_protocol():
 def test_entries_travel_as_positional_lists():
     op = Op(CONV, Pass.GRAD_WEIGHT, trained_channels=3, trained_axis="in", trains_bias=True)
     program = microbenchmark(op, MEMORY)
-    fill, entry = program.wire_entries()
+    fill, positive, entry = program.wire_entries()
     assert fill == [0, 0, 0, 0, [program.entries[0].fill.words, 1, 128, 1], [], [0]]
+    grad_output = entry[6][1]
+    assert positive == [0, 0, 0, 0, [5 * 6 * 6, 3, 128, 2], [], [grad_output]]
     assert entry[:6] == [1, 2, 0, 0, list(CONV.values()), [3, 1, 1, 0]]
-    assert entry[6] == list(program.entries[1].references)
+    assert entry[6] == list(program.entries[2].references)
     assert len(entry) == 7
-    assert program.header() == [program.arena_bytes, 1, 1, 1, 2]
+    assert program.header() == [program.arena_bytes, 1, 2, 2, 3]
 
 
 def test_picked_channels_travel_as_a_bitmap():
@@ -272,6 +274,15 @@ def test_the_inputs_exercise_the_op(op):
         if op.pass_ is Pass.FORWARD:
             assert (values == 6).any()
             assert ((values > 0) & (values < 6)).any()
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_sums_over_large_maps_are_not_lost_in_rounding(seed):
+    op = Op(Depthwise(64, 64, 3, 3, 3, 1, 1, 1, 1), Pass.GRAD_WEIGHT, trained_channels=1, trains_bias=True)
+    program = microbenchmark(op, MEMORY)
+    device, wanted = HostDevice(MEMORY).run(program, seed), expected(program, seed, MEMORY)
+    for name, values in wanted.items():
+        assert prng.digest_error(prng.digest(device[name]), values) < 1e-5
 
 
 def test_long_programs_stay_finite_and_their_gradients_alive():
