@@ -103,17 +103,30 @@ def verdict(checks: list[OutputCheck]) -> Verdict:
 def foreseen(plan: StepPlan) -> dict[str, Any]:
     """What the plan's notes say that the step should cost, and its budget; None where they say nothing.
 
-    ``notes["predicted"]`` holds ``latency_ms``, ``memory_bytes`` and ``by`` (the cost source), ``notes["budget"]``
-    ``latency_ms`` and ``memory_bytes``, both per training step.
+    ``notes["predicted"]`` holds ``latency_ms`` and ``memory_bytes``, ``notes["cost_source"]`` who says so,
+    ``notes["budget"]`` ``latency_ms`` and ``memory_bytes``, all per training step.
     """
-    predicted, budget = plan.notes.get("predicted") or {}, plan.notes.get("budget") or {}
+    predicted, budget = _record(plan.notes, "predicted"), _record(plan.notes, "budget")
+    by = predicted.get("by") or plan.notes.get("cost_source")
     return {
-        "predicted_latency_ms": predicted.get("latency_ms"),
-        "predicted_memory_bytes": predicted.get("memory_bytes"),
-        "predicted_by": predicted.get("by"),
-        "budget_latency_ms": budget.get("latency_ms"),
-        "budget_memory_bytes": budget.get("memory_bytes"),
+        "predicted_latency_ms": _figure(predicted, "latency_ms"),
+        "predicted_memory_bytes": _figure(predicted, "memory_bytes"),
+        "predicted_by": None if by is None else str(by),
+        "budget_latency_ms": _figure(budget, "latency_ms"),
+        "budget_memory_bytes": _figure(budget, "memory_bytes"),
     }
+
+
+def _record(notes: dict[str, Any], name: str) -> dict[str, Any]:
+    value = notes.get(name)
+    return value if isinstance(value, dict) else {}
+
+
+def _figure(record: dict[str, Any], name: str) -> float | None:
+    """Notes are free text: only a finite number counts."""
+    value = record.get(name)
+    number = isinstance(value, int | float) and not isinstance(value, bool) and np.isfinite(value)
+    return float(value) if number else None
 
 
 def step_trial(name: str, plan: StepPlan, step: TrainingStep, *, build_hash: str, seed: int) -> dict[str, Any]:

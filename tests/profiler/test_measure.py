@@ -18,7 +18,7 @@ from profiler.measure.loop import Loop, drift
 from profiler.measure.schedule import EMPTY, Policy, reference_op, round_slots
 from profiler.measure.sitting import manifest, open_run, split
 from profiler.measure.statistics import identical, mad, median, median_interval, relative_interval
-from profiler.measure.steps import check_outputs, starting_values, verdict
+from profiler.measure.steps import check_outputs, foreseen, starting_values, verdict
 from profiler.measure.verify import Ahead, Expected, Verdict
 from profiler.ops import GEOMETRIES, PASS_CODES, Conv2d, Depthwise, Op, Pass, Relu
 from profiler.workloads.lower import lower
@@ -411,3 +411,11 @@ def test_a_step_whose_weights_did_not_move_or_moved_wrongly_is_wrong(optimizer):
         found = verdict(check_outputs(program, expected, device_with({weight.name: values}), 1))
         assert not found.right
         assert found.worst == weight.name
+
+
+def test_notes_that_hold_no_figures_foresee_nothing():
+    plan = StepPlan("net", (3, 8, 8), "f", {}, notes={"predicted": "soon", "budget": {"latency_ms": "5"}})
+    assert set(foreseen(plan).values()) == {None}
+    plan = StepPlan("net", (3, 8, 8), "f", {}, notes={"predicted": {"latency_ms": 5}, "cost_source": "fitted"})
+    assert foreseen(plan)["predicted_latency_ms"] == 5
+    assert foreseen(plan)["predicted_by"] == "fitted"

@@ -198,10 +198,10 @@ def test_two_writers_of_one_run_are_refused(folder):
 
 def test_a_folder_that_holds_a_run_is_not_overwritten(folder):
     write(folder, [trial(Op(CONV, Pass.FORWARD), [1, 2])])
-    with pytest.raises(UserError, match="holds a run already.*--resume"):
+    with pytest.raises(UserError, match=r"holds a run already.*--resume"):
         store.Run.create(folder, MANIFEST)
     (folder / store.MANIFEST).unlink()
-    with pytest.raises(UserError, match="manifest.json is missing"):
+    with pytest.raises(UserError, match=r"manifest.json is missing"):
         store.Run.create(folder, MANIFEST)
     assert (folder / store.TRIALS).stat().st_size > 0
 
