@@ -1,5 +1,8 @@
+import functools
 import hashlib
+import http.server
 import io
+import threading
 import zipfile
 from pathlib import Path
 
@@ -82,6 +85,44 @@ def test_the_cache_is_used_only_where_its_files_have_the_right_checksum(offline,
     assert "from their public homes" in data.locate(network="mcunet-5fps").label
     (cache / "images_background_small2.zip").unlink()
     assert data.locate(network="mcunet-5fps").label.startswith("embedded")
+
+
+@pytest.fixture
+def public_home(offline, monkeypatch, tmp_path):
+    """A web server on this machine in place of the public homes, holding files named by their own content."""
+    home = tmp_path / "home"
+    home.mkdir()
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(home))
+    monkeypatch.setattr(http.server.SimpleHTTPRequestHandler, "log_message", lambda *_: None)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    files = {}
+    for name in data.PUBLIC_FILES:
+        (home / name).write_bytes(name.encode())
+        url = f"http://127.0.0.1:{server.server_address[1]}/{name}"
+        files[name] = (url, hashlib.sha256(name.encode()).hexdigest())
+    monkeypatch.setattr(data, "PUBLIC_FILES", files)
+    monkeypatch.setattr(data, "_reachable", lambda url: True)
+    yield home
+    server.shutdown()
+    server.server_close()
+
+
+def test_missing_files_are_fetched_once_and_only_those_that_are_needed(public_home, tmp_path):
+    assert "from their public homes" in data.locate(network="mcunet-5fps").label
+    fetched = sorted(path.name for path in (tmp_path / "cache").iterdir())
+    assert fetched == ["images_background_small1.zip", "images_background_small2.zip", "mcunet-5fps.pkl"]
+    for path in public_home.iterdir():
+        path.unlink()
+    assert "from their public homes" in data.locate(network="mcunet-5fps").label
+
+
+def test_a_download_with_another_checksum_is_refused(public_home, tmp_path):
+    (public_home / "mcunet-5fps.pkl").write_bytes(b"tampered with")
+    label = data.locate(network="mcunet-5fps").label
+    assert label.startswith("embedded")
+    assert "fetching failed" in label
+    assert not (tmp_path / "cache" / "mcunet-5fps.pkl").exists()
 
 
 def test_the_reachability_check_gives_up_in_time():

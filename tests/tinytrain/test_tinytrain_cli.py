@@ -1,10 +1,18 @@
 import json
+import sys
+from pathlib import Path
 
 import pytest
+from made_up import MadeUpCosts
 
+from costmodels.model import CostModel
 from profiler.workloads.lower import load_network
-from profiler.workloads.plan import StepPlan
+from profiler.workloads.plan import Head, StepPlan
+from profiler.workloads.step import network_ops
 from tinytrain import cli
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "costmodels"))
+import synthetic
 
 COMMON = ["--network", "mcunet-5fps", "--input", "3x32x32", "--data", "embedded"]
 ANALYTICAL = ["--costs", "analytical", "--us-per-mac", "0.01"]
@@ -108,6 +116,25 @@ def test_a_users_own_network_is_selected_for_with_its_own_weights(tmp_path, monk
     assert "weights: those that mynet:create brings" in capsys.readouterr().out
     assert set(StepPlan.load(tmp_path / "plan.json").layers) == {"0", "3"}
     assert run("adapt", "--plan", "plan.json", "--data", "embedded", "--steps", 2) == 0
+
+
+def test_both_cost_sources_of_one_fitted_model_select_and_say_who_they_are(tmp_path, capsys):
+    shape = (3, 32, 32)
+    ops = network_ops(load_network("mcunet-5fps", shape)[1], Head(), ratios=(1,))
+    measured = synthetic.table(ops)
+    made_up = MadeUpCosts()
+    measured["latency_us"] = [made_up.op_latency_us(op) for op in ops]
+    CostModel().fit(measured).save(tmp_path / "model")
+    budget = ["--latency-ms", 60, "--json", "--out", tmp_path / "plan.json"]
+    records = []
+    for costs in (["--costs", tmp_path / "model"], ["--costs", "analytical", "--scale-from", tmp_path / "model"]):
+        assert run("select", *COMMON, *costs, *budget) == 0
+        records.append(json.loads(capsys.readouterr().out))
+        assert records[-1]["predicted"]["latency_ms"] <= 60
+        assert "timer: made-up" in records[-1]["cost_source"]
+    assert "cost_us" in records[0]["layers"][0]
+    assert "cost_MACs" in records[1]["layers"][0]
+    assert records[0]["predicted"]["latency_std_ms"] > 0
 
 
 def test_help_shows_an_example(capsys):
