@@ -7,7 +7,6 @@ at the frontier.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -17,23 +16,30 @@ from profiler.ops import (
     Access,
     Add,
     CosineHead,
-    Geometry,
-    L2Normalize,
-    Linear,
     MaxPool2d,
     Op,
-    Optimizer,
     Pass,
     Relu,
     SoftmaxCrossEntropy,
 )
+from profiler.workloads.coverage import network_ops
+from profiler.workloads.head import HEAD_KINDS, head_geometries
 from profiler.workloads.network import INPUT, Network
-from profiler.workloads.plan import Head, LayerPlan, StepPlan
+from profiler.workloads.plan import LayerPlan, StepPlan
 from profiler.workloads.traits import buffers_of
 
+__all__ = [
+    "HEAD_KINDS",
+    "Role",
+    "StepOp",
+    "StepTensor",
+    "TrainingStep",
+    "network_ops",
+    "training_step",
+]
+
+#: Tensors that belong to no layer, beside the network's input.
 LABEL, LOSS, PROTOTYPES = "label", "loss", "prototypes"
-NORMALIZE_LAYER, COSINE_LAYER, LOSS_LAYER = "head.normalize", "head.cosine", "head.loss"
-HEAD_KINDS = ("cosine_prototype", "cross_entropy")
 
 
 class Role(StrEnum):
@@ -153,36 +159,6 @@ def training_step(network: Network, plan: StepPlan) -> TrainingStep:
         builder.backward()
         builder.updates()
     return TrainingStep(network.name, plan, tuple(_dying_first(builder.ops, builder.tensors)), builder.tensors)
-
-
-def head_geometries(network: Network, head: Head) -> list[tuple[str, Geometry]]:
-    """The head's layers, (name, geometry), in forward order.
-
-    Raises:
-        UserError: an unknown head, a network that ends in a map, or logits that are not as many as the classes.
-    """
-    elements = math.prod(network[network.output].geometry.output_shape)
-    if network.ends_in_map:
-        raise UserError(
-            f"the network {network.name} ends in a map of more than one position, and a "
-            "training step needs a vector of features or logits",
-            hint="end it in pooling to 1x1, flattening or a linear layer",
-        )
-    if head.kind not in HEAD_KINDS:
-        raise UserError(f"the plan asks for the head {head.kind!r}", hint=f"there are {' and '.join(HEAD_KINDS)}")
-    loss = (LOSS_LAYER, SoftmaxCrossEntropy(head.classes))
-    if head.kind == "cross_entropy":
-        if elements != head.classes:
-            raise UserError(
-                f"the plan's head has {head.classes} classes, but the network {network.name} gives {elements} logits",
-                hint="make the plan's head.classes equal to the network's logits, or use the head cosine_prototype",
-            )
-        return [loss]
-    return [
-        (NORMALIZE_LAYER, L2Normalize(elements)),
-        (COSINE_LAYER, CosineHead(elements, head.classes, head.scale)),
-        loss,
-    ]
 
 
 class _Builder:
@@ -370,59 +346,3 @@ def _dying_first(ops: Sequence[StepOp], tensors: dict[str, StepTensor]) -> Itera
                 yield StepOp(op.layer, op.op, op.per_image, (b, a, total))
                 continue
         yield op
-
-
-#: What of each layer is profiled beside the ratios of output channels: input channels, and the bias alone.
-_RATIOS_IN = (1 / 4, 1)
-
-
-def network_ops(
-    network: Network,
-    head: Head | None = None,
-    ratios: Sequence[float] = (1 / 8, 1 / 4, 1 / 2, 1),
-    optimizers: Sequence[Optimizer] = ("adam",),
-) -> list[Op]:
-    """Every op that a training step of this network can contain, each once, in the order of a step.
-
-    Args:
-        network: The network.
-        head: The loss; None leaves it out.
-        ratios: Shares of the output channels for which ``grad_weight`` and ``update`` are listed. Of convolutions and
-            linear layers also 1/4 and all of the input channels, and of all the bias alone.
-        optimizers: Whose updates are listed.
-    """
-    ops: dict[Op, None] = {}
-    layers = [(layer.geometry, layer.inputs) for layer in network.layers]
-    if head is not None:
-        layers += [(g, (network.output,)) for _, g in head_geometries(network, head)]
-    for g, _ in layers:
-        ops[Op(g, Pass.FORWARD)] = None
-    uses: dict[str, int] = {}
-    for g, inputs in reversed(layers):
-        for name in inputs:
-            if name == INPUT:
-                continue  # no gradient is wanted there
-            if not isinstance(g, Add):
-                ops[Op(g, Pass.GRAD_INPUT)] = None
-            uses[name] = uses.get(name, 0) + 1
-    for name, count in uses.items():
-        if count > 1:
-            ops[Op(Add(math.prod(network[name].geometry.output_shape)), Pass.GRAD_INPUT)] = None
-    for pass_, optimizer in [(Pass.GRAD_WEIGHT, "sgd"), *((Pass.UPDATE, o) for o in optimizers)]:
-        for layer in network.trainable:
-            for settings in _trainings(layer.geometry, ratios):
-                ops[Op(layer.geometry, pass_, optimizer=optimizer, **settings)] = None
-    return list(ops)
-
-
-def _trainings(g: Geometry, ratios: Sequence[float]) -> Iterable[dict]:
-    bias = bool(g.bias_elements)  # type: ignore[attr-defined]
-    axes = [("out", ratios)]
-    if g.kind in ("conv2d", Linear.kind):
-        axes.append(("in", _RATIOS_IN))
-    for axis, shares in axes:
-        count = g.channels(axis)  # type: ignore[attr-defined]
-        for share in shares:
-            yield {"trained_channels": max(1, round(count * share)), "trained_axis": axis, "trains_bias": bias}
-    if bias:
-        yield {"trained_channels": 0, "trains_bias": True}

@@ -1,11 +1,13 @@
 """The generator against its formulas, written out once more with Python's own integers."""
 
+import ctypes
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from profiler import prng
+from profiler import kernels, prng
 
 WORDS = st.integers(0, 2**32 - 1)
 MASK = 2**32 - 1
@@ -142,3 +144,41 @@ def test_a_digest_that_is_not_a_number_is_infinitely_wrong():
 def test_what_should_be_zero_is_compared_absolutely():
     assert prng.digest_error((0.0, 0.0, 0.0, 0.0), np.zeros(8)) == 0
     assert prng.digest_error((0.0, 0.25, 0.0, 0.0), np.zeros(8)) == 0.25
+
+
+def pointer(array):
+    return ctypes.c_void_p(array.ctypes.data)
+
+
+@given(
+    mode=st.sampled_from([prng.FillMode.UNIFORM, prng.FillMode.POSITIVE, prng.FillMode.LABEL, prng.FillMode.ZEROS]),
+    parameter=st.integers(40, 220),
+    stream=st.integers(0, 2**16 - 1),
+    seed=WORDS,
+    image=st.integers(0, 2**16 - 1),
+    words=st.integers(1, 300),
+)
+def test_fills_of_the_firmware_are_the_same_bits(*, mode, parameter, stream, seed, image, words):
+    made = np.full(words, 0xA5A5A5A5, np.uint32)
+    geometry = (ctypes.c_uint32 * 4)(words, mode, parameter, stream)
+    kernels.library().fill_run(geometry, ctypes.c_uint32(seed), ctypes.c_uint32(image), pointer(made))
+    expected = prng.fill(mode, parameter, seed, stream + (image << 16), words)
+    np.testing.assert_array_equal(made, expected.view(np.uint32))
+
+
+@given(seed=WORDS, exponents=st.lists(st.integers(100, 140), min_size=1, max_size=8), segment=st.integers(1, 60))
+def test_the_blob_of_the_firmware_is_the_same_bits(seed, exponents, segment):
+    words = segment * len(exponents)
+    made = np.zeros(words, np.float32)
+    kernels.library().fill_blob(
+        ctypes.c_uint32(seed), bytes(exponents), ctypes.c_size_t(len(exponents)), ctypes.c_uint32(words), pointer(made)
+    )
+    np.testing.assert_array_equal(made, prng.blob_window(seed, exponents, 4 * words, 0, words))
+
+
+@given(seed=WORDS, words=st.integers(0, 3000))
+def test_digests_of_the_firmware_agree(seed, words):
+    values = prng.uniform(seed, 0, words, 3)
+    projections = (ctypes.c_double * 4)()
+    kernels.library().digest_words(pointer(values), ctypes.c_uint32(words), projections)
+    assert list(projections) == pytest.approx(prng.digest(values), rel=1e-9, abs=1e-9)
