@@ -3,6 +3,7 @@
  * border clips are taken singly, channels left over by four one at a time. */
 #include <string.h>
 
+#include "block.h"
 #include "kernels.h"
 #include "shape.h"
 #include "window.h"
@@ -16,15 +17,17 @@ typedef struct {
     int32_t outputs, w_output;
 } gather_t;
 
-static inline void block_2x4(const gather_t *gather, const float *x, int32_t second, const float *w, float *y,
-                             int32_t y_second) {
+KERNEL_BLOCK void block_2x4(const gather_t *gather, const float *x, const float *w, float *y) {
     float s00 = 0.0f, s01 = 0.0f, s02 = 0.0f, s03 = 0.0f;
     float s10 = 0.0f, s11 = 0.0f, s12 = 0.0f, s13 = 0.0f;
-    for (int32_t row = 0; row < gather->walk.rows; row++) {
+    int32_t row = gather->walk.rows;
+    do {
         const float *x_tap = x, *w_tap = w;
-        for (int32_t tap = 0; tap < gather->walk.taps; tap++) {
-            const float *x0 = x_tap, *x1 = x_tap + second, *w0 = w_tap;
-            for (int32_t o = gather->outputs; o > 0; o--) {
+        int32_t tap = gather->walk.taps;
+        do {
+            const float *x0 = x_tap, *x1 = x_tap + gather->walk.x_second, *w0 = w_tap;
+            int32_t o = gather->outputs;
+            do {
                 const float a0 = *x0++, a1 = *x1++;
                 const float b0 = w0[0], b1 = w0[1], b2 = w0[2], b3 = w0[3];
                 w0 += gather->w_output;
@@ -36,66 +39,72 @@ static inline void block_2x4(const gather_t *gather, const float *x, int32_t sec
                 s11 += a1 * b1;
                 s12 += a1 * b2;
                 s13 += a1 * b3;
-            }
+            } while (--o != 0);
             x_tap += gather->walk.x_tap;
             w_tap += gather->walk.w_tap;
-        }
+        } while (--tap != 0);
         x += gather->walk.x_row;
         w += gather->walk.w_row;
-    }
+    } while (--row != 0);
     y[0] = s00;
     y[1] = s01;
     y[2] = s02;
     y[3] = s03;
-    y += y_second;
+    y += gather->walk.y_second;
     y[0] = s10;
     y[1] = s11;
     y[2] = s12;
     y[3] = s13;
 }
 
-static inline void block_1x4(const gather_t *gather, const float *x, const float *w, float *y) {
+KERNEL_BLOCK void block_1x4(const gather_t *gather, const float *x, const float *w, float *y) {
     float s0 = 0.0f, s1 = 0.0f, s2 = 0.0f, s3 = 0.0f;
-    for (int32_t row = 0; row < gather->walk.rows; row++) {
+    int32_t row = gather->walk.rows;
+    do {
         const float *x_tap = x, *w_tap = w;
-        for (int32_t tap = 0; tap < gather->walk.taps; tap++) {
+        int32_t tap = gather->walk.taps;
+        do {
             const float *x0 = x_tap, *w0 = w_tap;
-            for (int32_t o = gather->outputs; o > 0; o--) {
+            int32_t o = gather->outputs;
+            do {
                 const float a0 = *x0++;
                 s0 += a0 * w0[0];
                 s1 += a0 * w0[1];
                 s2 += a0 * w0[2];
                 s3 += a0 * w0[3];
                 w0 += gather->w_output;
-            }
+            } while (--o != 0);
             x_tap += gather->walk.x_tap;
             w_tap += gather->walk.w_tap;
-        }
+        } while (--tap != 0);
         x += gather->walk.x_row;
         w += gather->walk.w_row;
-    }
+    } while (--row != 0);
     y[0] = s0;
     y[1] = s1;
     y[2] = s2;
     y[3] = s3;
 }
 
-static inline void block_1x1(const gather_t *gather, const float *x, const float *w, float *y) {
+KERNEL_BLOCK void block_1x1(const gather_t *gather, const float *x, const float *w, float *y) {
     float s0 = 0.0f;
-    for (int32_t row = 0; row < gather->walk.rows; row++) {
+    int32_t row = gather->walk.rows;
+    do {
         const float *x_tap = x, *w_tap = w;
-        for (int32_t tap = 0; tap < gather->walk.taps; tap++) {
+        int32_t tap = gather->walk.taps;
+        do {
             const float *x0 = x_tap, *w0 = w_tap;
-            for (int32_t o = gather->outputs; o > 0; o--) {
+            int32_t o = gather->outputs;
+            do {
                 s0 += *x0++ * *w0;
                 w0 += gather->w_output;
-            }
+            } while (--o != 0);
             x_tap += gather->walk.x_tap;
             w_tap += gather->walk.w_tap;
-        }
+        } while (--tap != 0);
         x += gather->walk.x_row;
         w += gather->walk.w_row;
-    }
+    } while (--row != 0);
     *y = s0;
 }
 
@@ -107,11 +116,12 @@ static inline void row_of(const shape_t *s, int32_t iy, const float *x, const fl
     gather_t gather = {
         .walk =
             {
-                .rows = my.count,
                 .x_row = -s->out_w * s->out_channels,
                 .x_tap = -s->out_channels,
                 .w_row = s->stride_h * s->kernel_w * s->group_in,
                 .w_tap = s->stride_w * s->group_in,
+                .x_second = s->out_channels,
+                .y_second = s->stride_w * s->in_channels,
             },
         .outputs = s->group_out,
         .w_output = weights,
@@ -128,12 +138,17 @@ static inline void row_of(const shape_t *s, int32_t iy, const float *x, const fl
             const float *x0 = x_row + (phase.q + n - mx.first) * s->out_channels;
             const float *w0 = w_row + (phase.tap + mx.first * s->stride_w) * s->group_in;
             float *y0 = y_row + (p + n * s->stride_w) * s->in_channels;
-            const int32_t y_second = s->stride_w * s->in_channels;
+            if (mx.count == 0 || my.count == 0) {
+                blank_f32(y0, s->group_in, NO_BIAS, 0);
+                n++;
+                continue;
+            }
+            gather.walk.rows = my.count;
             gather.walk.taps = mx.count;
             int32_t c = 0;
             for (; c + 4 <= s->group_in; c += 4) {
                 if (pair) {
-                    block_2x4(&gather, x0, s->out_channels, w0 + c, y0 + c, y_second);
+                    block_2x4(&gather, x0, w0 + c, y0 + c);
                 } else {
                     block_1x4(&gather, x0, w0 + c, y0 + c);
                 }
@@ -141,7 +156,7 @@ static inline void row_of(const shape_t *s, int32_t iy, const float *x, const fl
             for (; c < s->group_in; c++) {
                 block_1x1(&gather, x0, w0 + c, y0 + c);
                 if (pair) {
-                    block_1x1(&gather, x0 + s->out_channels, w0 + c, y0 + c + y_second);
+                    block_1x1(&gather, x0 + gather.walk.x_second, w0 + c, y0 + c + gather.walk.y_second);
                 }
             }
             n += pair ? 2 : 1;
@@ -172,6 +187,8 @@ uint32_t conv2d_grad_input_f32_scratch_bytes(const op_t *op) {
 const char *const conv2d_grad_input_f32_work_terms[] = {"calls",
                                                         "rows",
                                                         "phases",
+                                                        "blanks",
+                                                        "blank_iterations",
                                                         "pairs",
                                                         "singles",
                                                         "pair_blocks",
@@ -201,6 +218,8 @@ void conv2d_grad_input_f32_work(const op_t *op, uint64_t counts[WORK_MAX_TERMS])
         1,
         groups * w.rows,
         groups * w.phases,
+        groups * w.blanks,
+        groups * w.blanks * (uint64_t)s.group_in,
         groups * w.pairs,
         groups * w.singles,
         wide * w.pairs,

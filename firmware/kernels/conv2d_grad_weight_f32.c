@@ -6,6 +6,8 @@
  * are the other tensor's. The cost therefore follows the number of trained channels. */
 #include <string.h>
 
+#include "bias_gradient_f32.h"
+#include "block.h"
 #include "kernels.h"
 #include "shape.h"
 #include "trained.h"
@@ -15,115 +17,141 @@
 /* Sums longer than this are cut, which keeps the rounding error of large maps small. */
 #define BAND_POSITIONS 4096
 
+/* Floats to the next position, and from the end of a row of positions to the next row; and, in the gradient, to the
+ * next channel of a and of b. */
 typedef struct {
-    int32_t a_row, a_step, b_row, b_step; /* floats to the next row and position */
-    int32_t a_weight, b_weight;           /* floats in the gradient to the next channel of a and b */
-} steps_t;
-
-/* The positions of one band that one tap meets, from the first one's channel 0 in either tensor. */
-typedef struct {
-    const float *a, *b;
     int32_t rows, positions;
-} band_t;
+    int32_t a_step, a_next, b_step, b_next;
+    int32_t a_weight, b_weight;
+} walk_ab_t;
 
-static inline void block_4x4(const steps_t *s, const band_t *band, const int32_t a[4], int32_t b, float *gradient) {
-    const float *a0 = band->a + a[0], *a1 = band->a + a[1], *a2 = band->a + a[2], *a3 = band->a + a[3];
-    const float *b0 = band->b + b;
+KERNEL_BLOCK void block_4x4(const walk_ab_t *walk, const float *const a[4], const float *b, float *gradient) {
+    const float *a0 = a[0], *a1 = a[1], *a2 = a[2], *a3 = a[3];
     float sum[4][4] = {{0.0f}};
-    /* After a row, every pointer stands behind its last position. */
-    const int32_t a_next = s->a_row - band->positions * s->a_step, b_next = s->b_row - band->positions * s->b_step;
-    for (int32_t row = 0; row < band->rows; row++) {
-        for (int32_t i = band->positions; i > 0; i--) {
+    int32_t row = walk->rows;
+    do {
+        int32_t i = walk->positions;
+        do {
             const float x[4] = {*a0, *a1, *a2, *a3};
             for (int32_t k = 0; k < 4; k++) {
                 for (int32_t j = 0; j < 4; j++) {
-                    sum[j][k] += x[j] * b0[k];
+                    sum[j][k] += x[j] * b[k];
                 }
             }
-            a0 += s->a_step;
-            a1 += s->a_step;
-            a2 += s->a_step;
-            a3 += s->a_step;
-            b0 += s->b_step;
-        }
-        a0 += a_next;
-        a1 += a_next;
-        a2 += a_next;
-        a3 += a_next;
-        b0 += b_next;
-    }
+            a0 += walk->a_step;
+            a1 += walk->a_step;
+            a2 += walk->a_step;
+            a3 += walk->a_step;
+            b += walk->b_step;
+        } while (--i != 0);
+        a0 += walk->a_next;
+        a1 += walk->a_next;
+        a2 += walk->a_next;
+        a3 += walk->a_next;
+        b += walk->b_next;
+    } while (--row != 0);
     for (int32_t j = 0; j < 4; j++) {
         for (int32_t k = 0; k < 4; k++) {
-            gradient[j * s->a_weight + k * s->b_weight] += sum[j][k];
+            gradient[j * walk->a_weight + k * walk->b_weight] += sum[j][k];
         }
     }
 }
 
-static inline void block_4x1(const steps_t *s, const band_t *band, const int32_t a[4], int32_t b, float *gradient) {
-    const float *a0 = band->a + a[0], *a1 = band->a + a[1], *a2 = band->a + a[2], *a3 = band->a + a[3];
-    const float *b0 = band->b + b;
+KERNEL_BLOCK void block_4x1(const walk_ab_t *walk, const float *const a[4], const float *b, float *gradient) {
+    const float *a0 = a[0], *a1 = a[1], *a2 = a[2], *a3 = a[3];
     float s0 = 0.0f, s1 = 0.0f, s2 = 0.0f, s3 = 0.0f;
-    const int32_t a_next = s->a_row - band->positions * s->a_step, b_next = s->b_row - band->positions * s->b_step;
-    for (int32_t row = 0; row < band->rows; row++) {
-        for (int32_t i = band->positions; i > 0; i--) {
-            const float y = *b0;
+    int32_t row = walk->rows;
+    do {
+        int32_t i = walk->positions;
+        do {
+            const float y = *b;
             s0 += *a0 * y;
             s1 += *a1 * y;
             s2 += *a2 * y;
             s3 += *a3 * y;
-            a0 += s->a_step;
-            a1 += s->a_step;
-            a2 += s->a_step;
-            a3 += s->a_step;
-            b0 += s->b_step;
-        }
-        a0 += a_next;
-        a1 += a_next;
-        a2 += a_next;
-        a3 += a_next;
-        b0 += b_next;
-    }
+            a0 += walk->a_step;
+            a1 += walk->a_step;
+            a2 += walk->a_step;
+            a3 += walk->a_step;
+            b += walk->b_step;
+        } while (--i != 0);
+        a0 += walk->a_next;
+        a1 += walk->a_next;
+        a2 += walk->a_next;
+        a3 += walk->a_next;
+        b += walk->b_next;
+    } while (--row != 0);
     gradient[0] += s0;
-    gradient[s->a_weight] += s1;
-    gradient[2 * s->a_weight] += s2;
-    gradient[3 * s->a_weight] += s3;
+    gradient[walk->a_weight] += s1;
+    gradient[2 * walk->a_weight] += s2;
+    gradient[3 * walk->a_weight] += s3;
 }
 
-static inline void block_1x4(const steps_t *s, const band_t *band, int32_t a, int32_t b, float *gradient) {
-    const float *a0 = band->a + a, *b0 = band->b + b;
+KERNEL_BLOCK void block_1x4(const walk_ab_t *walk, const float *a, const float *b, float *gradient) {
     float s0 = 0.0f, s1 = 0.0f, s2 = 0.0f, s3 = 0.0f;
-    const int32_t a_next = s->a_row - band->positions * s->a_step, b_next = s->b_row - band->positions * s->b_step;
-    for (int32_t row = 0; row < band->rows; row++) {
-        for (int32_t i = band->positions; i > 0; i--) {
-            const float x = *a0;
-            s0 += x * b0[0];
-            s1 += x * b0[1];
-            s2 += x * b0[2];
-            s3 += x * b0[3];
-            a0 += s->a_step;
-            b0 += s->b_step;
-        }
-        a0 += a_next;
-        b0 += b_next;
-    }
+    int32_t row = walk->rows;
+    do {
+        int32_t i = walk->positions;
+        do {
+            const float x = *a;
+            s0 += x * b[0];
+            s1 += x * b[1];
+            s2 += x * b[2];
+            s3 += x * b[3];
+            a += walk->a_step;
+            b += walk->b_step;
+        } while (--i != 0);
+        a += walk->a_next;
+        b += walk->b_next;
+    } while (--row != 0);
     gradient[0] += s0;
-    gradient[s->b_weight] += s1;
-    gradient[2 * s->b_weight] += s2;
-    gradient[3 * s->b_weight] += s3;
+    gradient[walk->b_weight] += s1;
+    gradient[2 * walk->b_weight] += s2;
+    gradient[3 * walk->b_weight] += s3;
 }
 
-static inline void block_1x1(const steps_t *s, const band_t *band, int32_t a, int32_t b, float *gradient) {
-    const float *a0 = band->a + a, *b0 = band->b + b;
+KERNEL_BLOCK void block_1x1(const walk_ab_t *walk, const float *a, const float *b, float *gradient) {
     float s0 = 0.0f;
-    for (int32_t row = 0; row < band->rows; row++) {
-        const float *p = a0 + row * s->a_row, *q = b0 + row * s->b_row;
-        for (int32_t i = band->positions; i > 0; i--) {
-            s0 += *p * *q;
-            p += s->a_step;
-            q += s->b_step;
-        }
-    }
+    int32_t row = walk->rows;
+    do {
+        int32_t i = walk->positions;
+        do {
+            s0 += *a * *b;
+            a += walk->a_step;
+            b += walk->b_step;
+        } while (--i != 0);
+        a += walk->a_next;
+        b += walk->b_next;
+    } while (--row != 0);
     gradient[0] += s0;
+}
+
+/* All partners b of one trained channel, or of four. */
+static void four_channels(const walk_ab_t *walk, const float *const a[4], const float *b, int32_t count,
+                          float *gradient) {
+    for (; count >= 4; count -= 4) {
+        block_4x4(walk, a, b, gradient);
+        b += 4;
+        gradient += 4 * walk->b_weight;
+    }
+    for (; count > 0; count--) {
+        block_4x1(walk, a, b, gradient);
+        b += 1;
+        gradient += walk->b_weight;
+    }
+}
+
+static void one_channel(const walk_ab_t *walk, const float *a, const float *b, int32_t count, float *gradient) {
+    for (; count >= 4; count -= 4) {
+        block_1x4(walk, a, b, gradient);
+        b += 4;
+        gradient += 4 * walk->b_weight;
+    }
+    for (; count > 0; count--) {
+        block_1x1(walk, a, b, gradient);
+        b += 1;
+        gradient += walk->b_weight;
+    }
 }
 
 /* Rows of a band, so that rows x out_w stays below BAND_POSITIONS where a row alone does. */
@@ -162,56 +190,45 @@ void conv2d_grad_weight_f32(const op_t *op, void *const *buffers, const step_con
     const int32_t b_count = out ? s.group_in : s.group_out;
     const int32_t x_row = s.stride_h * s.in_w * s.in_channels, x_step = s.stride_w * s.in_channels;
     const int32_t y_row = s.out_w * s.out_channels, y_step = s.out_channels;
+    const int32_t a_row = out ? y_row : x_row, b_row = out ? x_row : y_row;
     const int32_t taps = s.kernel_h * s.kernel_w;
     const int32_t tap_weight = out ? s.group_in : k; /* floats in the gradient to the next tap */
-    const steps_t steps = {
-        .a_row = out ? y_row : x_row,
+    walk_ab_t walk = {
         .a_step = out ? y_step : x_step,
-        .b_row = out ? x_row : y_row,
         .b_step = out ? x_step : y_step,
         .a_weight = out ? taps * s.group_in : 1,
         .b_weight = out ? 1 : taps * k,
     };
     for (int32_t j = 0; j < k;) {
         const bool four = j < fours;
-        int32_t a[4] = {trained_channel(trained, j), 0, 0, 0};
-        for (int32_t i = 1; four && i < 4; i++) {
-            a[i] = trained_channel(trained, j + i);
+        int32_t channel[4];
+        for (int32_t i = 0; i < 4; i++) {
+            channel[i] = trained_channel(trained, four ? j + i : j);
         }
-        const int32_t group = s.groups == 1 ? 0 : a[0] / (out ? s.group_out : s.group_in);
-        const int32_t b_first = group * b_count;
-        for (int32_t tap = 0; tap < taps; tap++) {
-            const int32_t ky = tap / s.kernel_w, kx = tap % s.kernel_w;
+        const int32_t group = s.groups == 1 ? 0 : channel[0] / (out ? s.group_out : s.group_in);
+        float *gradient = weight_gradient + j * walk.a_weight;
+        for (int32_t ky = 0; ky < s.kernel_h; ky++) {
             const range_t oy = window_positions(s.in_h, s.out_h, s.stride_h, s.pad_h, ky);
-            const range_t ox = window_positions(s.in_w, s.out_w, s.stride_w, s.pad_w, kx);
-            float *tap_gradient = weight_gradient + j * steps.a_weight + tap * tap_weight;
-            for (int32_t row = 0; ox.count > 0 && row < oy.count; row += band) {
-                const int32_t y0 = oy.first + row, iy = y0 * s.stride_h - s.pad_h + ky;
+            for (int32_t kx = 0; kx < s.kernel_w; kx++) {
+                const range_t ox = window_positions(s.in_w, s.out_w, s.stride_w, s.pad_w, kx);
+                walk.positions = ox.count;
+                walk.a_next = a_row - ox.count * walk.a_step;
+                walk.b_next = b_row - ox.count * walk.b_step;
                 const int32_t ix = ox.first * s.stride_w - s.pad_w + kx;
-                const float *x = input + (iy * s.in_w + ix) * s.in_channels;
-                const float *y = grad_output + (y0 * s.out_w + ox.first) * s.out_channels;
-                const band_t part = {
-                    .a = out ? y : x,
-                    .b = out ? x + b_first : y + b_first,
-                    .rows = smaller(band, oy.count - row),
-                    .positions = ox.count,
-                };
-                int32_t b = 0;
-                if (four) {
-                    for (; b + 4 <= b_count; b += 4) {
-                        block_4x4(&steps, &part, a, b, tap_gradient + b * steps.b_weight);
-                    }
-                    for (; b < b_count; b++) {
-                        block_4x1(&steps, &part, a, b, tap_gradient + b * steps.b_weight);
-                    }
-                } else {
-                    for (; b + 4 <= b_count; b += 4) {
-                        block_1x4(&steps, &part, a[0], b, tap_gradient + b * steps.b_weight);
-                    }
-                    for (; b < b_count; b++) {
-                        block_1x1(&steps, &part, a[0], b, tap_gradient + b * steps.b_weight);
+                for (int32_t row = 0; ox.count > 0 && row < oy.count; row += band) {
+                    const int32_t y0 = oy.first + row, iy = y0 * s.stride_h - s.pad_h + ky;
+                    const float *x = input + (iy * s.in_w + ix) * s.in_channels;
+                    const float *y = grad_output + (y0 * s.out_w + ox.first) * s.out_channels;
+                    const float *a = out ? y : x, *b = (out ? x : y) + group * b_count;
+                    walk.rows = smaller(band, oy.count - row);
+                    if (four) {
+                        const float *const fanned[4] = {a + channel[0], a + channel[1], a + channel[2], a + channel[3]};
+                        four_channels(&walk, fanned, b, b_count, gradient);
+                    } else {
+                        one_channel(&walk, a + channel[0], b, b_count, gradient);
                     }
                 }
+                gradient += tap_weight;
             }
         }
         j += four ? 4 : 1;
@@ -223,12 +240,28 @@ uint32_t conv2d_grad_weight_f32_scratch_bytes(const op_t *op) {
     return 0;
 }
 
-const char *const conv2d_grad_weight_f32_work_terms[] = {
-    "calls",           "taps",           "blocks_4x4",     "rows_4x4",
-    "iterations_4x4",  "blocks_4x1",     "rows_4x1",       "iterations_4x1",
-    "blocks_1x4",      "rows_1x4",       "iterations_1x4", "blocks_1x1",
-    "rows_1x1",        "iterations_1x1", "bias_blocks",    "bias_rows",
-    "bias_iterations", "bytes_read",     "bytes_written",  NULL};
+const char *const conv2d_grad_weight_f32_work_terms[] = {"calls",
+                                                         "channels",
+                                                         "taps",
+                                                         "bands",
+                                                         "blocks_4x4",
+                                                         "rows_4x4",
+                                                         "iterations_4x4",
+                                                         "blocks_4x1",
+                                                         "rows_4x1",
+                                                         "iterations_4x1",
+                                                         "blocks_1x4",
+                                                         "rows_1x4",
+                                                         "iterations_1x4",
+                                                         "blocks_1x1",
+                                                         "rows_1x1",
+                                                         "iterations_1x1",
+                                                         "bias_blocks",
+                                                         "bias_rows",
+                                                         "bias_iterations",
+                                                         "bytes_read",
+                                                         "bytes_written",
+                                                         NULL};
 
 void conv2d_grad_weight_f32_work(const op_t *op, uint64_t counts[WORK_MAX_TERMS]) {
     const shape_t s = grad_weight_shape(op);
@@ -254,7 +287,9 @@ void conv2d_grad_weight_f32_work(const op_t *op, uint64_t counts[WORK_MAX_TERMS]
     const bytes_moved_t moved = work_bytes(op);
     const uint64_t values[] = {
         1,
+        fours + ones,
         (fours + ones) * (uint64_t)(s.kernel_h * s.kernel_w),
+        (fours + ones) * bands,
         fours * b_fours * bands,
         fours * b_fours * rows,
         fours * b_fours * positions,

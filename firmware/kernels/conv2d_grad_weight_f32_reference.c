@@ -1,6 +1,7 @@
 /* The textbook loops: every weight of the trained channels sums over all output positions. */
 #include <string.h>
 
+#include "bias_gradient_f32.h"
 #include "kernels.h"
 #include "shape.h"
 #include "trained.h"

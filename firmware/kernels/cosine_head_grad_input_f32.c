@@ -2,7 +2,7 @@
 #include <string.h>
 
 #include "kernels.h"
-#include "matvec_f32.h"
+#include "matvec_columns_f32.h"
 #include "work.h"
 
 void cosine_head_grad_input_f32(const op_t *op, void *const *buffers, const step_constants_t *constants) {

@@ -2,6 +2,7 @@
  * singly, channels left over by four one at a time. */
 #include <string.h>
 
+#include "block.h"
 #include "depthwise_block_f32.h"
 #include "kernels.h"
 #include "shape.h"
@@ -9,48 +10,52 @@
 #include "window_work.h"
 #include "work.h"
 
-static const float no_bias[4] = {0.0f, 0.0f, 0.0f, 0.0f};
-
 void depthwise_forward_f32(const op_t *op, void *const *buffers, const step_constants_t *constants) {
     (void)constants;
     const bool has_bias = op->geometry.depthwise.has_bias;
-    const float *input = buffers[0], *weight = buffers[1], *bias = has_bias ? buffers[2] : NULL;
+    const float *input = buffers[0], *weight = buffers[1], *bias = has_bias ? buffers[2] : NO_BIAS;
     float *output = buffers[has_bias ? 3 : 2];
     const shape_t s = depthwise_shape(op);
-    const int32_t channels = s.in_channels, pixel = s.stride_w * channels;
+    const int32_t channels = s.in_channels, bias_step = has_bias;
     const range_t interior = window_interior(s.in_w, s.out_w, s.kernel_w, s.stride_w, s.pad_w);
     walk_t walk = {
         .x_row = s.in_w * channels,
         .x_tap = channels,
         .w_row = s.kernel_w * channels,
         .w_tap = channels,
+        .x_second = s.stride_w * channels,
+        .y_second = channels,
     };
     for (int32_t oy = 0; oy < s.out_h; oy++) {
         const int32_t iy = oy * s.stride_h - s.pad_h;
         const range_t ky = window_taps(iy, s.kernel_h, s.in_h);
-        walk.rows = ky.count;
         for (int32_t ox = 0; ox < s.out_w;) {
             const bool pair = ox >= interior.first && ox + 1 < interior.first + interior.count;
             const int32_t ix = ox * s.stride_w - s.pad_w;
             const range_t kx = window_taps(ix, s.kernel_w, s.in_w);
-            walk.taps = kx.count;
             const float *x = input + ((iy + ky.first) * s.in_w + ix + kx.first) * channels;
             const float *w = weight + (ky.first * s.kernel_w + kx.first) * channels;
             float *y = output + (oy * s.out_w + ox) * channels;
+            if (kx.count == 0 || ky.count == 0) {
+                blank_f32(y, channels, bias, bias_step);
+                ox++;
+                continue;
+            }
+            walk.rows = ky.count;
+            walk.taps = kx.count;
             int32_t c = 0;
             for (; c + 4 <= channels; c += 4) {
-                const float *start = bias ? bias + c : no_bias;
                 if (pair) {
-                    depthwise_block_2x4(&walk, x + c, pixel, w + c, start, y + c, channels);
+                    depthwise_block_2x4(&walk, x + c, w + c, bias + c * bias_step, y + c);
                 } else {
-                    depthwise_block_1x4(&walk, x + c, w + c, start, y + c);
+                    depthwise_block_1x4(&walk, x + c, w + c, bias + c * bias_step, y + c);
                 }
             }
             for (; c < channels; c++) {
-                const float start = bias ? bias[c] : 0.0f;
-                depthwise_block_1x1(&walk, x + c, w + c, start, y + c);
+                depthwise_block_1x1(&walk, x + c, w + c, bias + c * bias_step, y + c);
                 if (pair) {
-                    depthwise_block_1x1(&walk, x + c + pixel, w + c, start, y + c + channels);
+                    depthwise_block_1x1(&walk, x + c + walk.x_second, w + c, bias + c * bias_step,
+                                        y + c + walk.y_second);
                 }
             }
             ox += pair ? 2 : 1;
@@ -63,10 +68,10 @@ uint32_t depthwise_forward_f32_scratch_bytes(const op_t *op) {
     return 0;
 }
 
-const char *const depthwise_forward_f32_work_terms[] = {"calls",       "rows",        "pairs",         "singles",
-                                                        "pair_blocks", "pair_rows",   "pair_taps",     "single_blocks",
-                                                        "single_rows", "single_taps", "narrow_blocks", "narrow_rows",
-                                                        "narrow_taps", "bytes_read",  "bytes_written", NULL};
+const char *const depthwise_forward_f32_work_terms[] = {
+    "calls",         "rows",        "blanks",      "blank_iterations", "pairs",         "singles",
+    "pair_blocks",   "pair_rows",   "pair_taps",   "single_blocks",    "single_rows",   "single_taps",
+    "narrow_blocks", "narrow_rows", "narrow_taps", "bytes_read",       "bytes_written", NULL};
 
 void depthwise_forward_f32_work(const op_t *op, uint64_t counts[WORK_MAX_TERMS]) {
     const shape_t s = depthwise_shape(op);
@@ -76,6 +81,8 @@ void depthwise_forward_f32_work(const op_t *op, uint64_t counts[WORK_MAX_TERMS])
     const uint64_t values[] = {
         1,
         w.rows,
+        w.blanks,
+        w.blanks * (uint64_t)s.in_channels,
         w.pairs,
         w.singles,
         wide * w.pairs,

@@ -2,6 +2,8 @@
  * trained channels at a time (they need not be neighbours), those left over singly. */
 #include <string.h>
 
+#include "bias_gradient_f32.h"
+#include "block.h"
 #include "kernels.h"
 #include "shape.h"
 #include "trained.h"
@@ -18,52 +20,57 @@ typedef struct {
     int32_t x_step, x_next, y_step, y_next; /* floats to the next position, and from a row's end to the next row */
 } band_t;
 
-static inline void block_4(const band_t *band, const int32_t c[4], float *gradient) {
+KERNEL_BLOCK void block_4(const band_t *band, const int32_t c[4], float *gradient) {
     const float *x0 = band->x + c[0], *x1 = band->x + c[1], *x2 = band->x + c[2], *x3 = band->x + c[3];
     const float *y0 = band->y + c[0], *y1 = band->y + c[1], *y2 = band->y + c[2], *y3 = band->y + c[3];
+    const int32_t x_step = band->x_step, x_next = band->x_next, y_step = band->y_step, y_next = band->y_next;
     float s0 = 0.0f, s1 = 0.0f, s2 = 0.0f, s3 = 0.0f;
-    for (int32_t row = 0; row < band->rows; row++) {
-        for (int32_t i = band->positions; i > 0; i--) {
+    int32_t row = band->rows;
+    do {
+        int32_t i = band->positions;
+        do {
             s0 += *x0 * *y0;
             s1 += *x1 * *y1;
             s2 += *x2 * *y2;
             s3 += *x3 * *y3;
-            x0 += band->x_step;
-            x1 += band->x_step;
-            x2 += band->x_step;
-            x3 += band->x_step;
-            y0 += band->y_step;
-            y1 += band->y_step;
-            y2 += band->y_step;
-            y3 += band->y_step;
-        }
-        x0 += band->x_next;
-        x1 += band->x_next;
-        x2 += band->x_next;
-        x3 += band->x_next;
-        y0 += band->y_next;
-        y1 += band->y_next;
-        y2 += band->y_next;
-        y3 += band->y_next;
-    }
+            x0 += x_step;
+            x1 += x_step;
+            x2 += x_step;
+            x3 += x_step;
+            y0 += y_step;
+            y1 += y_step;
+            y2 += y_step;
+            y3 += y_step;
+        } while (--i != 0);
+        x0 += x_next;
+        x1 += x_next;
+        x2 += x_next;
+        x3 += x_next;
+        y0 += y_next;
+        y1 += y_next;
+        y2 += y_next;
+        y3 += y_next;
+    } while (--row != 0);
     gradient[0] += s0;
     gradient[1] += s1;
     gradient[2] += s2;
     gradient[3] += s3;
 }
 
-static inline void block_1(const band_t *band, int32_t c, float *gradient) {
+KERNEL_BLOCK void block_1(const band_t *band, int32_t c, float *gradient) {
     const float *x = band->x + c, *y = band->y + c;
     float s = 0.0f;
-    for (int32_t row = 0; row < band->rows; row++) {
-        for (int32_t i = band->positions; i > 0; i--) {
+    int32_t row = band->rows;
+    do {
+        int32_t i = band->positions;
+        do {
             s += *x * *y;
             x += band->x_step;
             y += band->y_step;
-        }
+        } while (--i != 0);
         x += band->x_next;
         y += band->y_next;
-    }
+    } while (--row != 0);
     gradient[0] += s;
 }
 

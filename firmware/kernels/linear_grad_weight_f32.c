@@ -2,26 +2,35 @@
  * four rows at a time, so that each input is loaded once for four, and the rows left over singly. */
 #include <string.h>
 
+#include "bias_gradient_f32.h"
+#include "block.h"
 #include "kernels.h"
 #include "trained.h"
 #include "work.h"
 
-static inline void rows_4(const float g[4], const float *x, int32_t columns, float *gradient) {
+KERNEL_BLOCK void rows_4(const float g[4], const float *x, int32_t columns, float *gradient) {
     float *d0 = gradient, *d1 = d0 + columns, *d2 = d1 + columns, *d3 = d2 + columns;
     const float g0 = g[0], g1 = g[1], g2 = g[2], g3 = g[3];
-    for (int32_t i = columns; i > 0; i--) {
+    do {
         const float a = *x++;
         *d0++ += a * g0;
         *d1++ += a * g1;
         *d2++ += a * g2;
         *d3++ += a * g3;
-    }
+    } while (--columns != 0);
 }
 
-static inline void row_1(float g, const float *x, int32_t columns, float *gradient) {
-    for (int32_t i = columns; i > 0; i--) {
+KERNEL_BLOCK void row_1(float g, const float *x, int32_t columns, float *gradient) {
+    do {
         *gradient++ += g * *x++;
-    }
+    } while (--columns != 0);
+}
+
+KERNEL_BLOCK void column_1(const float *g, float x, int32_t rows, int32_t step, float *gradient) {
+    do {
+        *gradient += x * *g++;
+        gradient += step;
+    } while (--rows != 0);
 }
 
 void linear_grad_weight_f32(const op_t *op, void *const *buffers, const step_constants_t *constants) {
@@ -50,12 +59,7 @@ void linear_grad_weight_f32(const op_t *op, void *const *buffers, const step_con
         }
     } else {
         for (int32_t j = 0; j < k; j++) {
-            const float x = input[trained_channel(trained, j)];
-            float *d = gradient + j;
-            for (int32_t o = 0; o < outputs; o++) {
-                *d += x * grad_output[o];
-                d += k;
-            }
+            column_1(grad_output, input[trained_channel(trained, j)], outputs, k, gradient + j);
         }
     }
 }

@@ -1,6 +1,7 @@
 /* The textbook loops. */
 #include <string.h>
 
+#include "bias_gradient_f32.h"
 #include "kernels.h"
 #include "trained.h"
 #include "work.h"

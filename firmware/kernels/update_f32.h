@@ -8,6 +8,7 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "block.h"
 #include "op.h"
 #include "trained.h"
 #include "work.h"
@@ -17,27 +18,27 @@ typedef struct {
     float *weight, *gradient, *moment1, *moment2; /* moments: adam only */
 } update_buffers_t;
 
-static inline void sgd_f32(const update_buffers_t *at, int32_t count, int32_t weight_step, int32_t step,
-                           const step_constants_t *constants) {
+KERNEL_BLOCK void sgd_f32(const update_buffers_t *at, int32_t count, int32_t weight_step, int32_t step,
+                          const step_constants_t *constants) {
     const float rate = constants->learning_rate * constants->gradient_scale;
     float *w = at->weight, *g = at->gradient;
-    for (int32_t i = count; i > 0; i--) {
+    do {
         *w -= rate * *g;
         *g = 0.0f;
         w += weight_step;
         g += step;
-    }
+    } while (--count != 0);
 }
 
 /* Kingma & Ba 2015, algorithm 1, with torch.optim.Adam's place for epsilon: sqrt(v / correction2) + epsilon. */
-static inline void adam_f32(const update_buffers_t *at, int32_t count, int32_t weight_step, int32_t step,
-                            const step_constants_t *constants) {
+KERNEL_BLOCK void adam_f32(const update_buffers_t *at, int32_t count, int32_t weight_step, int32_t step,
+                           const step_constants_t *constants) {
     /* The complements are literals: 1.0f - 0.999f is wrong in the fifth digit. */
     const float beta1 = 0.9f, complement1 = 0.1f, beta2 = 0.999f, complement2 = 0.001f, epsilon = 1e-8f;
     const float rate = constants->learning_rate / constants->bias_correction1;
     const float root = 1.0f / sqrtf(constants->bias_correction2), scale = constants->gradient_scale;
     float *w = at->weight, *g = at->gradient, *m = at->moment1, *v = at->moment2;
-    for (int32_t i = count; i > 0; i--) {
+    do {
         const float d = scale * *g;
         *m = beta1 * *m + complement1 * d;
         *v = beta2 * *v + complement2 * (d * d);
@@ -47,11 +48,11 @@ static inline void adam_f32(const update_buffers_t *at, int32_t count, int32_t w
         g += step;
         m += step;
         v += step;
-    }
+    } while (--count != 0);
 }
 
-static inline void update_channel_f32(const op_t *op, const update_buffers_t *at, int32_t count, int32_t weight_step,
-                                      int32_t step, const step_constants_t *constants) {
+static void update_channel_f32(const op_t *op, const update_buffers_t *at, int32_t count, int32_t weight_step,
+                               int32_t step, const step_constants_t *constants) {
     if (op->trained.optimizer == OPTIMIZER_ADAM) {
         adam_f32(at, count, weight_step, step, constants);
     } else {
@@ -68,8 +69,8 @@ typedef struct {
 } update_layout_t;
 
 /* Updates weights and bias of any layer; buffers in the order that op.h gives. `outputs`: biases of the layer. */
-static inline void update_f32(const op_t *op, void *const *buffers, const step_constants_t *constants,
-                              const update_layout_t *layout, int32_t outputs) {
+static void update_f32(const op_t *op, void *const *buffers, const step_constants_t *constants,
+                       const update_layout_t *layout, int32_t outputs) {
     const trained_t *trained = &op->trained;
     const bool adam = trained->optimizer == OPTIMIZER_ADAM;
     for (int32_t j = 0; j < trained->channel_count; j++) {
@@ -104,7 +105,7 @@ static inline void update_f32(const op_t *op, void *const *buffers, const step_c
     }
 
 /* `count`: weights of one trained channel. */
-static inline void update_f32_work(const op_t *op, uint64_t count, int32_t outputs, uint64_t counts[WORK_MAX_TERMS]) {
+static void update_f32_work(const op_t *op, uint64_t count, int32_t outputs, uint64_t counts[WORK_MAX_TERMS]) {
     const bool adam = op->trained.optimizer == OPTIMIZER_ADAM;
     const uint64_t channels = op->trained.channel_count, biases = (uint64_t)trained_biases(&op->trained, outputs);
     const bytes_moved_t moved = work_bytes(op);

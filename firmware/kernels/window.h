@@ -72,11 +72,13 @@ static inline range_t phase_interior(phase_t phase, int32_t out) {
     return range_between(larger(0, phase.taps - 1 - phase.q), smaller(phase.positions, out - phase.q));
 }
 
-/* Steps of a window through the tensor it reads (x) and the weights, in floats. */
+/* Steps of a window through the tensor it reads (x) and the weights, in floats, and from a position to the one that is
+ * computed with it, in x and in the tensor written (y). */
 typedef struct {
-    int32_t rows, taps; /* valid kernel rows, valid taps in each */
+    int32_t rows, taps; /* valid kernel rows, valid taps in each: at least 1 */
     int32_t x_row, x_tap;
     int32_t w_row, w_tap;
+    int32_t x_second, y_second;
 } walk_t;
 
 #endif

@@ -1,6 +1,6 @@
-/* Private: products of a matrix [rows][columns] with a vector, shared by linear and the cosine head. */
-#ifndef KERNELS_MATVEC_F32_H
-#define KERNELS_MATVEC_F32_H
+/* Private: product of a matrix [rows][columns] with a vector, shared by linear and the cosine head. */
+#ifndef KERNELS_MATVEC_ROWS_F32_H
+#define KERNELS_MATVEC_ROWS_F32_H
 
 #include <stdint.h>
 
@@ -29,37 +29,6 @@ static inline void matvec_rows_f32(const float *matrix, const float *x, const fl
         y[row + i1] = scale * s1;
         y[row + i2] = scale * s2;
         y[row + i3] = scale * s3;
-    }
-}
-
-/* y = scale * (x @ matrix): four columns in registers, those left over one at a time. */
-static inline void matvec_columns_f32(const float *matrix, const float *x, float scale, int32_t rows, int32_t columns,
-                                      float *y) {
-    int32_t column = 0;
-    for (; column + 4 <= columns; column += 4) {
-        const float *w = matrix + column, *p = x;
-        float s0 = 0.0f, s1 = 0.0f, s2 = 0.0f, s3 = 0.0f;
-        for (int32_t i = rows; i > 0; i--) {
-            const float a = *p++;
-            s0 += a * w[0];
-            s1 += a * w[1];
-            s2 += a * w[2];
-            s3 += a * w[3];
-            w += columns;
-        }
-        y[column] = scale * s0;
-        y[column + 1] = scale * s1;
-        y[column + 2] = scale * s2;
-        y[column + 3] = scale * s3;
-    }
-    for (; column < columns; column++) {
-        const float *w = matrix + column, *p = x;
-        float s = 0.0f;
-        for (int32_t i = rows; i > 0; i--) {
-            s += *p++ * *w;
-            w += columns;
-        }
-        y[column] = scale * s;
     }
 }
 
