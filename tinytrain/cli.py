@@ -43,6 +43,9 @@ def select(
     costs: Annotated[str, typer.Option(help="`analytical` or the folder of a fitted cost model.")],
     latency_ms: Annotated[float, typer.Option(help="Most milliseconds that one training step may take.")],
     memory_bytes: Annotated[int | None, typer.Option(help="Most bytes that one training step may need.")] = None,
+    confidence: Annotated[
+        float, typer.Option(help="With which a step stays below --latency-ms, by the cost model's own uncertainty.")
+    ] = 0.95,
     us_per_mac: Annotated[
         float | None, typer.Option(help="For analytical costs: microseconds a MAC takes on the device.")
     ] = None,
@@ -78,6 +81,8 @@ def select(
 
     if not latency_ms > 0 or (memory_bytes is not None and memory_bytes < 1):
         raise UserError("a budget of nothing", hint="give --latency-ms and --memory-bytes above 0", exit_status=2)
+    if not 0.5 <= confidence < 1:
+        raise UserError(f"a confidence of {confidence}", hint="give --confidence from 0.5 to below 1", exit_status=2)
     if optimizer not in ("adam", "sgd"):
         raise UserError(f"there is no optimizer {optimizer!r}", hint="give adam or sgd", exit_status=2)
     if images < 1:
@@ -107,7 +112,7 @@ def select(
             ready.network,
             information,
             source,
-            Budget(latency_ms, memory_bytes),
+            Budget(latency_ms, memory_bytes, confidence),
             ratios=shares,
             head=ready.head,
             images=images,

@@ -11,6 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from scipy.special import ndtri
 from torch import Tensor
 
 from costmodels.analytical import AnalyticalCosts, gradient_layers
@@ -34,13 +35,21 @@ class Budget:
     Attributes:
         latency_ms: Forward and backward of the batch and the update.
         memory_bytes: Peak; None for no limit.
+        confidence: Probability with which the latency is to stay below its limit, by the cost source's own standard
+            deviation (taken as normal). A source without one is believed as it is.
     """
 
     latency_ms: float = math.inf
     memory_bytes: int | None = None
+    confidence: float = 0.5
+
+    def upper_latency_ms(self, cost: StepCost) -> float:
+        """What the latency stays below with the asked confidence."""
+        std_ms = cost.latency_std_ms
+        return cost.latency_ms + (0.0 if math.isnan(std_ms) else float(ndtri(self.confidence)) * std_ms)
 
     def allows(self, cost: StepCost) -> bool:
-        return cost.latency_ms <= self.latency_ms and (
+        return self.upper_latency_ms(cost) <= self.latency_ms and (
             self.memory_bytes is None or cost.memory_bytes <= self.memory_bytes
         )
 
@@ -200,7 +209,7 @@ class _Search:
         costs = [(self.source.step(self.network, plan), *plan.layers.items()) for plan in smallest]
         limits, parts = [], []
         for unit, limit, key in (
-            ("ms", budget.latency_ms, lambda c: c[0].latency_ms),
+            ("ms", budget.latency_ms, lambda c: budget.upper_latency_ms(c[0])),
             ("bytes", budget.memory_bytes, lambda c: c[0].memory_bytes),
         ):
             if limit is None or limit == math.inf:
@@ -208,8 +217,8 @@ class _Search:
             cost, (name, layer) = min(costs, key=key)
             limits.append(f"{limit:,g} {unit}" if unit == "ms" else f"{limit:,} {unit}")
             parts.append(
-                f"the least is {cost.latency_ms:,.4g} ms and {cost.memory_bytes:,} bytes for {len(layer.channels)} "
-                f"channels of {name}"
+                f"the least is {budget.upper_latency_ms(cost):,.6g} ms and {cost.memory_bytes:,} bytes for "
+                f"{len(layer.channels)} channels of {name}"
             )
         return UserError(
             f"no plan fits a training step of {' and '.join(limits)}: {', or '.join(dict.fromkeys(parts))} "

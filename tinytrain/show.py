@@ -24,6 +24,7 @@ def with_notes(
             "budget": {
                 "latency_ms": _finite(selection.budget.latency_ms),
                 "memory_bytes": selection.budget.memory_bytes,
+                "confidence": selection.budget.confidence,
             },
             "predicted": predicted(selection),
             "data": ready.data,
@@ -46,6 +47,7 @@ def predicted(selection: Selection) -> dict:
     return {
         "latency_ms": selection.cost.latency_ms,
         "latency_std_ms": _finite(selection.cost.latency_std_ms),
+        "upper_latency_ms": selection.budget.upper_latency_ms(selection.cost),
         "memory_bytes": selection.cost.memory_bytes,
     }
 
@@ -100,7 +102,10 @@ def tables(selection: Selection, source: CostSource, ready: Prepared, table: Cal
         "memory_bytes": cost.memory_bytes,
     }
     if not math.isnan(cost.latency_std_ms):
-        summary["latency_std_ms"] = cost.latency_std_ms
+        summary |= {
+            "latency_std_ms": cost.latency_std_ms,
+            f"upper_latency_ms ({budget.confidence:.0%})": budget.upper_latency_ms(cost),
+        }
     if budget.memory_bytes is not None:
         summary["budget_bytes"] = budget.memory_bytes
     episode = ready.episode
