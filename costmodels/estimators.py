@@ -26,21 +26,26 @@ from sklearn.utils.validation import check_array, check_is_fitted, check_X_y
 HUBER = 1.345
 #: Relative errors below this are rounding: they are never the reason to weigh one op less than another.
 EXACT = 1e-6
+#: Shares of a cost below this are not told apart from nothing.
+SMALL_SHARE = 1e-3
 
 
 class NonNegativeTerms(RegressorMixin, BaseEstimator):
     """``cost = Σ counts · unit costs``, unit costs not negative, fitted to least relative error.
 
-    Minimises ``Σ w · ((X c − y) / y)² + ridge · ‖scaled (c − prior)‖²`` over ``c ≥ 0``, with Huber weights ``w`` found
-    by reweighting. The ridge is tiny: it decides only between unit costs that the data cannot tell apart, and what a
-    term costs that the data do not have.
+    Minimises ``Σ w · ((X c − y) / y)² + ridge · Σ ((c − prior) / spread)²`` over ``c ≥ 0``, with Huber weights ``w``
+    found by reweighting. A term's spread is its prior cost, or, without one, what would make it the whole cost. The
+    ridge is tiny: it decides only between unit costs that the data cannot tell apart, and what a term costs that the
+    data do not have.
 
     Parameters
     ----------
-    ridge : float, default=1e-6
-        Penalty on the unit costs, each scaled by its term's typical share of the cost.
+    ridge : float, default=1e-5
+        Weight of the prior.
     prior : array-like of shape (n_terms,) or None, default=None
         Unit costs to fall back on, not negative; None means 0.
+    doubt : float, default=0.5
+        Relative standard deviation of the prior where predictions state their own.
     reweightings : int, default=10
         At most this many rounds of robust reweighting.
 
@@ -49,7 +54,7 @@ class NonNegativeTerms(RegressorMixin, BaseEstimator):
     coef_ : ndarray of shape (n_terms,)
         Cost of one unit of each term, in the unit of ``y``.
     covariance_ : ndarray of shape (n_terms, n_terms)
-        Covariance of ``coef_`` divided by the relative residual variance.
+        Of ``coef_``: the posterior of a linear model, the bounds at 0 left out.
     relative_std_ : float
         Standard deviation of relative residuals, corrected for the terms in use.
 
@@ -57,13 +62,14 @@ class NonNegativeTerms(RegressorMixin, BaseEstimator):
     --------
     >>> import numpy as np
     >>> X = np.array([[1, 10], [1, 20], [1, 50]])
-    >>> NonNegativeTerms().fit(X, 5 + 2 * X[:, 1]).coef_.round(3)
+    >>> NonNegativeTerms().fit(X, 5 + 2 * X[:, 1]).coef_.round(2)
     array([5., 2.])
     """
 
-    def __init__(self, *, ridge: float = 1e-6, prior=None, reweightings: int = 10) -> None:
+    def __init__(self, *, ridge: float = 1e-5, prior=None, doubt: float = 0.5, reweightings: int = 10) -> None:
         self.ridge = ridge
         self.prior = prior
+        self.doubt = doubt
         self.reweightings = reweightings
 
     def fit(self, X, y) -> NonNegativeTerms:
@@ -83,35 +89,36 @@ class NonNegativeTerms(RegressorMixin, BaseEstimator):
         X, y = check_X_y(X, y, dtype=np.float64, y_numeric=True)
         if (y <= 0).any():
             raise ValueError(f"costs must be positive, got {y.min()}")
+        n_terms = X.shape[1]
+        prior = np.zeros(n_terms) if self.prior is None else np.asarray(self.prior, dtype=np.float64)
+        if prior.shape != (n_terms,) or (prior < 0).any():
+            raise ValueError(f"prior must be {n_terms} costs of at least 0, got {self.prior!r}")
         relative = X / y[:, None]
         scale = np.sqrt(np.mean(relative**2, axis=0))
-        scale[scale == 0] = 1.0  # a term that never occurs: only the ridge says what it costs
-        A = relative / scale
-        penalty = np.sqrt(self.ridge * len(y)) * np.eye(A.shape[1])
-        prior = np.zeros(A.shape[1]) if self.prior is None else np.asarray(self.prior, dtype=np.float64)
-        if prior.shape != (A.shape[1],) or (prior < 0).any():
-            raise ValueError(f"prior must be {A.shape[1]} costs of at least 0, got {self.prior!r}")
-        pull = penalty @ (prior * scale)
+        scale[scale == 0] = 1.0  # a term that never occurs: only the prior says what it costs
+        # From here on unit costs are shares of the cost: v = c · scale.
+        A, share = relative / scale, prior * scale
+        stiffness = np.where(share > 0, 1 / np.maximum(share, SMALL_SHARE), 1.0)
+        penalty = np.sqrt(self.ridge) * np.diag(stiffness)
         w = np.ones(len(y))
-        solution = np.zeros(A.shape[1])
+        v = np.zeros(n_terms)
         for _ in range(self.reweightings):
             root = np.sqrt(w)
-            previous = solution
-            solution, _ = nnls(np.vstack([A * root[:, None], penalty]), np.concatenate([root, pull]))
-            residual = np.abs(A @ solution - 1)
+            previous = v
+            v, _ = nnls(np.vstack([A * root[:, None], penalty]), np.concatenate([root, penalty @ share]))
+            residual = np.abs(A @ v - 1)
             spread = max(1.4826 * float(np.median(residual)), EXACT)
             w = np.minimum(1.0, HUBER * spread / np.maximum(residual, EXACT))
-            if np.allclose(solution, previous, rtol=1e-6, atol=1e-12):
+            if np.allclose(v, previous, rtol=1e-6, atol=1e-12):
                 break
-        used = solution > 0
-        freedom = max(1, len(y) - int(used.sum()))
-        self.relative_std_ = float(np.sqrt(np.sum(w * (A @ solution - 1) ** 2) / freedom))
-        self.coef_ = solution / scale
-        gram = A[:, used].T @ (A[:, used] * w[:, None]) + penalty[np.ix_(used, used)] ** 2
-        covariance = np.zeros((A.shape[1], A.shape[1]))
-        covariance[np.ix_(used, used)] = np.linalg.pinv(gram) / np.outer(scale[used], scale[used])
-        self.covariance_ = covariance
-        self.n_features_in_ = X.shape[1]
+        freedom = max(1, len(y) - int((v > 0).sum()))
+        self.relative_std_ = float(np.sqrt(np.sum(w * (A @ v - 1) ** 2) / freedom))
+        self.coef_ = v / scale
+        noise = max(self.relative_std_, SMALL_SHARE)
+        doubt = self.doubt * np.maximum(np.maximum(share, v), SMALL_SHARE)
+        precision = A.T @ (A * w[:, None]) / noise**2 + np.diag(1 / doubt**2)
+        self.covariance_ = np.linalg.inv(precision) / np.outer(scale, scale)
+        self.n_features_in_ = n_terms
         return self
 
     def predict(self, X, return_std: bool = False):
@@ -121,7 +128,7 @@ class NonNegativeTerms(RegressorMixin, BaseEstimator):
         y = X @ self.coef_
         if not return_std:
             return y
-        return y, self.relative_std_ * np.sqrt(y**2 + np.einsum("ij,jk,ik->i", X, self.covariance_, X))
+        return y, np.sqrt((self.relative_std_ * y) ** 2 + np.einsum("ij,jk,ik->i", X, self.covariance_, X))
 
 
 class ResidualProcess(RegressorMixin, BaseEstimator):
@@ -236,7 +243,7 @@ class WorkRegressor(RegressorMixin, BaseEstimator):
         Fewer ops than this have no residual process.
     residual_above : float, default=0.001
         Nor have terms whose mean relative error is already below this.
-    ridge : float, default=1e-6
+    ridge : float, default=1e-5
     prior : array-like of shape (n_terms,) or None, default=None
         Of :class:`NonNegativeTerms`.
     n_folds : int, default=5
@@ -264,7 +271,7 @@ class WorkRegressor(RegressorMixin, BaseEstimator):
         residual: bool = True,
         min_residual_ops: int = 8,
         residual_above: float = 0.001,
-        ridge: float = 1e-6,
+        ridge: float = 1e-5,
         prior=None,
         n_folds: int = 5,
         random_state: int = 0,

@@ -46,11 +46,26 @@ class Group:
         terms: Names of its work terms, in order.
         regressor: Latency in microseconds from work terms and geometry features.
         stack_bytes: Largest stack seen while one of its ops ran; 0 where none was recorded.
+        probe: One of the fitted ops, and its work counts.
     """
 
     terms: tuple[str, ...]
     regressor: WorkRegressor
     stack_bytes: int
+    probe: tuple[Op, tuple[int, ...]]
+
+    def check(self, key: str, work: WorkFunction) -> None:
+        """Raise UserError unless the kernels still count as they did when the group was measured."""
+        op, counts = self.probe
+        now = work(op)
+        if tuple(now) == self.terms and tuple(now.values()) == counts:
+            return
+        changed = sorted(set(now.items()) ^ set(zip(self.terms, counts, strict=True)))
+        raise UserError(
+            f"the cost model was fitted to kernels that do other work for {key} than these "
+            f"({', '.join(dict.fromkeys(name for name, _ in changed))})",
+            hint="measure and fit again with this firmware",
+        )
 
 
 class CostModel:
@@ -80,6 +95,7 @@ class CostModel:
         self.work = work
         self.scratch_bytes = scratch_bytes
         self._costs: dict[Op, tuple[float, float, bool]] = {}
+        self._checked: set[str] = set()
 
     # ------------------------------------------------------------------------------------------------ fitting
 
@@ -129,7 +145,8 @@ class CostModel:
             names, T = work_of[key]
             X = np.hstack([T, geometry_features([training.ops[i] for i in rows])])
             regressor = WorkRegressor(n_terms=len(names), prior=priors[key]).fit(X, latency[rows])
-            self.groups_[key] = Group(names, regressor, int(stack.iloc[rows].max()))
+            probe = (training.ops[rows[0]], tuple(T[0].astype(int).tolist()))
+            self.groups_[key] = Group(names, regressor, int(stack.iloc[rows].max()), probe)
         self.pooled_ = {
             key: NonNegativeTerms().fit(plain_terms([training.ops[i] for i in rows]), latency[rows])
             for key, rows in _rows_by(str(op.pass_) for op in training.ops).items()
@@ -265,14 +282,10 @@ class CostModel:
                 mean, std = pooled.predict(plain_terms(members), return_std=True)
                 outside = np.ones(len(members), dtype=bool)
             else:
-                names, T = work_terms(members, self.work)
-                if names != group.terms:
-                    raise UserError(
-                        f"the cost model was fitted to kernels that count {', '.join(group.terms)} for {key}, "
-                        f"these count {', '.join(names)}",
-                        hint="measure and fit again with this firmware",
-                    )
-                X = np.hstack([T, geometry_features(members)])
+                if key not in self._checked:
+                    group.check(key, self.work)
+                    self._checked.add(key)
+                X = np.hstack([work_terms(members, self.work)[1], geometry_features(members)])
                 mean, std = group.regressor.predict(X, return_std=True)
                 outside = group.regressor.extrapolates(X)
                 if np.isnan(group.regressor.cv_mape_percent_):
@@ -302,7 +315,14 @@ class CostModel:
         groups = {}
         for i, (key, group) in enumerate(sorted(self.groups_.items())):
             record = saved.regressor_to_record(group.regressor, f"group{i}/", arrays)
-            groups[key] = {"terms": group.terms, "stack_bytes": group.stack_bytes, "arrays": f"group{i}/", **record}
+            op, counts = group.probe
+            groups[key] = {
+                "terms": group.terms,
+                "stack_bytes": group.stack_bytes,
+                "probe": {"op": op.to_dict(), "counts": counts},
+                "arrays": f"group{i}/",
+                **record,
+            }
         pooled = {
             key: {"arrays": f"pooled-{key}/", **saved.terms_to_record(terms, f"pooled-{key}/", arrays)}
             for key, terms in sorted(self.pooled_.items())
@@ -338,6 +358,7 @@ class CostModel:
                     tuple(record["terms"]),
                     saved.regressor_from_record(record, record["arrays"], arrays),
                     int(record["stack_bytes"]),
+                    (Op.from_dict(record["probe"]["op"]), tuple(record["probe"]["counts"])),
                 )
                 for key, record in card.pop("groups").items()
             }

@@ -126,6 +126,17 @@ def test_other_kernels_than_the_fitted_ones_are_refused(model, tmp_path):
         other.predict(synthetic.random_ops(1))
 
 
+def test_kernels_that_count_differently_under_the_same_names_are_refused(model, tmp_path):
+    model.save(tmp_path)
+
+    def changed(op):
+        return synthetic.work(op) | {"blocks": synthetic.work(op)["blocks"] + 1}
+
+    other = CostModel.load(tmp_path, work=changed, scratch_bytes=lambda op: 0)
+    with pytest.raises(UserError, match=r"other work .* \(blocks\)"):
+        other.predict(synthetic.random_ops(1))
+
+
 def test_a_kind_that_was_never_measured_gets_the_pass_average_and_is_flagged(model):
     cost = model.predict([Op(SoftmaxCrossEntropy(5), Pass.FORWARD)])
     assert cost["latency_us"][0] > 0
