@@ -15,7 +15,9 @@ IDENTIFY, BEGIN, APPEND, SEAL, RUN, READ, DIGEST, PEEK = range(8)
 OK, ACCEPTED, REFUSED, DONE, TICKS, DIGESTED, PEEKED, IDENTITY = range(8)
 
 #: Every device that needs no hardware.
-URLS = ("native://", "qemu://stm32f405", "qemu://mps2-an500")
+URLS = ("native://", "qemu://stm32f405", "qemu://mps2-an500", "native://aarch64")
+#: Those whose timer counts instructions.
+EMULATED_URLS = URLS[1:3]
 
 OPTIMIZER = [0.01, 1.0, 0.1, 0.001]
 

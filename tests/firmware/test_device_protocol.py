@@ -137,14 +137,18 @@ def test_ticks_grow_with_macs_and_never_fall_below_a_sixteenth_of_them(device, p
     ticks = []
     ops = [Op(Conv2d(n, n, 16, 16, 3, 3, pad_h=1, pad_w=1), pass_, **training) for n in (5, 10, 20)]
     for op in ops:
-        ticks.append(np.median(device.ticks(raw.program(op), 7, warmups=2)))
+        ticks.append(min(device.ticks(raw.program(op), 9, warmups=2)))
     if pass_ is Pass.UPDATE:  # works on the weights, whose number does not change
-        assert max(ticks) < 2 * min(ticks) + 2000 and min(ticks) > 16 * 144 / 16
+        assert min(ticks) > 16 * 144 / 16
+        assert not emulated(device) or max(ticks) < 1.01 * min(ticks)
         return
     numerator, denominator = device.identity[6][3:] if emulated(device) else (1, 4)  # at most 4 instructions a tick
     for op, measured in zip(ops, ticks, strict=True):
         assert measured * denominator / numerator > op.macs / 16
-    assert 2.5 < ticks[1] / ticks[0] < 6.5 and 2.5 < ticks[2] / ticks[1] < 6.5
+    growth = (ticks[1] / ticks[0], ticks[2] / ticks[1])
+    assert min(growth) > 2.5
+    if emulated(device):  # wall-clock time has no upper bound on a busy host
+        assert max(growth) < 6.5
 
 
 def test_an_empty_op_costs_next_to_nothing_but_not_nothing(device):
@@ -152,7 +156,7 @@ def test_an_empty_op_costs_next_to_nothing_but_not_nothing(device):
     assert all(0 < t < (100 if emulated(device) else 50_000) for t in ticks)
 
 
-@pytest.mark.parametrize("url", raw.URLS[1:])
+@pytest.mark.parametrize("url", raw.EMULATED_URLS)
 def test_emulated_ticks_are_the_same_in_every_repetition_run_and_boot(url):
     op = Op(Depthwise(7, 9, 13, 3, 3, 2, 2, 1, 1), Pass.FORWARD)
     seen = set()
@@ -166,7 +170,7 @@ def test_emulated_ticks_are_the_same_in_every_repetition_run_and_boot(url):
 
 
 def test_ticks_of_an_entry_are_summed_over_the_images(device):
-    one, many = (np.median(device.ticks(raw.program(LINEAR, images), 9, warmups=1)) for images in (1, 50))
+    one, many = (min(device.ticks(raw.program(LINEAR, images), 9, warmups=1)) for images in (1, 50))
     assert 35 * one < many < 65 * one if emulated(device) else many > 10 * one
 
 
@@ -174,7 +178,7 @@ def test_entries_behind_the_body_run_once_a_repetition(device):
     header, entries = raw.program(LINEAR, images=40)
     header[4] -= 1  # the op lies behind the body
     alone = raw.program(LINEAR)
-    behind, once = (np.median(device.ticks(p, 9, warmups=1)) for p in ((header, entries), alone))
+    behind, once = (min(device.ticks(p, 15, warmups=1)) for p in ((header, entries), alone))
     assert behind < 5 * once
 
 

@@ -39,7 +39,7 @@ class Debugger:
         self.ask(f"P{number:x}={value.to_bytes(4, 'little').hex()}", rb"\$OK#")
 
 
-@pytest.fixture(params=raw.URLS[1:])
+@pytest.fixture(params=raw.EMULATED_URLS)
 def board(request, tmp_path, monkeypatch):
     """An emulated board, and a function that sets a register in the middle of what it does."""
     path = tmp_path / "gdb"
