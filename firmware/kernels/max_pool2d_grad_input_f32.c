@@ -2,6 +2,7 @@
  */
 #include <string.h>
 
+#include "block.h"
 #include "kernels.h"
 #include "pool_work.h"
 #include "shape.h"
@@ -14,9 +15,7 @@ void max_pool2d_grad_input_f32(const op_t *op, void *const *buffers, const step_
     const int32_t channels = s.in_channels, elements = s.in_h * s.in_w * channels;
     const float *input = buffers[0], *grad_output = buffers[1];
     float *grad_input = buffers[2];
-    for (int32_t i = 0; i < elements; i++) {
-        grad_input[i] = 0.0f;
-    }
+    blank_f32(grad_input, elements, NO_BIAS, 0);
     for (int32_t oy = 0; oy < s.out_h; oy++) {
         const int32_t iy = oy * s.stride_h - s.pad_h;
         const range_t ky = window_taps(iy, s.kernel_h, s.in_h);

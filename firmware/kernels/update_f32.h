@@ -18,9 +18,24 @@ typedef struct {
     float *weight, *gradient, *moment1, *moment2; /* moments: adam only */
 } update_buffers_t;
 
+/* What a step multiplies with, computed once a call. */
+typedef struct {
+    float rate, scale, root;
+} step_factors_t;
+
+static inline step_factors_t step_factors(const step_constants_t *c, bool adam) {
+    if (adam) {
+        const step_factors_t f = {c->learning_rate / c->bias_correction1, c->gradient_scale,
+                                  1.0f / sqrtf(c->bias_correction2)};
+        return f;
+    }
+    const step_factors_t f = {c->learning_rate * c->gradient_scale, 1.0f, 1.0f};
+    return f;
+}
+
 KERNEL_BLOCK void sgd_f32(const update_buffers_t *at, int32_t count, int32_t weight_step, int32_t step,
-                          const step_constants_t *constants) {
-    const float rate = constants->learning_rate * constants->gradient_scale;
+                          const step_factors_t *factors) {
+    const float rate = factors->rate;
     float *w = at->weight, *g = at->gradient;
     do {
         *w -= rate * *g;
@@ -32,11 +47,10 @@ KERNEL_BLOCK void sgd_f32(const update_buffers_t *at, int32_t count, int32_t wei
 
 /* Kingma & Ba 2015, algorithm 1, with torch.optim.Adam's place for epsilon: sqrt(v / correction2) + epsilon. */
 KERNEL_BLOCK void adam_f32(const update_buffers_t *at, int32_t count, int32_t weight_step, int32_t step,
-                           const step_constants_t *constants) {
+                           const step_factors_t *factors) {
     /* The complements are literals: 1.0f - 0.999f is wrong in the fifth digit. */
     const float beta1 = 0.9f, complement1 = 0.1f, beta2 = 0.999f, complement2 = 0.001f, epsilon = 1e-8f;
-    const float rate = constants->learning_rate / constants->bias_correction1;
-    const float root = 1.0f / sqrtf(constants->bias_correction2), scale = constants->gradient_scale;
+    const float rate = factors->rate, scale = factors->scale, root = factors->root;
     float *w = at->weight, *g = at->gradient, *m = at->moment1, *v = at->moment2;
     do {
         const float d = scale * *g;
@@ -49,15 +63,6 @@ KERNEL_BLOCK void adam_f32(const update_buffers_t *at, int32_t count, int32_t we
         m += step;
         v += step;
     } while (--count != 0);
-}
-
-static void update_channel_f32(const op_t *op, const update_buffers_t *at, int32_t count, int32_t weight_step,
-                               int32_t step, const step_constants_t *constants) {
-    if (op->trained.optimizer == OPTIMIZER_ADAM) {
-        adam_f32(at, count, weight_step, step, constants);
-    } else {
-        sgd_f32(at, count, weight_step, step, constants);
-    }
 }
 
 /* Where the trained weights lie: `count` weights for each channel, `weight_step` apart in the whole tensor from
@@ -73,6 +78,7 @@ static void update_f32(const op_t *op, void *const *buffers, const step_constant
                        const update_layout_t *layout, int32_t outputs) {
     const trained_t *trained = &op->trained;
     const bool adam = trained->optimizer == OPTIMIZER_ADAM;
+    const step_factors_t factors = step_factors(constants, adam);
     for (int32_t j = 0; j < trained->channel_count; j++) {
         const int32_t channel = trained_channel(trained, j), compact = j * layout->compact_floats;
         const int32_t whole =
@@ -83,7 +89,7 @@ static void update_f32(const op_t *op, void *const *buffers, const step_constant
             .moment1 = adam ? (float *)buffers[2] + compact : NULL,
             .moment2 = adam ? (float *)buffers[3] + compact : NULL,
         };
-        update_channel_f32(op, &at, layout->count, layout->weight_step, layout->step, constants);
+        (adam ? adam_f32 : sgd_f32)(&at, layout->count, layout->weight_step, layout->step, &factors);
     }
     const int32_t biases = trained_biases(trained, outputs);
     void *const *bias_buffers = buffers + (trained->channel_count == 0 ? 0 : adam ? 4 : 2);
@@ -94,14 +100,14 @@ static void update_f32(const op_t *op, void *const *buffers, const step_constant
             .moment1 = adam ? (float *)bias_buffers[2] + j : NULL,
             .moment2 = adam ? (float *)bias_buffers[3] + j : NULL,
         };
-        update_channel_f32(op, &at, 1, 1, 1, constants);
+        (adam ? adam_f32 : sgd_f32)(&at, 1, 1, 1, &factors);
     }
 }
 
 #define UPDATE_F32_WORK_TERMS                                                                                          \
     {                                                                                                                  \
-        "calls", "channels", "weights_sgd", "weights_adam", "biases_sgd", "biases_adam", "bytes_read",                 \
-            "bytes_written", NULL                                                                                      \
+        "calls", "channels_sgd", "channels_adam", "weights_sgd", "weights_adam", "biases_sgd", "biases_adam",          \
+            "bytes_read", "bytes_written", NULL                                                                        \
     }
 
 /* `count`: weights of one trained channel. */
@@ -111,7 +117,8 @@ static void update_f32_work(const op_t *op, uint64_t count, int32_t outputs, uin
     const bytes_moved_t moved = work_bytes(op);
     const uint64_t values[] = {
         1,
-        channels,
+        adam ? 0 : channels,
+        adam ? channels : 0,
         adam ? 0 : channels * count,
         adam ? channels * count : 0,
         adam ? 0 : biases,

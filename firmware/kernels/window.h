@@ -35,11 +35,11 @@ static inline range_t window_interior(int32_t in, int32_t out, int32_t kernel, i
     return range_between((pad + stride - 1) / stride, smaller(end, out));
 }
 
-/* Output positions at which `tap` reads inside the input. */
+/* Output positions at which `tap` reads inside the input: those with 0 <= position * stride - pad + tap < in. */
 static inline range_t window_positions(int32_t in, int32_t out, int32_t stride, int32_t pad, int32_t tap) {
-    int32_t last = in - 1 + pad - tap; /* largest position * stride that still reads inside */
-    int32_t first = tap >= pad ? 0 : (pad - tap + stride - 1) / stride;
-    return range_between(first, last < 0 ? 0 : smaller(last / stride + 1, out));
+    const int32_t first = larger(0, pad - tap + stride - 1) / stride;
+    const int32_t end = larger(0, in - 1 + pad - tap + stride) / stride;
+    return range_between(first, smaller(end, out));
 }
 
 /* Backwards, input positions of equal (position + pad) % stride meet the same taps: phase + m * stride for m in
