@@ -39,6 +39,13 @@ board_t board = {
     .blob = {.seed = BLOB_SEED, .exponent_count = 4, .exponents = {127, 126, 125, 124}},
 };
 
+/* The system's clock always runs. */
+void timer_start(void) {
+}
+
+void timer_stop(void) {
+}
+
 uint64_t timer_now(void) {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC_RAW, &now);

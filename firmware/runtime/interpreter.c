@@ -72,9 +72,15 @@ static uint32_t largest_scratch(const program_t *program) {
 status_t interpreter_prepare(program_t *program, uint32_t repetitions) {
     if (!program->sealed)
         return status_refused(STATUS_NO_PROGRAM, 0, 0);
-    if (!timer_advances())
+    status_t status = program_place_ticks(program, repetitions);
+    if (status.reason)
+        return status;
+    timer_start();
+    if (!timer_advances()) {
+        timer_stop();
         return status_refused(STATUS_TIMER_STOPPED, 0, 0);
-    return program_place_ticks(program, repetitions);
+    }
+    return status;
 }
 
 void interpreter_run(program_t *program, uint32_t repetitions, uint32_t warmups, uint32_t seed, run_result_t *result) {
@@ -91,6 +97,7 @@ void interpreter_run(program_t *program, uint32_t repetitions, uint32_t warmups,
     for (uint32_t i = 0; i < repetitions; i++)
         run_once(program, seed, ticks + i * program_timed_count(program));
     trigger_set(false);
+    timer_stop();
 
     result->arena_peak_bytes = paint_peak_bytes(arena, program->header.arena_bytes);
     result->scratch_peak_bytes = largest_scratch(program);

@@ -1,4 +1,5 @@
-/* The timer that measures. A port defines timer_now(); `board` says what it counts, how fast and in how many bits. */
+/* The timer that measures. A port defines the three functions; `board` says what it counts, how fast and in how many
+ * bits. */
 #ifndef RUNTIME_TIMER_H
 #define RUNTIME_TIMER_H
 
@@ -6,6 +7,11 @@
 #include <stdint.h>
 
 #include "runtime/board.h"
+
+/* Called before a run and after it: the timer need not count in between. An emulator may cost a whole core of its host
+ * while a timer runs and nothing else happens. */
+void timer_start(void);
+void timer_stop(void);
 
 /* Ticks since some fixed moment, modulo 2^board.timer_bits, counting up. */
 uint64_t timer_now(void);

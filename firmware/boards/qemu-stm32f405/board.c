@@ -50,11 +50,6 @@ void board_init(void) {
     RCC_APB2ENR |= 1u << 4;               /* USART1 */
     GPIOA_MODER = 1u << 2u * TRIGGER_PIN; /* output */
 
-    TIM2_PSC = 0;
-    TIM2_ARR = 0xFFFFFFFFu;
-    TIM2_EGR = 1; /* load both */
-    TIM2_CR1 = 1;
-
     USART1_CR1 = USART_CR1_ENABLE;
     NVIC_ENABLE(USART1_IRQ) = NVIC_BIT(USART1_IRQ);
 
@@ -65,6 +60,17 @@ void board_init(void) {
     board.regions[2] = (memory_region_t){"stack",     NULL,  (uint32_t)((uintptr_t)stack_top - (uintptr_t)stack_limit),
                                          REGION_NONE, false, true};
     board.region_count = 3;
+}
+
+void timer_start(void) {
+    TIM2_PSC = 0;
+    TIM2_ARR = 0xFFFFFFFFu;
+    TIM2_EGR = 1; /* load both */
+    TIM2_CR1 = 1;
+}
+
+void timer_stop(void) {
+    TIM2_CR1 = 0;
 }
 
 uint64_t timer_now(void) {
