@@ -44,7 +44,7 @@ def fit(
         {
             "group": key,
             "n_ops": group.regressor.n_ops_,
-            "cv_mape_percent": group.regressor.cv_mape_percent_,
+            "cv_error_percent": group.regressor.cv_error_percent_,
             "residual_process": group.regressor.process_ is not None,
         }
         for key, group in sorted(model.groups_.items())

@@ -288,7 +288,7 @@ class CostModel:
                 X = np.hstack([work_terms(members, self.work)[1], geometry_features(members)])
                 mean, std = group.regressor.predict(X, return_std=True)
                 outside = group.regressor.extrapolates(X)
-                if np.isnan(group.regressor.cv_mape_percent_):
+                if np.isnan(group.regressor.cv_error_percent_):
                     # Too few ops to see how they scatter: as much as those of the other groups.
                     std = np.maximum(std, self.card_["typical_error_percent"] / 100 * mean)
             std = np.maximum(std, floor * mean)
@@ -375,7 +375,7 @@ class CostModel:
 
 def _typical_error_percent(groups: Iterable[Group]) -> float:
     """Median of the groups' cross-validated errors; 0 where no group has one."""
-    errors = [group.regressor.cv_mape_percent_ for group in groups]
+    errors = [group.regressor.cv_error_percent_ for group in groups]
     known = [error for error in errors if not np.isnan(error)]
     return float(np.median(known)) if known else 0.0
 

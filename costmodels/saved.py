@@ -23,7 +23,7 @@ _TERMS_ARRAYS = ("coef_", "covariance_")
 _PROCESS_ARRAYS = ("center_", "spread_", "length_scale_", "X_train_", "alpha_", "factor_")
 _PROCESS_NUMBERS = ("amplitude_", "noise_")
 _REGRESSOR_ARRAYS = ("low_", "high_")
-_REGRESSOR_NUMBERS = ("n_terms", "std_scale_", "cv_mape_percent_", "n_ops_")
+_REGRESSOR_NUMBERS = ("n_terms", "std_scale_", "cv_error_percent_", "n_ops_")
 
 Arrays = dict[str, np.ndarray]
 
@@ -46,8 +46,8 @@ def terms_from_record(record: dict, prefix: str, arrays: Arrays) -> NonNegativeT
 
 def regressor_to_record(regressor: WorkRegressor, prefix: str, arrays: Arrays) -> dict:
     record: dict = {name: getattr(regressor, name) for name in _REGRESSOR_NUMBERS}
-    if np.isnan(record["cv_mape_percent_"]):
-        record["cv_mape_percent_"] = None
+    if np.isnan(record["cv_error_percent_"]):
+        record["cv_error_percent_"] = None
     record["work"] = terms_to_record(regressor.terms_, prefix + "work/", arrays)
     for name in _REGRESSOR_ARRAYS:
         arrays[prefix + name] = getattr(regressor, name)
@@ -68,8 +68,8 @@ def regressor_from_record(record: dict, prefix: str, arrays: Arrays) -> WorkRegr
     regressor.n_ops_ = int(record["n_ops_"])
     regressor.n_features_in_ = len(regressor.low_)
     regressor.std_scale_ = float(record["std_scale_"])
-    mape = record["cv_mape_percent_"]
-    regressor.cv_mape_percent_ = float("nan") if mape is None else float(mape)
+    mape = record["cv_error_percent_"]
+    regressor.cv_error_percent_ = float("nan") if mape is None else float(mape)
     regressor.process_ = None
     if record["process"] is not None:
         process = ResidualProcess()

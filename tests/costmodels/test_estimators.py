@@ -105,7 +105,7 @@ def test_the_residual_process_is_dropped_where_terms_suffice():
     X = counts(60, np.random.default_rng(6))
     fitted = WorkRegressor(n_terms=3).fit(X, X[:, :3] @ [5, 0.2, 3])
     assert fitted.process_ is None
-    assert fitted.cv_mape_percent_ < 0.1
+    assert fitted.cv_error_percent_ < 0.1
 
 
 def test_extrapolation_follows_the_physical_terms(rippled):
