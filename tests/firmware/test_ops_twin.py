@@ -1,0 +1,237 @@
+"""firmware/kernels/op.h and profiler/ops.py say the same about every op."""
+
+from __future__ import annotations
+
+import ctypes
+import dataclasses
+import zlib
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from op_cases import KINDS_AND_PASSES, VARIANTS, random_op
+
+from profiler import kernels, ops
+from profiler.ops import Access, Op, Pass
+
+EVERY_KIND_AND_PASS = [*KINDS_AND_PASSES, ("empty", Pass.FORWARD)]
+ACCESS = {Access.READ: 1, Access.WRITE: 2, Access.READ_WRITE: 3}
+
+
+def random_ops(kind: str, pass_: Pass, count: int = 150) -> list[Op]:
+    rng = np.random.default_rng(zlib.crc32(f"twin {kind} {pass_}".encode()))
+    return [random_op(kind, pass_, rng, VARIANTS[i % 2]) for i in range(count)]
+
+
+def test_every_kind_and_pass_has_a_blocked_and_a_reference_kernel() -> None:
+    wanted = {(kind, str(pass_), "f32", variant) for kind, pass_ in EVERY_KIND_AND_PASS for variant in VARIANTS}
+    assert kernels.supported() == wanted
+
+
+@pytest.mark.parametrize(("kind", "pass_"), EVERY_KIND_AND_PASS)
+def test_buffers_have_the_same_sizes_and_access_on_both_sides(kind: str, pass_: Pass) -> None:
+    for op in random_ops(kind, pass_):
+        there = [(spec.bytes, spec.access) for spec in kernels.c_buffers(op)]
+        assert there == [(spec.byte_count, ACCESS[spec.access]) for spec in op.buffers()], op.key
+
+
+@pytest.mark.parametrize(("kind", "pass_"), EVERY_KIND_AND_PASS)
+def test_in_place_names_a_read_buffer_of_the_same_size(kind: str, pass_: Pass) -> None:
+    for op in random_ops(kind, pass_, 5):
+        specs = op.buffers()
+        for written, read in kernels.in_place(op).items():
+            assert specs[written].access is Access.WRITE
+            assert specs[read].access is Access.READ
+            assert specs[written].byte_count == specs[read].byte_count
+
+
+@pytest.mark.parametrize(("kind", "pass_"), EVERY_KIND_AND_PASS)
+def test_scratch_comes_in_whole_words(kind: str, pass_: Pass) -> None:
+    assert all(kernels.scratch_bytes(op) % 4 == 0 for op in random_ops(kind, pass_, 20))
+
+
+# ---- validity
+
+
+def c_valid(
+    kind: str, values: tuple[int, ...], pass_: int = 0, trained: tuple[int, int, int, int] = (0, 0, 0, 0)
+) -> bool:
+    """op_valid() of an op that Python might not even make."""
+    made = kernels.COp(kind=ops.GEOMETRIES[kind].code, pass_=pass_)
+    made.trained.channel_count, made.trained.axis, made.trained.bias, made.trained.optimizer = trained
+    lib = kernels.library()
+    if not lib.op_set_geometry(made, (ctypes.c_uint32 * len(values))(*values), len(values)):
+        return False
+    return lib.op_valid(made)
+
+
+@settings(max_examples=400, deadline=None)
+@given(data=st.data())
+def test_the_firmware_takes_a_geometry_where_python_does(data: st.DataObject) -> None:
+    kind = data.draw(st.sampled_from(sorted(ops.GEOMETRIES)))
+    fields = [field.name for field in dataclasses.fields(ops.GEOMETRIES[kind])]
+    values = tuple(data.draw(st.integers(0, 1 if name == "has_bias" else 6), label=name) for name in fields)
+    try:
+        ops.GEOMETRIES[kind](*values)
+        taken = True
+    except ValueError:
+        taken = False
+    assert c_valid(kind, values) == taken
+
+
+@settings(max_examples=400, deadline=None)
+@given(data=st.data())
+def test_the_firmware_takes_trained_channels_where_python_does(data: st.DataObject) -> None:
+    geometry = data.draw(
+        st.sampled_from(
+            [
+                ops.Conv2d(4, 4, 6, 4, 3, 3, 1, 1, 1, 1, 2, 1),
+                ops.Conv2d(4, 4, 3, 5, 1, 1, has_bias=0),
+                ops.Depthwise(4, 4, 5, 3, 3),
+                ops.Linear(5, 3, 0),
+                ops.Linear(3, 5),
+                ops.Add(9),
+            ]
+        )
+    )
+    pass_ = data.draw(st.sampled_from(list(Pass)))
+    k, bias = data.draw(st.integers(0, 7)), data.draw(st.booleans())
+    axis = data.draw(st.sampled_from(["out", "in"])) if k else "out"  # without channels an op has no axis
+    try:
+        Op(geometry, pass_, trained_channels=k, trained_axis=axis, trains_bias=bias)
+        taken = True
+    except ValueError:
+        taken = False
+    trained = (k, ops.AXIS_CODES[axis], int(bias), 0)
+    assert c_valid(geometry.kind, geometry.values(), ops.PASS_CODES[pass_], trained) == taken
+
+
+def test_geometries_of_the_wrong_length_or_with_large_fields_are_refused() -> None:
+    good = ops.Conv2d(4, 4, 2, 2, 3, 3).values()
+    assert c_valid("conv2d", good)
+    assert not c_valid("conv2d", good[:-1])
+    assert not c_valid("conv2d", (*good, 1))
+    assert not c_valid("conv2d", (65536, *good[1:]))
+    assert c_valid("add", (70000,))  # the one field that is wider
+
+
+def test_tensors_above_256_mib_are_refused_however_they_multiply() -> None:
+    limit = 2**28 // 4
+    assert c_valid("add", (limit,))
+    assert not c_valid("add", (limit + 1,))
+    assert not c_valid("linear", (65535, 65535, 0))
+    assert not c_valid("conv2d", (65535, 65535, 65535, 65535, 1, 1, 1, 1, 0, 0, 1, 0))
+    assert not c_valid("conv2d", (1, 1, 1, 65535, 65535, 65535, 1, 1, 65535, 65535, 1, 0))
+    # The input is small and the pass does not touch the output, but kernels compute positions in it.
+    assert not c_valid(
+        "conv2d", (1, 1, 1, 65535, 1, 1, 1, 1, 65535, 65535, 1, 0), ops.PASS_CODES[Pass.UPDATE], (1, 0, 0, 0)
+    )
+    assert not c_valid("global_avg_pool", (65535, 65535, 65535))
+
+
+def test_strangers_are_refused() -> None:
+    lib = kernels.library()
+    for op in (kernels.COp(kind=0), kernels.COp(kind=13), kernels.COp(kind=255), kernels.COp(kind=12, pass_=4),
+               kernels.COp(kind=12, dtype=2), kernels.COp(kind=12, variant=2)):  # fmt: skip
+        assert not lib.op_valid(op)
+    assert lib.op_valid(kernels.COp(kind=12))
+    assert not lib.kernel_find(1, 0, 1, 0)
+    assert not lib.kernel_at(lib.kernel_count())
+    with pytest.raises(ValueError, match="no kernel for conv2d forward s8"):
+        kernels.work(Op(ops.Conv2d(4, 4, 2, 2, 3, 3), Pass.FORWARD, dtype="s8"))
+    with pytest.raises(ValueError, match="extents are at most 65535"):
+        kernels.work(Op(ops.Linear(65536, 2), Pass.FORWARD))
+
+
+# ---- work counts
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize(("kind", "pass_"), EVERY_KIND_AND_PASS)
+def test_work_counts_calls_and_bytes(kind: str, pass_: Pass, variant: str) -> None:
+    for drawn in random_ops(kind, pass_, 40):
+        op = dataclasses.replace(drawn, variant=variant)
+        work = kernels.work(op)
+        assert tuple(work) == kernels.work_terms(op)
+        assert next(iter(work)) == "calls"
+        assert work["calls"] == 1
+        assert len(work) <= kernels.WORK_MAX_TERMS
+        if kind != "empty":
+            specs = op.buffers()
+            assert work["bytes_read"] == sum(s.byte_count for s in specs if s.access is not Access.WRITE)
+            assert work["bytes_written"] == sum(s.byte_count for s in specs if s.access is not Access.READ)
+
+
+def meetings(g: ops.Conv2d | ops.Depthwise) -> int:
+    """(output position, tap) pairs that read inside the input, by trying all."""
+    pairs = 1
+    for size, out, kernel, stride, pad in (
+        (g.in_h, g.out_h, g.kernel_h, g.stride_h, g.pad_h),
+        (g.in_w, g.out_w, g.kernel_w, g.stride_w, g.pad_w),
+    ):
+        pairs *= sum(0 <= o * stride - pad + k < size for o in range(out) for k in range(kernel))
+    return pairs
+
+
+def up_to_four(n: int) -> int:
+    return -(-n // 4) * 4
+
+
+def macs_done(op: Op, w: dict[str, int]) -> tuple[int, int]:
+    """MACs that the work counts say are done, and that there are to do."""
+    g = op.geometry
+    match op.kind, op.pass_:
+        case "conv2d", Pass.FORWARD:
+            todo = meetings(g) * g.in_channels * up_to_four(g.out_channels // g.groups)
+            return 8 * w["pair_iterations"] + 4 * w["single_iterations"], todo
+        case "conv2d", Pass.GRAD_INPUT:
+            done = 8 * w["pair_iterations"] + 4 * w["single_iterations"] + w["narrow_iterations"]
+            return done, meetings(g) * g.in_channels * g.out_channels // g.groups
+        case "conv2d", Pass.GRAD_WEIGHT:
+            done = 16 * w["iterations_4x4"] + 4 * (w["iterations_4x1"] + w["iterations_1x4"]) + w["iterations_1x1"]
+            partners = (g.in_channels if op.trained_axis == "out" else g.out_channels) // g.groups
+            return done, meetings(g) * op.trained_channels * partners
+        case "depthwise", Pass.FORWARD | Pass.GRAD_INPUT:
+            return 8 * w["pair_taps"] + 4 * w["single_taps"] + w["narrow_taps"], meetings(g) * g.in_channels
+        case "depthwise", Pass.GRAD_WEIGHT:
+            return 4 * w["block_iterations"] + w["single_iterations"], meetings(g) * op.trained_channels
+        case "linear", Pass.FORWARD:
+            return 4 * w["iterations"], g.in_features * up_to_four(g.out_features)
+        case "linear", Pass.GRAD_INPUT:
+            return 4 * w["iterations"] + w["single_iterations"], g.in_features * g.out_features
+        case "linear", Pass.GRAD_WEIGHT:
+            return 4 * w["iterations"] + w["single_iterations"] + w["column_iterations"], op.macs
+    raise AssertionError(op)
+
+
+@pytest.mark.parametrize("pass_", [Pass.FORWARD, Pass.GRAD_INPUT, Pass.GRAD_WEIGHT])
+@pytest.mark.parametrize("kind", ["conv2d", "depthwise", "linear"])
+def test_inner_iterations_come_to_exactly_the_macs_inside_the_input(kind: str, pass_: Pass) -> None:
+    for drawn in random_ops(kind, pass_):
+        op = dataclasses.replace(drawn, variant="blocked")
+        done, todo = macs_done(op, kernels.work(op))
+        assert done == todo, op.key
+
+
+@pytest.mark.parametrize("pass_", [Pass.FORWARD, Pass.GRAD_INPUT])
+@pytest.mark.parametrize("kind", ["conv2d", "depthwise"])
+def test_every_position_is_in_a_pair_or_single_or_blank(kind: str, pass_: Pass) -> None:
+    for drawn in random_ops(kind, pass_):
+        op = dataclasses.replace(drawn, variant="blocked")
+        work, g = kernels.work(op), op.geometry
+        positions = g.out_h * g.out_w if pass_ is Pass.FORWARD else g.in_h * g.in_w
+        assert 2 * work["pairs"] + work["singles"] + work["blanks"] == positions * getattr(g, "groups", 1), op.key
+
+
+def test_work_follows_the_trained_channels_and_not_which_they_are() -> None:
+    g = ops.Conv2d(9, 9, 16, 24, 3, 3, 1, 1, 1, 1)
+    work = [kernels.work(Op(g, Pass.GRAD_WEIGHT, trained_channels=k)) for k in (4, 8, 24)]
+    assert [w["iterations_4x4"] / work[0]["iterations_4x4"] for w in work] == [1, 2, 6]
+    op = Op(g, Pass.GRAD_WEIGHT, trained_channels=5)
+    counts = []
+    for channels in (None, np.array([0, 3, 9, 20, 23], np.uint16)):
+        found = (ctypes.c_uint64 * kernels.WORK_MAX_TERMS)()
+        kernels.library().kernel_find(1, 2, 0, 0).contents.work(kernels.c_op(op, channels), found)
+        counts.append(list(found))
+    assert counts[0] == counts[1]
