@@ -22,32 +22,40 @@ from profiler.link.transport import LinkStatistics, Transport
 
 @dataclass(frozen=True)
 class Patience:
-    """How long to wait for what; the waits double with every attempt.
+    """How long to wait for what; waits in silence double from one to the next.
 
     Attributes:
-        attempts: How often a request is sent before the device counts as silent.
+        attempts: How often in a row a device may give no sign of life before it counts as silent.
+        most_attempts: How often a request is tried where it does give signs of life, but the line is bad.
         first_wait_s: Silence, beside the time on the wire, after which a request is sent again.
         longest_wait_s: What that grows to.
         damaged_wait_s: Silence after a damaged frame, which probably was the answer.
         largest_growth: What the wait for an accepted run grows to, as a multiple of the expected time.
-        identify_wait_s: As ``first_wait_s`` while the device may be starting.
+        identify_wait_s, longest_identify_wait_s: As the first two while the device may be starting.
         reopen_wait_s: Between attempts to open a port that went away.
     """
 
     attempts: int = 10
+    most_attempts: int = 60
     first_wait_s: float = 0.2
     longest_wait_s: float = 2.0
     damaged_wait_s: float = 0.02
     largest_growth: int = 4
     identify_wait_s: float = 0.05
+    longest_identify_wait_s: float = 0.5
     reopen_wait_s: float = 0.2
 
-    def wait_s(self, attempt: int) -> float:
-        return min(self.first_wait_s * 2**attempt, self.longest_wait_s)
+    def wait_s(self, silent: int) -> float:
+        """After so many attempts without a sign of life."""
+        return min(self.first_wait_s * 2**silent, self.longest_wait_s)
 
-    def busy_s(self, expected_s: float, attempt: int) -> float:
+    def busy_s(self, expected_s: float, silent: int) -> float:
         """For an accepted run that should take ``expected_s``."""
-        return (2 * expected_s + self.first_wait_s) * min(2**attempt, self.largest_growth)
+        return (2 * expected_s + self.first_wait_s) * min(2**silent, self.largest_growth)
+
+    def limit_s(self, wait_s: float, expected_s: float) -> float:
+        """For all attempts together, however alive the device seems."""
+        return 15 * self.longest_wait_s + 10 * (wait_s + self.busy_s(expected_s, self.attempts))
 
 
 PATIENCE = Patience()
@@ -56,6 +64,8 @@ PATIENCE = Patience()
 #: to be hard to guess. A line keeps the order, so that late replies to a request come before any to the next one; and a
 #: device that restarted has boot id 0, whatever it was before.
 SMALL = 24
+#: Of an identity or a page of ticks: for the time on the wire.
+_USUAL_REPLY_BYTES = 512
 
 
 class Channel:
@@ -121,79 +131,68 @@ class Channel:
             NoAnswer: it fell silent.
             PortError: the port went away for good.
         """
-        return self._guarded(lambda: self._exchange(command, expected, wait_s))
+        return self._guarded(command, expected, wait_s)
 
     def ask_run(self, command: list, expected_s: float) -> Done | RefusedReply:
         """The same for ``run``, which is first accepted and then takes about ``expected_s``, the host silent."""
-        return self._guarded(lambda: self._run_exchange(command, expected_s))
+        if (self._last_id + 1) % SMALL == self._last_run_id:  # it would get the last run's stored reply
+            self._last_id += 1
+        self._last_run_id = (self._last_id + 1) % SMALL
+        return self._guarded(command, Done, 0.0, expected_s)
 
-    def _guarded(self, exchange):
+    def _guarded(self, command: list, expected: type[Answer], wait_s: float, expected_s: float = 0.0):
         try:
-            return exchange()
+            return self._exchange(command, expected, wait_s, expected_s)
         except PortError as error:
             raise self._after_port_error(error) from None
 
-    def _exchange(self, command: list, expected: type[Answer], wait_s: float) -> Answer:
+    def _exchange(self, command: list, expected: type[Answer], wait_s: float, expected_s: float) -> Answer:
         request_id, request = self._request(command)
-        wait_s += self._way_s(request)
-        for attempt in range(self._patience.attempts):
-            self._send(request, attempt)
-            reply = self._await({request_id: expected}, wait_s + self._patience.wait_s(attempt), attempt)
-            if reply:
-                return reply.answer
-        raise self._silent()
-
-    def _run_exchange(self, command: list, expected_s: float) -> Done | RefusedReply:
-        if (self._last_id + 1) % SMALL == self._last_run_id:  # it would get the last run's stored reply
-            self._last_id += 1
-        request_id, request = self._request(command)
-        self._last_run_id = request_id
-        awaited: dict[int, type | tuple[type, ...]] = {request_id: (Accepted, Done)}
+        kinds = (Accepted, Done) if expected is Done else (expected,)
+        wait_s += self.transport.transfer_s(len(request) + _USUAL_REPLY_BYTES)
         accepted = False
-        for attempt in range(self._patience.attempts):
-            wait_s = self._way_s(request) + self._patience.wait_s(attempt)
+        silent = 0
+        give_up_s = time.monotonic() + self._patience.limit_s(wait_s, expected_s)
+        for attempt in range(self._patience.most_attempts):
+            received_bytes = self.statistics.bytes_received
+            reply = None
             if attempt:
-                # A device that restarted would take the request for a new one: first see whether it is the same boot.
-                # Silence may also mean that it is still running.
+                # A device that restarted would take the request for a new one, so first see that it is still the same
+                # boot. Silence may also mean that it is busy with the run.
+                if (self._last_id + 1) % SMALL == request_id:
+                    self._last_id += 1
                 probe_id, probe = self._request(messages.peek(0, 0))
-                self._send(probe, attempt)
-                busy_s = self._patience.busy_s(expected_s, attempt) if accepted or attempt > 2 else 0.0
-                reply = self._await(awaited | {probe_id: PeekReply}, wait_s + busy_s, attempt)
-            else:
-                self._send(request, attempt)
-                reply = self._await(awaited, wait_s, attempt)
-            if reply and reply.request_id != request_id:
-                self._send(request, attempt)
-                reply = self._await(awaited, wait_s, attempt)
+                self._send(probe, again=True)
+                busy_s = self._patience.busy_s(expected_s, silent) if accepted or silent > 2 else 0.0
+                probe_wait_s = wait_s + self._patience.wait_s(silent) + busy_s
+                reply = self._await({request_id: kinds, probe_id: (PeekReply,)}, probe_wait_s)
+            if not attempt or (reply and reply.request_id != request_id):
+                self._send(request, again=attempt > 0)
+                reply = self._await({request_id: kinds}, wait_s + self._patience.wait_s(silent))
             if reply and isinstance(reply.answer, Accepted):
                 accepted = True
-                reply = self._await({request_id: Done}, self._patience.busy_s(expected_s, attempt), attempt)
+                reply = self._await({request_id: (Done,)}, self._patience.busy_s(expected_s, silent))
             if reply:
-                return reply.answer  # type: ignore[return-value]
-        raise self._silent()
+                return reply.answer
+            silent = silent + 1 if self.statistics.bytes_received == received_bytes else 0
+            if silent == self._patience.attempts or time.monotonic() > give_up_s:
+                break
+        raise NoAnswer(
+            f"{self.identity.board} at {self.url} stopped answering ({attempt + 1} attempts)",
+            hint="reset it and start the command again",
+        )
 
     def _request(self, command: list) -> tuple[int, bytes]:
         self._last_id = (self._last_id + 1) % SMALL
         return self._last_id, frames.encode(messages.encode_request(self._last_id, command))
 
-    def _way_s(self, request: bytes) -> float:
-        """The time on the wire of a request and the longest reply."""
-        return self.transport.transfer_s(len(request) + frames.LARGEST_CONTENT_BYTES)
-
-    def _send(self, request: bytes, attempt: int) -> None:
-        if attempt:
+    def _send(self, request: bytes, *, again: bool) -> None:
+        if again:
             self.statistics.retries += 1
             request = frames.DELIMITER + request  # ends whatever half of a frame the device may hold
         self.transport.send(request)
 
-    def _await(
-        self,
-        awaited: Mapping[int, type | tuple[type, ...]],
-        wait_s: float,
-        attempt: int,
-        *,
-        any_boot: bool = False,
-    ) -> Reply | None:
+    def _await(self, awaited: Mapping[int, tuple[type, ...]], wait_s: float, *, any_boot: bool = False) -> Reply | None:
         """The first reply to one of the requests in ``awaited``; None after so much silence.
 
         Everything else is counted and dropped. After a damaged frame the wait is cut short: it was probably the reply.
@@ -205,14 +204,13 @@ class Channel:
             if reply is None:
                 if not damaged:
                     damaged = True
-                    quiet_s = min(self._patience.damaged_wait_s * 2**attempt, self._patience.longest_wait_s)
-                    deadline_s = min(deadline_s, time.monotonic() + quiet_s)
+                    deadline_s = min(deadline_s, time.monotonic() + self._patience.damaged_wait_s)
                 continue
             if reply.request_id not in awaited:
                 self.statistics.stale_replies += 1
             elif reply.boot_id != self.boot_id and not any_boot:
                 raise self._after_restart()
-            elif isinstance(reply.answer, (awaited[reply.request_id], RefusedReply)):
+            elif isinstance(reply.answer, (*awaited[reply.request_id], RefusedReply)):
                 return reply
             else:
                 self.statistics.bad_replies += 1
@@ -225,12 +223,6 @@ class Channel:
             self.statistics.bad_replies += 1
             return None
 
-    def _silent(self) -> NoAnswer:
-        return NoAnswer(
-            f"{self.identity.board} at {self.url} stopped answering ({self._patience.attempts} attempts)",
-            hint="reset it and start the command again",
-        )
-
     # ------------------------------------------------------------ identity, restarts
 
     def _identify(self) -> Identity:
@@ -242,10 +234,10 @@ class Channel:
         deadline_s = time.monotonic() + self._timeout_s
         attempt = 0
         while (left_s := deadline_s - time.monotonic()) > 0:
-            self._send(frames.DELIMITER + request, attempt)
-            wait_s = self._way_s(b"") + min(self._patience.identify_wait_s * 2**attempt, 0.5)
-            kinds = (Identity, OtherProtocol)
-            reply = self._await({request_id: kinds}, min(wait_s, left_s), attempt, any_boot=True)
+            self._send(frames.DELIMITER * 2 + request, again=attempt > 0)
+            wait_s = self.transport.transfer_s(_USUAL_REPLY_BYTES)
+            wait_s += min(self._patience.identify_wait_s * 2**attempt, self._patience.longest_identify_wait_s)
+            reply = self._await({request_id: (Identity, OtherProtocol)}, min(wait_s, left_s), any_boot=True)
             attempt = min(attempt + 1, 8)
             if reply is None:
                 continue

@@ -8,8 +8,6 @@ from profiler.link.errors import Refused
 from profiler.link.messages import RefusedReply
 from profiler.ops import GEOMETRIES, PASS_CODES
 
-WRONG_INDEX = 4
-NO_PROGRAM = 3
 #: Reasons whose `entry_index` means an entry.
 ABOUT_AN_ENTRY = range(9, 20)
 

@@ -49,6 +49,13 @@ def long_program(memory, copies=20):
     return dataclasses.replace(program, entries=entries, body_end=len(entries))
 
 
+def same_ticks(device, found, wanted):
+    """Emulated ticks repeat exactly; where a tick is no whole instruction, up to the phase between the two."""
+    numerator, denominator = device.identity.ticks_per_instruction
+    difference = np.abs(found.astype(np.int64) - wanted.astype(np.int64))
+    return found.shape == wanted.shape and (numerator == 0 or difference.max() <= (numerator % denominator > 0))
+
+
 def one_sentence(error):
     text = str(error)
     assert "\n" not in text and not text.endswith(".") and ". " not in text
@@ -191,8 +198,7 @@ def test_a_bad_line_costs_retries_and_nothing_else(url, bad_line):
         wanted = device.run(program, 4).ticks
         bad_line[0].rate = 0.004
         for _ in range(15):
-            found = device.run(program, 4).ticks
-            assert found.shape == wanted.shape and (url == "native://" or (found == wanted).all())
+            assert same_ticks(device, device.run(program, 4).ticks, wanted)
         assert device.run(long, 3).ticks.shape == (3, 20)
         statistics = device.statistics
     assert bad_line[0].faults > 5
@@ -219,7 +225,7 @@ def test_a_run_that_a_restart_interrupts_is_repeated_as_a_whole():
         wanted = device.run(program, repetitions=6).ticks
         device.run(microbenchmark(CONV, device.memory), repetitions=1)
         switch.cut_after_bytes = 300  # in the middle of storing the program
-        assert (device.run(program, repetitions=6).ticks == wanted).all()
+        assert same_ticks(device, device.run(program, repetitions=6).ticks, wanted)
         assert device.statistics.resets == 1
 
 
@@ -228,7 +234,7 @@ def test_an_emulator_that_dies_is_started_again_and_the_run_repeated():
         program = microbenchmark(CONV, device.memory)
         wanted = device.run(program, repetitions=3).ticks
         os.kill(device.channel.transport.port.process_id, signal.SIGKILL)
-        assert (device.run(program, repetitions=3).ticks == wanted).all()
+        assert same_ticks(device, device.run(program, repetitions=3).ticks, wanted)
         assert device.statistics.resets == 1
 
 
@@ -380,7 +386,7 @@ def test_something_else_that_talks_is_no_device():
 
 # ---------------------------------------------------------------- hostile devices
 
-IMPATIENT = channel.Patience(attempts=4, first_wait_s=0.02, longest_wait_s=0.05, damaged_wait_s=0.005)
+IMPATIENT = channel.Patience(attempts=4, most_attempts=8, first_wait_s=0.02, longest_wait_s=0.05, damaged_wait_s=0.005)
 DONE = [3, 64, 0, 100, 2, [5, 6]]
 
 
@@ -395,7 +401,7 @@ def hostile(answer):
         (hostile(lambda i, c, b: b""), NoAnswer),
         (hostile(lambda i, c, b: b"\xff" * 100_000), NoAnswer),
         (hostile(lambda i, c, b: os.urandom(5000)), NoAnswer),
-        (hostile(lambda i, c, b: reply(i + 1, DONE, b)), NoAnswer),
+        (hostile(lambda i, c, b: reply((i + 12) % channel.SMALL, DONE, b)), NoAnswer),
         (hostile(lambda i, c, b: reply(i, [0], b)), NoAnswer),
         (hostile(lambda i, c, b: reply(i, [1], b)), NoAnswer),
         (hostile(lambda i, c, b: reply(i, [6, b""], b) if c[0] == 7 else b""), NoAnswer),
