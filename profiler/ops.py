@@ -1,11 +1,8 @@
-"""Layers' geometries and ops: what is measured, fitted and predicted.
+"""Layers and ops: what is measured, fitted and predicted.
 
 An *op* is one pass of one layer with its geometry and data type. This module is the single Python definition of
-what an op is: its sizes, its buffers in their fixed order, its multiply-accumulates and its encoding on the wire.
+what an op is: its buffers in their fixed order, its multiply-accumulates and its codes on the wire.
 The C twin is ``firmware/kernels/op.h``; ``tests/firmware`` holds the two against each other.
-
-Tensors are NHWC with batch 1. Convolution weights are OHWI ``[out][kh][kw][in / groups]``, depthwise weights
-``[kh][kw][channels]``, linear weights ``[out][in]``.
 """
 
 from __future__ import annotations
@@ -13,22 +10,39 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import ClassVar, Literal, get_args
+from typing import Literal, get_args
 
-Axis = Literal["out", "in"]
+from profiler.geometry import (
+    GEOMETRIES,
+    Add,
+    AvgPool2d,
+    Axis,
+    Conv2d,
+    CosineHead,
+    Depthwise,
+    Empty,
+    Geometry,
+    GlobalAvgPool,
+    L2Normalize,
+    Linear,
+    MaxPool2d,
+    Pass,
+    Relu,
+    SoftmaxCrossEntropy,
+    Weighted,
+)
+
+__all__ = [
+    "AXIS_CODES", "DTYPE_CODES", "GEOMETRIES", "OPTIMIZER_CODES", "PASS_CODES", "VARIANT_CODES", "WORD_BYTES",
+    "Access", "Add", "AvgPool2d", "Axis", "BufferSpec", "Conv2d", "CosineHead", "Depthwise", "Empty", "Geometry",
+    "GlobalAvgPool", "L2Normalize", "Layer", "Linear", "MaxPool2d", "Op", "Optimizer", "Pass", "Relu",
+    "SoftmaxCrossEntropy",
+]  # fmt: skip
+
 Optimizer = Literal["sgd", "adam"]
 
 #: Word size of every buffer of a float32 op, in bytes.
 WORD_BYTES = 4
-
-
-class Pass(StrEnum):
-    """What is computed: the layer's output, one of its two gradients, or the optimiser's step."""
-
-    FORWARD = "forward"
-    GRAD_INPUT = "grad_input"
-    GRAD_WEIGHT = "grad_weight"
-    UPDATE = "update"
 
 
 class Access(StrEnum):
@@ -63,495 +77,11 @@ class BufferSpec:
         return self.elements * WORD_BYTES
 
 
-def _out_extent(extent: int, kernel: int, stride: int, pad: int) -> int:
-    return (extent + 2 * pad - kernel) // stride + 1
-
-
-@dataclass(frozen=True)
-class Geometry:
-    """Base of all geometries. Fields are non-negative ints in the order in which they travel to the device."""
-
-    kind: ClassVar[str]
-    code: ClassVar[int]
-    #: Passes that are ops of their own (``add`` has a ``grad_input`` that sums two gradients, see DESIGN words).
-    passes: ClassVar[tuple[Pass, ...]] = (Pass.FORWARD, Pass.GRAD_INPUT)
-
-    def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-                raise ValueError(f"{self.kind}: {field.name} must be an integer of at least 0, got {value!r}")
-
-    def values(self) -> tuple[int, ...]:
-        """The fields in order, as they are encoded."""
-        return tuple(getattr(self, field.name) for field in dataclasses.fields(self))
-
-    @property
-    def input_shape(self) -> tuple[int, ...]:
-        raise NotImplementedError
-
-    @property
-    def output_shape(self) -> tuple[int, ...]:
-        raise NotImplementedError
-
-    @property
-    def trainable(self) -> bool:
-        return Pass.GRAD_WEIGHT in self.passes
-
-    @property
-    def forward_macs(self) -> int:
-        """Multiply-accumulates of the forward pass by the textbook formula (padding counted, bias not)."""
-        return 0
-
-
-class _Weighted(Geometry):
-    """What convolution, depthwise convolution and linear share."""
-
-    passes = (Pass.FORWARD, Pass.GRAD_INPUT, Pass.GRAD_WEIGHT, Pass.UPDATE)
-
-    @property
-    def weight_shape(self) -> tuple[int, ...]:
-        raise NotImplementedError
-
-    def weight_gradient_shape(self, trained_channels: int, axis: Axis) -> tuple[int, ...]:
-        """Shape of the compact gradient of ``trained_channels`` channels along ``axis``."""
-        raise NotImplementedError
-
-    def channels(self, axis: Axis) -> int:
-        """How many channels there are to train along ``axis``."""
-        raise NotImplementedError
-
-    @property
-    def bias_elements(self) -> int:
-        raise NotImplementedError
-
-    @property
-    def fan_in(self) -> int:
-        """Inputs summed into one output element."""
-        raise NotImplementedError
-
-
-@dataclass(frozen=True)
-class Conv2d(_Weighted):
-    """2-D convolution, zero padded alike on both sides of an axis, dilation 1."""
-
-    kind: ClassVar[str] = "conv2d"
-    code: ClassVar[int] = 1
-    in_h: int
-    in_w: int
-    in_channels: int
-    out_channels: int
-    kernel_h: int
-    kernel_w: int
-    stride_h: int = 1
-    stride_w: int = 1
-    pad_h: int = 0
-    pad_w: int = 0
-    groups: int = 1
-    has_bias: int = 1
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _check_window(self)
-        if self.groups < 1 or self.in_channels % self.groups or self.out_channels % self.groups:
-            raise ValueError(
-                f"conv2d: groups must divide {self.in_channels} input and {self.out_channels} output channels, "
-                f"got {self.groups}"
-            )
-
-    @property
-    def out_h(self) -> int:
-        return _out_extent(self.in_h, self.kernel_h, self.stride_h, self.pad_h)
-
-    @property
-    def out_w(self) -> int:
-        return _out_extent(self.in_w, self.kernel_w, self.stride_w, self.pad_w)
-
-    @property
-    def input_shape(self) -> tuple[int, ...]:
-        return (self.in_h, self.in_w, self.in_channels)
-
-    @property
-    def output_shape(self) -> tuple[int, ...]:
-        return (self.out_h, self.out_w, self.out_channels)
-
-    @property
-    def weight_shape(self) -> tuple[int, ...]:
-        return (self.out_channels, self.kernel_h, self.kernel_w, self.in_channels // self.groups)
-
-    def weight_gradient_shape(self, trained_channels: int, axis: Axis) -> tuple[int, ...]:
-        if axis == "out":
-            return (trained_channels, *self.weight_shape[1:])
-        # An input channel feeds only the outputs of its own group.
-        return (self.out_channels // self.groups, self.kernel_h, self.kernel_w, trained_channels)
-
-    def channels(self, axis: Axis) -> int:
-        return self.out_channels if axis == "out" else self.in_channels
-
-    @property
-    def bias_elements(self) -> int:
-        return self.out_channels if self.has_bias else 0
-
-    @property
-    def fan_in(self) -> int:
-        return self.kernel_h * self.kernel_w * (self.in_channels // self.groups)
-
-    @property
-    def forward_macs(self) -> int:
-        return self.out_h * self.out_w * self.out_channels * self.fan_in
-
-
-@dataclass(frozen=True)
-class Depthwise(_Weighted):
-    """Depthwise 2-D convolution with channel multiplier 1. Its only axis to train is ``out``."""
-
-    kind: ClassVar[str] = "depthwise"
-    code: ClassVar[int] = 2
-    in_h: int
-    in_w: int
-    in_channels: int
-    kernel_h: int
-    kernel_w: int
-    stride_h: int = 1
-    stride_w: int = 1
-    pad_h: int = 0
-    pad_w: int = 0
-    has_bias: int = 1
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _check_window(self)
-
-    @property
-    def out_channels(self) -> int:
-        return self.in_channels
-
-    @property
-    def out_h(self) -> int:
-        return _out_extent(self.in_h, self.kernel_h, self.stride_h, self.pad_h)
-
-    @property
-    def out_w(self) -> int:
-        return _out_extent(self.in_w, self.kernel_w, self.stride_w, self.pad_w)
-
-    @property
-    def input_shape(self) -> tuple[int, ...]:
-        return (self.in_h, self.in_w, self.in_channels)
-
-    @property
-    def output_shape(self) -> tuple[int, ...]:
-        return (self.out_h, self.out_w, self.in_channels)
-
-    @property
-    def weight_shape(self) -> tuple[int, ...]:
-        return (self.kernel_h, self.kernel_w, self.in_channels)
-
-    def weight_gradient_shape(self, trained_channels: int, axis: Axis) -> tuple[int, ...]:
-        return (self.kernel_h, self.kernel_w, trained_channels)
-
-    def channels(self, axis: Axis) -> int:
-        return self.in_channels
-
-    @property
-    def bias_elements(self) -> int:
-        return self.in_channels if self.has_bias else 0
-
-    @property
-    def fan_in(self) -> int:
-        return self.kernel_h * self.kernel_w
-
-    @property
-    def forward_macs(self) -> int:
-        return self.out_h * self.out_w * self.in_channels * self.fan_in
-
-
-@dataclass(frozen=True)
-class Linear(_Weighted):
-    """Fully connected layer of one row: ``output = weight @ input + bias``."""
-
-    kind: ClassVar[str] = "linear"
-    code: ClassVar[int] = 3
-    in_features: int
-    out_features: int
-    has_bias: int = 1
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _check_positive(self, "in_features", "out_features")
-
-    @property
-    def input_shape(self) -> tuple[int, ...]:
-        return (self.in_features,)
-
-    @property
-    def output_shape(self) -> tuple[int, ...]:
-        return (self.out_features,)
-
-    @property
-    def weight_shape(self) -> tuple[int, ...]:
-        return (self.out_features, self.in_features)
-
-    def weight_gradient_shape(self, trained_channels: int, axis: Axis) -> tuple[int, ...]:
-        if axis == "out":
-            return (trained_channels, self.in_features)
-        return (self.out_features, trained_channels)
-
-    def channels(self, axis: Axis) -> int:
-        return self.out_features if axis == "out" else self.in_features
-
-    @property
-    def bias_elements(self) -> int:
-        return self.out_features if self.has_bias else 0
-
-    @property
-    def fan_in(self) -> int:
-        return self.in_features
-
-    @property
-    def forward_macs(self) -> int:
-        return self.in_features * self.out_features
-
-
-@dataclass(frozen=True)
-class GlobalAvgPool(Geometry):
-    """Mean over all positions of a map."""
-
-    kind: ClassVar[str] = "global_avg_pool"
-    code: ClassVar[int] = 4
-    in_h: int
-    in_w: int
-    in_channels: int
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _check_positive(self, "in_h", "in_w", "in_channels")
-
-    @property
-    def input_shape(self) -> tuple[int, ...]:
-        return (self.in_h, self.in_w, self.in_channels)
-
-    @property
-    def output_shape(self) -> tuple[int, ...]:
-        return (self.in_channels,)
-
-
-@dataclass(frozen=True)
-class _Pool2d(Geometry):
-    in_h: int
-    in_w: int
-    in_channels: int
-    kernel_h: int
-    kernel_w: int
-    stride_h: int
-    stride_w: int
-    pad_h: int = 0
-    pad_w: int = 0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _check_window(self)
-        if 2 * self.pad_h > self.kernel_h or 2 * self.pad_w > self.kernel_w:
-            raise ValueError(f"{self.kind}: padding must be at most half the kernel, got {self.values()}")
-
-    @property
-    def out_h(self) -> int:
-        return _out_extent(self.in_h, self.kernel_h, self.stride_h, self.pad_h)
-
-    @property
-    def out_w(self) -> int:
-        return _out_extent(self.in_w, self.kernel_w, self.stride_w, self.pad_w)
-
-    @property
-    def input_shape(self) -> tuple[int, ...]:
-        return (self.in_h, self.in_w, self.in_channels)
-
-    @property
-    def output_shape(self) -> tuple[int, ...]:
-        return (self.out_h, self.out_w, self.in_channels)
-
-
-@dataclass(frozen=True)
-class AvgPool2d(_Pool2d):
-    """Average pooling; padding counts as zeros in the mean (torch's ``count_include_pad=True``)."""
-
-    kind: ClassVar[str] = "avg_pool2d"
-    code: ClassVar[int] = 5
-
-
-@dataclass(frozen=True)
-class MaxPool2d(_Pool2d):
-    """Maximum pooling; the first maximum of a window in row-major order receives the gradient."""
-
-    kind: ClassVar[str] = "max_pool2d"
-    code: ClassVar[int] = 6
-
-
-@dataclass(frozen=True)
-class Add(Geometry):
-    """Elementwise sum of two tensors. Its ``grad_input`` sums two gradients that meet where a tensor forks."""
-
-    kind: ClassVar[str] = "add"
-    code: ClassVar[int] = 7
-    elements: int
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _check_positive(self, "elements")
-
-    @property
-    def input_shape(self) -> tuple[int, ...]:
-        return (self.elements,)
-
-    @property
-    def output_shape(self) -> tuple[int, ...]:
-        return (self.elements,)
-
-
-@dataclass(frozen=True)
-class Relu(Geometry):
-    """ReLU (``maximum`` 0) or a ReLU clamped at ``maximum`` (6 for ReLU6). Gradient passes where 0 < y < maximum."""
-
-    kind: ClassVar[str] = "relu"
-    code: ClassVar[int] = 8
-    elements: int
-    maximum: int = 0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _check_positive(self, "elements")
-
-    @property
-    def input_shape(self) -> tuple[int, ...]:
-        return (self.elements,)
-
-    @property
-    def output_shape(self) -> tuple[int, ...]:
-        return (self.elements,)
-
-
-@dataclass(frozen=True)
-class SoftmaxCrossEntropy(Geometry):
-    """Softmax and cross-entropy against one label: loss and, backward, ``probabilities - onehot(label)``."""
-
-    kind: ClassVar[str] = "softmax_cross_entropy"
-    code: ClassVar[int] = 9
-    classes: int
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _check_positive(self, "classes")
-
-    @property
-    def input_shape(self) -> tuple[int, ...]:
-        return (self.classes,)
-
-    @property
-    def output_shape(self) -> tuple[int, ...]:
-        return (self.classes,)
-
-
-@dataclass(frozen=True)
-class L2Normalize(Geometry):
-    """``output = input / max(‖input‖, 1e-12)``, as ``torch.nn.functional.normalize``."""
-
-    kind: ClassVar[str] = "l2_normalize"
-    code: ClassVar[int] = 10
-    features: int
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _check_positive(self, "features")
-
-    @property
-    def input_shape(self) -> tuple[int, ...]:
-        return (self.features,)
-
-    @property
-    def output_shape(self) -> tuple[int, ...]:
-        return (self.features,)
-
-
-@dataclass(frozen=True)
-class CosineHead(Geometry):
-    """``logits = scale * prototypes @ input`` with unit-length prototypes held fixed and a normalised input."""
-
-    kind: ClassVar[str] = "cosine_head"
-    code: ClassVar[int] = 11
-    features: int
-    classes: int
-    scale: int = 10
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _check_positive(self, "features", "classes", "scale")
-
-    @property
-    def input_shape(self) -> tuple[int, ...]:
-        return (self.features,)
-
-    @property
-    def output_shape(self) -> tuple[int, ...]:
-        return (self.classes,)
-
-    @property
-    def forward_macs(self) -> int:
-        return self.features * self.classes
-
-
-@dataclass(frozen=True)
-class Empty(Geometry):
-    """Nothing at all: what it measures is the harness's own cost, subtracted visibly from every op."""
-
-    kind: ClassVar[str] = "empty"
-    code: ClassVar[int] = 12
-    passes: ClassVar[tuple[Pass, ...]] = (Pass.FORWARD,)
-
-    @property
-    def input_shape(self) -> tuple[int, ...]:
-        return ()
-
-    @property
-    def output_shape(self) -> tuple[int, ...]:
-        return ()
-
-
-GEOMETRIES: dict[str, type[Geometry]] = {
-    cls.kind: cls
-    for cls in (
-        Conv2d,
-        Depthwise,
-        Linear,
-        GlobalAvgPool,
-        AvgPool2d,
-        MaxPool2d,
-        Add,
-        Relu,
-        SoftmaxCrossEntropy,
-        L2Normalize,
-        CosineHead,
-        Empty,
-    )
-}
-
 PASS_CODES: dict[Pass, int] = {Pass.FORWARD: 0, Pass.GRAD_INPUT: 1, Pass.GRAD_WEIGHT: 2, Pass.UPDATE: 3}
 DTYPE_CODES: dict[str, int] = {"f32": 0, "s8": 1}
 VARIANT_CODES: dict[str, int] = {"blocked": 0, "reference": 1}
 AXIS_CODES: dict[str, int] = {"out": 0, "in": 1}
 OPTIMIZER_CODES: dict[str, int] = {"sgd": 0, "adam": 1}
-
-
-def _check_positive(geometry: Geometry, *names: str) -> None:
-    for name in names:
-        if getattr(geometry, name) < 1:
-            raise ValueError(f"{geometry.kind}: {name} must be at least 1, got {getattr(geometry, name)}")
-
-
-def _check_window(geometry: Geometry) -> None:
-    _check_positive(geometry, "in_h", "in_w", "in_channels", "kernel_h", "kernel_w", "stride_h", "stride_w")
-    if getattr(geometry, "out_channels", 1) < 1:
-        raise ValueError(f"{geometry.kind}: out_channels must be at least 1")
-    if geometry.out_h < 1 or geometry.out_w < 1:  # type: ignore[attr-defined]
-        raise ValueError(f"{geometry.kind}: the kernel is larger than the padded input: {geometry.values()}")
 
 
 @dataclass(frozen=True)
@@ -604,7 +134,7 @@ class Op:
         if self.trained_axis not in get_args(Axis) or self.optimizer not in get_args(Optimizer):
             raise ValueError(f"unknown trained axis or optimizer: {self.trained_axis}, {self.optimizer}")
         if self.pass_ in (Pass.GRAD_WEIGHT, Pass.UPDATE):
-            assert isinstance(g, _Weighted)
+            assert isinstance(g, Weighted)
             if self.trained_axis == "in" and (isinstance(g, Depthwise)):
                 raise ValueError("depthwise trains output channels only")
             if not 0 <= self.trained_channels <= g.channels(self.trained_axis):
@@ -725,7 +255,7 @@ def _buffers(op: Op) -> list[BufferSpec]:
     g, read, write, both = op.geometry, Access.READ, Access.WRITE, Access.READ_WRITE
     if isinstance(g, Empty):
         return []
-    if isinstance(g, _Weighted):
+    if isinstance(g, Weighted):
         return _weighted_buffers(op, g)
     x, y = g.input_shape, g.output_shape
     forward = op.pass_ is Pass.FORWARD
@@ -760,7 +290,7 @@ def _buffers(op: Op) -> list[BufferSpec]:
     return gradients
 
 
-def _weighted_buffers(op: Op, g: _Weighted) -> list[BufferSpec]:
+def _weighted_buffers(op: Op, g: Weighted) -> list[BufferSpec]:
     read, write, both = Access.READ, Access.WRITE, Access.READ_WRITE
     weight = BufferSpec("weight", g.weight_shape, read)
     bias = [BufferSpec("bias", (g.bias_elements,), read)] if g.bias_elements else []
