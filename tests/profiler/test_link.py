@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 import time
+import tty
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ import pytest
 from peers import IDENTITY, BadLine, PowerSwitch, ScriptedDevice, reply
 
 from profiler import prng
+from profiler.devices import build
 from profiler.errors import UserError
 from profiler.link import channel, frames, messages, transport
 from profiler.link.errors import DeviceReset, NoAnswer, PortError, Refused, WrongProtocol
@@ -470,7 +472,20 @@ def test_requests_fit_the_frame_that_a_small_device_takes():
     assert max(sizes) <= 100 and sum(c[0] == 2 for c in peer.requests) > 3
 
 
-def test_a_linear_op_runs_over_tcp_as_over_any_port():
+@pytest.mark.parametrize("baud", [115_200, 921_600])
+def test_a_serial_ports_path_works_as_any_port(baud):
+    agent = build.build("linux-native") / "agent"
+    with pseudo_terminal() as (ours, path):
+        tty.setraw(ours)
+        with subprocess.Popen([agent, "--stdio"], stdin=ours, stdout=ours) as process:
+            with open_device(path, baud=baud) as device:
+                program = long_program(device.memory)
+                assert device.run(program, repetitions=20).ticks.shape == (20, 20)
+                assert device.statistics.retries == 0
+            process.kill()
+
+
+def test_a_device_reached_over_tcp_works_as_any_port():
     with PowerSwitch("native://") as switch, open_device(switch.url) as device:
         program = microbenchmark(Op(Linear(64, 10), Pass.FORWARD), device.memory)
         assert device.run(program, repetitions=20).ticks.shape == (20, 1)
