@@ -11,6 +11,7 @@ import math
 import os
 import sys
 import time
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -68,6 +69,17 @@ def warn(text: str) -> None:
     console_err.print(Text(f"warning: {text}", style="yellow"), soft_wrap=True)
 
 
+def _show_warning(text: Any, category: type[Warning], *rest: Any) -> None:
+    """Our own warnings (a damaged run, say) are for people and need no file and line."""
+    if category.__module__.partition(".")[0] in ("profiler", "costmodels", "tinytrain"):
+        warn(str(text))
+    else:
+        _python_show_warning(text, category, *rest)
+
+
+_python_show_warning = warnings.showwarning
+
+
 def print_error(prog: str, text: str) -> None:
     console_err.print(Text(f"{prog}: error: {text}", style="red"), soft_wrap=True)
 
@@ -84,6 +96,7 @@ def run_app(app: typer.Typer, prog: str, arguments: Sequence[str] | None = None)
         arguments: Instead of the process's own.
     """
     status: Any = 1
+    warnings.showwarning = _show_warning
     command = typer.main.get_command(app)
     try:
         status = command.main(

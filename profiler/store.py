@@ -1,7 +1,7 @@
 """Runs on disk: ``measurements/<device>/<run>/`` with ``manifest.json`` and ``trials.jsonl``.
 
 A run holds the trials of one device in one sitting. Trials are appended, flushed and synced one by one and never
-changed; summaries are computed on reading (:mod:`profiler.store_tables`), never stored.
+changed; summaries are computed on reading (:mod:`profiler.store_tables`, :mod:`profiler.store_export`), never stored.
 """
 
 from __future__ import annotations

@@ -16,6 +16,8 @@ from typing import IO, Any
 _MARK = b',"crc32":"'
 #: ,"crc32":" + 8 hexadecimal digits + "}
 _SUFFIX_BYTES = len(_MARK) + 8 + 2
+#: json.loads without its guess at the encoding, which takes a sixth of the time.
+_from_json = json.JSONDecoder().decode
 
 
 @dataclass(frozen=True)
@@ -48,12 +50,12 @@ def decode(line: bytes) -> dict[str, Any]:
         ValueError: it is no such line, or its checksum does not match.
     """
     line = line.rstrip(b"\r\n")
-    body, suffix = line[:-_SUFFIX_BYTES], line[-_SUFFIX_BYTES:]
-    if not suffix.startswith(_MARK) or not suffix.endswith(b'"}'):
+    if line[-_SUFFIX_BYTES:-10] != _MARK or line[-2:] != b'"}':
         raise ValueError("it does not end in a checksum")
-    if b"%08x" % zlib.crc32(body) != suffix[len(_MARK) : -2]:
+    body = line[:-_SUFFIX_BYTES]
+    if b"%08x" % zlib.crc32(body) != line[-10:-2]:
         raise ValueError("its checksum does not match")
-    record = json.loads(body + b"}")
+    record = _from_json(body.decode() + "}")
     if not isinstance(record, dict):
         raise ValueError("it is no record")
     return record

@@ -1,4 +1,4 @@
-"""Runs as tidy tables: one row an op, one row a training step, one row a repetition.
+"""Runs as tidy tables: one row an op, one row a training step, one row an op of a step.
 
 Every figure carries its unit in the column's name. The harness's own cost (the run's ``empty`` trials) is subtracted
 from latencies and stands beside them as ``overhead_ticks``.
@@ -6,14 +6,12 @@ from latencies and stands beside them as ``overhead_ticks``.
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import hashlib
 import warnings
-from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -76,30 +74,6 @@ COLUMNS: tuple[str, ...] = (
     "relative_error",
     "held_out",
 )
-EXPORT_COLUMNS: tuple[str, ...] = (
-    "run",
-    "device",
-    "board",
-    "timer",
-    "timer_hz",
-    "type",
-    "plan",
-    "layer",
-    *OP_COLUMNS,
-    "held_out",
-    "status",
-    "trial",
-    "round",
-    "repetition",
-    "warm_up",
-    "ticks",
-    "overhead_ticks",
-    "latency_us",
-    "energy_uj",
-    "arena_peak_bytes",
-    "scratch_peak_bytes",
-    "stack_peak_bytes",
-)
 
 
 @lru_cache(maxsize=65536)
@@ -119,7 +93,7 @@ def held_out(op: Op) -> bool:
     return _held_out(op.kind, op.geometry.values())
 
 
-def _op_columns(trial: dict[str, Any]) -> dict[str, Any]:
+def op_columns(trial: dict[str, Any]) -> dict[str, Any]:
     op = trial["op"]
     row = {"op_key": trial["op_key"], "kind": op["kind"], "pass": op["pass"], "dtype": op["dtype"]}
     row["variant"] = op["variant"]
@@ -132,7 +106,7 @@ def _op_columns(trial: dict[str, Any]) -> dict[str, Any]:
     return row
 
 
-def _device_columns(folder: Path, manifest: dict[str, Any]) -> dict[str, Any]:
+def device_columns(folder: Path, manifest: dict[str, Any]) -> dict[str, Any]:
     return {
         "run": folder.name,
         "device": manifest["device"],
@@ -142,7 +116,7 @@ def _device_columns(folder: Path, manifest: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _held_out_trial(trial: dict[str, Any]) -> bool:
+def held_out_trial(trial: dict[str, Any]) -> bool:
     return _held_out(trial["op"]["kind"], tuple(trial["op"]["geometry"].values()))
 
 
@@ -172,7 +146,7 @@ def load(path: Path, *, status: str | None = "ok") -> pd.DataFrame:
         if trial["type"] == "op":
             merged = ops.get(trial["op_key"])
             if merged is None:
-                merged = ops[trial["op_key"]] = _Merged(_op_columns(trial) | {"held_out": _held_out_trial(trial)})
+                merged = ops[trial["op_key"]] = _Merged(op_columns(trial) | {"held_out": held_out_trial(trial)})
             merged.add(trial)
         elif trial["type"] == "empty" and trial["status"] == "ok":
             overhead += accepted_ticks(trial)
@@ -183,7 +157,7 @@ def load(path: Path, *, status: str | None = "ok") -> pd.DataFrame:
             f"the run {folder} holds no trial of an op",
             hint="measure with `profile --port PORT --network NAME --input CxHxW`",
         )
-    common = _device_columns(folder, manifest) | {
+    common = device_columns(folder, manifest) | {
         "clock_hz": manifest["identity"]["clock_hz"],
         "build_hash": manifest["identity"]["build_hash"],
     }
@@ -198,6 +172,9 @@ def load(path: Path, *, status: str | None = "ok") -> pd.DataFrame:
     return table
 
 
+_PEAKS = ("arena_peak_bytes", "scratch_peak_bytes", "stack_peak_bytes", "memory_peak_bytes")
+
+
 class _Merged:
     """All trials of one op; of each only what the table shows is kept."""
 
@@ -208,7 +185,7 @@ class _Merged:
         self.ticks: list[int] = []
         self.rounds = self.warm_ups = 0
         self.relative_error = np.nan
-        self.peaks: dict[str, int] = {}
+        self.peaks = (0, 0, 0, 0)  # in the order of _PEAKS
 
     def add(self, trial: dict[str, Any]) -> None:
         error = trial.get("relative_error")
@@ -220,21 +197,18 @@ class _Merged:
         self.ticks += accepted_ticks(trial)
         self.rounds += 1
         self.warm_ups += trial["warm_ups"]
-        arena, stack = trial["arena_peak_bytes"], trial["stack_peak_bytes"]
-        for name, value in (
-            ("arena_peak_bytes", arena),
-            ("scratch_peak_bytes", trial["scratch_peak_bytes"]),
-            ("stack_peak_bytes", stack),
-            ("memory_peak_bytes", arena + stack),
-        ):
-            self.peaks[name] = max(value, self.peaks.get(name, 0))
+        arena, scratch, stack = trial["arena_peak_bytes"], trial["scratch_peak_bytes"], trial["stack_peak_bytes"]
+        found = (arena, scratch, stack, arena + stack)
+        if found != self.peaks:
+            self.peaks = tuple(map(max, found, self.peaks))
 
     def row(self, overhead_ticks: float, timer_hz: int) -> dict[str, Any]:
-        row = self.columns | self.peaks
+        row = dict(self.columns)
         row |= {"status": self.status, "reason": self.reason, "rounds": self.rounds, "warm_ups": self.warm_ups}
         row |= {"repetitions": len(self.ticks), "relative_error": self.relative_error, "energy_uj": np.nan}
         row["overhead_ticks"] = overhead_ticks
         if self.ticks:
+            row |= zip(_PEAKS, self.peaks, strict=True)
             us_per_tick = 1e6 / timer_hz
             row["ticks"], row["ticks_mad"] = median(self.ticks), mad(self.ticks)
             row["latency_us"] = max(row["ticks"] - overhead_ticks, 0.0) * us_per_tick
@@ -287,7 +261,7 @@ def load_steps(path: Path) -> pd.DataFrame:
         UserError: no run there, or one without a step.
     """
     folder = Path(path)
-    common = _device_columns(folder, read_manifest(folder))
+    common = device_columns(folder, read_manifest(folder))
     overhead, trials = _steps(folder)
     rows = []
     for trial in trials:
@@ -340,83 +314,17 @@ def load_step_ops(path: Path) -> pd.DataFrame:
         UserError: no run there, or one without a step.
     """
     folder = Path(path)
-    common = _device_columns(folder, read_manifest(folder))
+    common = device_columns(folder, read_manifest(folder))
     overhead, trials = _steps(folder)
     rows = []
     for trial in trials:
         repetitions = trial.get("ticks", [])[trial["warm_ups"] :]
         for index, entry in enumerate(trial["timed"]):
             row = common | {"plan": trial["plan"], "layer": entry["layer"], "count": entry["count"]}
-            row |= _op_columns(entry)
+            row |= op_columns(entry)
             if repetitions:
                 row["ticks"] = median([r[index] for r in repetitions])
                 row["overhead_ticks"] = overhead * entry["count"]
                 row["latency_us"] = max(row["ticks"] - row["overhead_ticks"], 0.0) * 1e6 / row["timer_hz"]
             rows.append(row)
     return pd.DataFrame.from_records(rows)
-
-
-def export_rows(path: Path, *, everything: bool = False, damage: list[str] | None = None) -> Iterator[dict[str, Any]]:
-    """One row a repetition, columns :data:`EXPORT_COLUMNS`; of a step's trial one a repetition and op.
-
-    Args:
-        path: Folder of a run.
-        everything: Warm-ups, rejected repetitions, trials of the empty and the reference op, and ops without ticks
-            (wrong, refused) too.
-        damage: As for :func:`profiler.store.iterate`.
-    """
-    folder = Path(path)
-    common = _device_columns(folder, read_manifest(folder))
-    quiet: list[str] = []
-    empty = [t for trial in iterate(folder, quiet) if trial["type"] == "empty" for t in accepted_ticks(trial)]
-    overhead = median(empty) if empty else 0.0
-    for trial in iterate(folder, damage):
-        if trial["type"] not in ("op", "step") and not everything:
-            continue
-        row = common | {name: trial.get(name) for name in ("type", "plan", "status", "trial", "round")}
-        row |= {name: trial.get(name) for name in ("arena_peak_bytes", "scratch_peak_bytes", "stack_peak_bytes")}
-        if trial["type"] == "step":
-            yield from _export_step(row, trial, overhead, everything)
-            continue
-        row |= _op_columns(trial) | {"held_out": _held_out_trial(trial), "overhead_ticks": overhead}
-        accepted = set(range(trial["warm_ups"], len(trial["ticks"]))) - {r["repetition"] for r in trial["rejected"]}
-        for index, ticks in enumerate(trial["ticks"]):
-            if everything or index in accepted:
-                yield row | _repetition(index, trial["warm_ups"], ticks, overhead, row["timer_hz"])
-        if everything and not trial["ticks"]:
-            yield row
-
-
-def _export_step(
-    row: dict[str, Any], trial: dict[str, Any], overhead: float, everything: bool
-) -> Iterator[dict[str, Any]]:
-    for index, ticks in enumerate(trial["ticks"]):
-        if index < trial["warm_ups"] and not everything:
-            continue
-        for entry, value in zip(trial["timed"], ticks, strict=True):
-            share = overhead * entry["count"]
-            yield (
-                row
-                | _op_columns(entry)
-                | {"layer": entry["layer"], "held_out": _held_out_trial(entry), "overhead_ticks": share}
-                | _repetition(index, trial["warm_ups"], value, share, row["timer_hz"])
-            )
-
-
-def _repetition(index: int, warm_ups: int, ticks: int, overhead: float, timer_hz: int) -> dict[str, Any]:
-    return {
-        "repetition": index - warm_ups,
-        "warm_up": index < warm_ups,
-        "ticks": ticks,
-        "latency_us": max(ticks - overhead, 0.0) * 1e6 / timer_hz,
-    }
-
-
-def write_csv(rows: Iterable[dict[str, Any]], stream: TextIO) -> int:
-    """Write rows of :func:`export_rows`; how many there were."""
-    writer = csv.DictWriter(stream, EXPORT_COLUMNS, restval="", extrasaction="ignore")
-    writer.writeheader()
-    count = 0
-    for count, row in enumerate(rows, start=1):  # noqa: B007 - the count is what is wanted
-        writer.writerow(row)
-    return count

@@ -26,7 +26,7 @@ def export(
 
     Example: profile export measurements/qemu-stm32f405/20260101-120000-mcunet-5fps --csv ops.csv
     """
-    from profiler.store_tables import export_rows, write_csv  # noqa: PLC0415 - keeps --help fast
+    from profiler.store_export import export_rows, write_csv  # noqa: PLC0415 - keeps --help fast
 
     damage: list[str] = []
     rows = export_rows(run, everything=everything, damage=damage)

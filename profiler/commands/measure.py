@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -38,7 +39,7 @@ from profiler.commands.options import (
 )
 from profiler.errors import UserError
 from profiler.measure.host_state import host_state
-from profiler.measure.loop import Loop, drift
+from profiler.measure.loop import Loop, drift, unsteady
 from profiler.measure.schedule import Policy
 from profiler.measure.sitting import Left, manifest, open_run, split
 
@@ -107,15 +108,16 @@ def measure(
         with open_run(folder, resume=resume, fresh=fresh) as run:
             for notice in run.notices:
                 warn(notice)
-            before = len(run.trials)
-            if before:
-                message(f"going on with {run.folder}: {before} trials are there")
+            if run.trials:
+                message(f"going on with {run.folder}: {len(run.trials)} trials are there")
+            elif resume:
+                message("there is no trial to go on with; beginning a new run")
             count = len(wanted.ops) - len(left)
             message(
                 f"measuring {count} of {len(wanted.ops)} ops of {network} on {identity.board} "
                 f"(timer: {identity.timer_label}) into {run.folder}"
             )
-            _sit(device, run, Loop(device, run, programs, policy, seed), quiet=json_)
+            _sit(device, run, Loop(device, run, programs, policy, seed))
             trials = list(run.trials)
     if not any(trial["type"] == "op" for trial in trials):
         _print_left(left, json_)
@@ -124,12 +126,12 @@ def measure(
             hint="take a smaller input or another device",
         )
     table = store.load(run.folder, status=None)
-    return _report(run.folder, table, left, drift_=drift(trials), seconds=time.monotonic() - start, json_=json_)
+    steadiness = Steadiness(drift(trials), unsteady(trials, policy))
+    return _report(run.folder, table, left, steadiness, seconds=time.monotonic() - start, json_=json_)
 
 
-def _sit(device: Any, run: store.Run, loop: Loop, *, quiet: bool) -> None:
+def _sit(device: Any, run: store.Run, loop: Loop) -> None:
     """One sitting: measure what is missing, and leave the manifest saying how it went."""
-    del quiet  # progress goes to stderr and disturbs no JSON
     total = (len(loop.ops) + 1) * loop.policy.rounds_min
     sitting: dict[str, Any] = {"started_at": store.now(), "trials_before": len(run.trials), "host": host_state()}
     outcome = "failed"
@@ -178,7 +180,35 @@ def _grow(ticker: Ticker, loop: Loop, round_: int, slots: int) -> None:
         ticker.grow(slots)
 
 
-def _report(folder: Path, table: pd.DataFrame, left: list[Left], *, drift_: float, seconds: float, json_: bool) -> int:
+@dataclass(frozen=True)
+class Steadiness:
+    """Whether a run can be trusted.
+
+    Attributes:
+        drift: Of the reference op, relative.
+        unsteady: Keys of the ops whose median is not known well enough.
+    """
+
+    drift: float
+    unsteady: list[str]
+
+    def say(self, ops: int) -> None:
+        """Warn where it cannot, and say what to do."""
+        if abs(self.drift) > DRIFT_LIMIT:
+            warn(
+                f"the reference op drifted by {100 * self.drift:+.1f} %: something else ran on the device, or its "
+                "clock changed; measure again on a quiet device"
+            )
+        if self.unsteady:
+            warn(
+                f"{len(self.unsteady)} of {ops} ops are not steady (95 % interval of the median wider than "
+                f"±{100 * Policy.interval_target:g} %): leave the device alone meanwhile, or give more --repetitions"
+            )
+
+
+def _report(
+    folder: Path, table: pd.DataFrame, left: list[Left], steadiness: Steadiness, *, seconds: float, json_: bool
+) -> int:
     good = table[table.status == "ok"]
     bad = table[table.status != "ok"]
     timer = table.timer.iloc[0]
@@ -189,7 +219,8 @@ def _report(folder: Path, table: pd.DataFrame, left: list[Left], *, drift_: floa
                 "device": table.device.iloc[0],
                 "timer": timer,
                 "seconds": seconds,
-                "drift": drift_,
+                "drift": steadiness.drift,
+                "unsteady": steadiness.unsteady,
                 "ops": good,
                 "not_right": bad[["op_key", "status", "reason"]],
                 "not_measured": [item.to_dict() for item in left],
@@ -206,16 +237,12 @@ def _report(folder: Path, table: pd.DataFrame, left: list[Left], *, drift_: floa
             + (
                 "latency is virtual time: the timer counts instructions\n"
                 if timer == "instructions"
-                else f"reference op drifted by {100 * drift_:+.2f} %\n"
+                else f"reference op drifted by {100 * steadiness.drift:+.2f} %\n"
             )
             + f"harness overhead {format_value(float(table.overhead_ticks.iloc[0]))} ticks an op, subtracted",
         )
         console_out.print()
-    if abs(drift_) > DRIFT_LIMIT:
-        warn(
-            f"the reference op drifted by {100 * drift_:+.1f} %: something else ran on the device, or its clock "
-            "changed; measure again on a quiet device"
-        )
+    steadiness.say(len(good))
     message(f"measured {len(good)} ops in {format_seconds(seconds)}; not measured: {len(left)}; run: {folder}")
     if len(bad):
         raise UserError(

@@ -144,7 +144,12 @@ def wanted_ops(
             f"--head {head!r} is unknown", hint=f"there are {', '.join(HEAD_KINDS)} and none", exit_status=2
         )
     net = load_network(network, shape)
-    ops = network_ops(net, None if head == "none" else Head(head, classes), shares, kinds)
+    try:
+        ops = network_ops(net, None if head == "none" else Head(head, classes), shares, kinds)
+    except UserError as error:
+        if head == "none":
+            raise
+        raise UserError(error.args[0], hint=f"{error.hint}, or measure it without a head: --head none") from None
     ops = [op for op in ops if op.pass_ in chosen]
     if limit is not None and limit < len(ops):
         keep = set(random.Random(seed).sample(range(len(ops)), limit))

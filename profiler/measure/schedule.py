@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 from profiler.devices.identity import Identity
-from profiler.measure.statistics import identical, relative_interval
+from profiler.measure.statistics import steady
 from profiler.ops import Empty, Op, Pass
 
 EMPTY = Op(Empty(), Pass.FORWARD)
@@ -65,8 +65,7 @@ class Policy:
             return False
         if rounds >= self.rounds_max or spent_s >= self.time_per_op_s:
             return True
-        # A timer that is coarser than an instruction may read one tick more or less.
-        return identical(ticks, tolerance=1) or relative_interval(ticks) <= self.interval_target
+        return steady(ticks, self.interval_target)
 
     def to_dict(self) -> dict[str, float]:
         return asdict(self)

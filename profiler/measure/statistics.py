@@ -58,3 +58,11 @@ def relative_interval(values: Sequence[float]) -> float:
     if interval is None or middle <= 0:
         return 0.0 if identical(values) else float("inf")
     return (interval[1] - interval[0]) / 2 / middle
+
+
+def steady(values: Sequence[float], target: float) -> bool:
+    """Whether the median is known to ``target`` (half its 95 % interval over it), or the values are equal.
+
+    A timer that is coarser than an instruction may read one tick more or less; that is no unsteadiness.
+    """
+    return identical(values, tolerance=1) or relative_interval(values) <= target

@@ -6,8 +6,10 @@ import json
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -349,6 +351,51 @@ def test_a_run_is_not_overwritten_and_not_continued_with_other_options(run):
     assert status == 1
     assert "begun with another limit (8, now 7)" in err
     assert (run / store.TRIALS).stat().st_size == size
+
+
+@pytest.mark.parametrize("answer", [b"", b"login: " * 50])
+def test_a_board_that_does_not_answer_or_speaks_something_else_is_said(answer):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = f"socket://127.0.0.1:{server.getsockname()[1]}"
+        done = threading.Event()
+
+        def listen():
+            connection, _ = server.accept()
+            with connection:
+                connection.sendall(answer)
+                done.wait(60)
+
+        listener = threading.Thread(target=listen)
+        listener.start()
+        try:
+            status, out, err = profile("--port", port, *NETWORK, "--out", "run")
+        finally:
+            done.set()
+            listener.join()
+    assert status == 1
+    assert f"profile: error: {port}" in err or port in err.partition("profile: error: ")[2]
+    assert "Traceback" not in out + err
+    assert not Path("run").exists()
+
+
+def test_a_network_without_a_head_to_its_liking_can_be_measured_without_one():
+    Path("mapnet.py").write_text("from torch import nn\ndef make():\n    return nn.Sequential(nn.Conv2d(3, 4, 3))\n")
+    command = (
+        "--port",
+        "native://",
+        "--network",
+        "mapnet:make",
+        "--input",
+        "3x8x8",
+        "--repetitions",
+        1,
+        "--out",
+        "run",
+    )
+    status, _, err = profile(*command)
+    assert status == 1
+    assert "--head none" in err
+    assert profile(*command, "--head", "none", "--out", "run")[0] == 0
 
 
 # ------------------------------------------------------------------ interrupted
