@@ -8,6 +8,12 @@ from costmodels.evaluate import Evaluation
 from profiler.errors import UserError
 from profiler.ops import Pass
 
+#: Column, label, marker and colour of what is drawn.
+_SERIES = (
+    ("c × MACs", "c × MACs (words, where none)", "x", "tab:orange"),
+    ("fitted", "fitted", ".", "tab:blue"),
+)
+
 
 def timer_note(timer: str) -> str:
     """What the latencies of a device mean, for titles and captions."""
@@ -35,8 +41,8 @@ def predicted_against_measured(evaluation: Evaluation, path: Path) -> None:
         rows = points[points["pass"] == str(pass_)]
         panel.fill_between([low, high], [low * 0.9, high * 0.9], [low * 1.1, high * 1.1], color="0.9", label="±10 %")
         panel.plot([low, high], [low, high], color="0.5", linewidth=0.8)
-        for name, marker, color in (("c × MACs", "x", "tab:orange"), ("fitted", ".", "tab:blue")):
-            panel.plot(rows["measured_us"], rows[name], marker, color=color, label=name, markersize=5)
+        for name, label, marker, color in _SERIES:
+            panel.plot(rows["measured_us"], rows[name], marker, color=color, label=label, markersize=5)
         panel.set(xscale="log", yscale="log", xlim=(low, high), ylim=(low, high))
         panel.set_title(f"{pass_} (n = {len(rows)})")
         panel.set_xlabel("measured latency, µs")
