@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import os
+import pty
 import random
 import select
 import socket
@@ -12,6 +16,8 @@ import cbor2
 import serial
 
 from profiler.link import frames, ports
+from profiler.ops import Op, Pass, Relu
+from profiler.workloads.program import microbenchmark
 
 IDENTITY = [
     *[7, 1, "scripted", "none", b"", 1_000_000, ["TIM2", 10**6, 32, 0, 1], "none", 0, "none"],
@@ -157,3 +163,21 @@ class BadLine:
                 yield from (byte, byte)
             case 3:
                 yield from (self._random.randrange(256), byte)
+
+
+@contextlib.contextmanager
+def pseudo_terminal():
+    ours, theirs = pty.openpty()
+    try:
+        yield ours, os.ttyname(theirs)
+    finally:
+        os.close(ours)
+        os.close(theirs)
+
+
+def long_program(memory, copies=20):
+    """The same op many times over: more entries than a request takes."""
+    program = microbenchmark(Op(Relu(64), Pass.FORWARD), memory)
+    *fills, op = program.entries
+    entries = (*fills, *[op] * copies)
+    return dataclasses.replace(program, entries=entries, body_end=len(entries))
