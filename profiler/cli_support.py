@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 #: Width of tables where stdout is a file or a pipe: nothing is cut short there.
-PIPE_WIDTH = 220
+PIPE_WIDTH = 400
 #: Seconds between two plain progress lines where stderr is no terminal.
 PLAIN_PROGRESS_S = 5.0
 

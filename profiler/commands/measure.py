@@ -117,6 +117,8 @@ def measure(
                 f"measuring {count} of {len(wanted.ops)} ops of {network} on {identity.board} "
                 f"(timer: {identity.timer_label}) into {run.folder}"
             )
+            if "qemu user" in identity.core.lower():
+                warn("this device is translated instruction by instruction: its times say nothing about real ones")
             _sit(device, run, Loop(device, run, programs, policy, seed))
             trials = list(run.trials)
     if not any(trial["type"] == "op" for trial in trials):

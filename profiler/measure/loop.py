@@ -9,7 +9,7 @@ from typing import Any
 from profiler.link.errors import DeviceReset, Refused
 from profiler.measure import verify
 from profiler.measure.schedule import EMPTY, Policy, Slot, reference_op, round_slots
-from profiler.measure.statistics import median, steady
+from profiler.measure.statistics import median, median_interval, steady
 from profiler.measure.trials import accepted_ticks, not_timed, op_trial, timed
 from profiler.ops import Op
 from profiler.store import Run
@@ -143,12 +143,14 @@ class Loop:
 
 
 def unsteady(trials: Sequence[dict[str, Any]], policy: Policy) -> list[str]:
-    """Keys of the ops whose median is not known to the policy's target."""
+    """Keys of the ops whose median is not known to the policy's target; fewer than 6 repetitions do not tell."""
     ticks: dict[str, list[int]] = {}
     for trial in trials:
         if trial["type"] == "op" and trial["status"] == "ok":
             ticks.setdefault(trial["op_key"], []).extend(accepted_ticks(trial))
-    return [key for key, values in ticks.items() if len(values) > 1 and not steady(values, policy.interval_target)]
+    return [
+        key for key, values in ticks.items() if median_interval(values) and not steady(values, policy.interval_target)
+    ]
 
 
 def drift(trials: Sequence[dict[str, Any]]) -> float:

@@ -425,6 +425,7 @@ def slots(run):
     return {trial["slot"]: trial["ticks"] for trial in store.iterate(run)}
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments_and_gone_on_with_a_run_has_the_same_trials_none_twice(folder):
     assert profile(*PLAN, "--out", "clean")[0] == 0
     clean = slots(folder / "clean")

@@ -14,7 +14,7 @@ from profiler import prng, reference, store
 from profiler.devices.identity import Identity, MemoryRegion
 from profiler.errors import UserError
 from profiler.link.errors import DeviceReset, Refused
-from profiler.measure.loop import Loop, drift
+from profiler.measure.loop import Loop, drift, unsteady
 from profiler.measure.schedule import EMPTY, Policy, reference_op, round_slots
 from profiler.measure.sitting import manifest, open_run, split
 from profiler.measure.statistics import identical, mad, median, median_interval, relative_interval
@@ -303,6 +303,19 @@ def test_drift_compares_the_first_third_of_the_reference_trials_with_the_last():
     assert drift([trial(100)] * 9) == 0
     assert drift([trial(t) for t in (100, 100, 500, 100, 100, 100, 110, 110, 110)]) == pytest.approx(0.1)
     assert drift([]) == 0
+
+
+def test_an_op_is_called_unsteady_where_enough_repetitions_disagree():
+    def trial(key, ticks):
+        return {"type": "op", "op_key": key, "status": "ok", "ticks": ticks, "warm_ups": 0, "rejected": []}
+
+    trials = [
+        trial("steady", [100] * 9),
+        trial("few", [1, 9]),
+        trial("wild", [10, 20, 30, 40]),
+        trial("wild", [50, 60]),
+    ]
+    assert unsteady(trials, Policy()) == ["wild"]
 
 
 # ------------------------------------------------------------------ going on with a run
