@@ -7,6 +7,7 @@ by torch.autograd in float64. An executor is anything with ``execute(case) -> li
 from __future__ import annotations
 
 import dataclasses
+import zlib
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -20,6 +21,10 @@ from profiler.ops import Access, Op, Pass
 
 KERNEL_SIZES = (1, 1, 2, 3, 3, 4, 5, 7)
 VARIANTS = ("blocked", "reference")
+#: Random cases of every kind and pass.
+CASES = 220
+#: Largest relative error against float64.
+TOLERANCE = 1e-5
 #: Every kind and pass that is an op.
 KINDS_AND_PASSES = [(kind, pass_) for kind, cls in ops.GEOMETRIES.items() for pass_ in cls.passes if kind != "empty"]
 
@@ -48,6 +53,11 @@ class Case:
 class Executor(Protocol):
     def execute(self, case: Case) -> list[np.ndarray]:
         """Run the op and return all its buffers' contents."""
+
+
+def seeded(*names: object) -> np.random.Generator:
+    """The same numbers for the same names, in every process."""
+    return np.random.default_rng(zlib.crc32("/".join(map(str, names)).encode()))
 
 
 # ---- what to run
@@ -305,7 +315,25 @@ def relative_error(values: np.ndarray, reference: np.ndarray) -> float:
     return float(error / norm) if error or norm else 0.0
 
 
-def cancels(case: Case, role: str, reference: np.ndarray) -> bool:
+def assert_right(case: Case, role: str, error: float, reference: np.ndarray) -> None:
+    """Hold one written buffer's relative error against the tolerance."""
+    tolerance = TOLERANCE
+    if error >= TOLERANCE and _cancels(case, role, reference):
+        tolerance *= 10
+    assert error < tolerance, f"{case.op.key} {role}, channels {case.channels}: {error:.1e}"
+
+
+def check_all(case: Case, after: list[np.ndarray], reference: dict[str, np.ndarray]) -> None:
+    """Hold every buffer after the op against what it should be; those that are only read have not changed."""
+    for spec, before, values in zip(case.op.buffers(), case.buffers, after, strict=True):
+        if spec.access is Access.READ:
+            assert np.array_equal(before, values), f"{case.op.key} changed {spec.role}"
+        else:
+            assert_right(case, spec.role, relative_error(values, reference[spec.role]), reference[spec.role])
+    assert {spec.role for spec in case.op.outputs} == set(reference)
+
+
+def _cancels(case: Case, role: str, reference: np.ndarray) -> bool:
     """Whether a sum's terms cancel to less than a hundredth of what they were.
 
     Such a result (nearly always a single number) has lost two digits before any rounding of the kernel's own.
