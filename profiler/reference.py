@@ -40,13 +40,20 @@ _BETA1, _BETA2, _EPSILON = 0.9, 0.999, 1e-8
 _NORMALIZE_EPSILON = 1e-12
 
 
-def expected(program: Program, seed: int, memory: DeviceMemory) -> dict[str, np.ndarray]:
+#: How near to a ReLU's kink, relative to the activations' root mean square, float32 may take the other side of it than
+#: float64: some times the 1e-6 by which a long chain of float32 ops was seen to differ.
+KINK_WIDTH = 1e-5
+
+
+def expected(program: Program, seed: int, memory: DeviceMemory, *, kink_margin: float = 0.0) -> dict[str, np.ndarray]:
     """Every output after one execution of a program (setup, all images, updates).
 
     Args:
         program: What runs.
         seed: The run's.
         memory: The device's, for the blob's seed and scales.
+        kink_margin: By how much, relative to the activations' root mean square, the range in which a ReLU's gradient
+            passes is widened (or narrowed, where negative).
 
     Returns:
         Output name to float64 array, flat, in memory order.
@@ -58,10 +65,24 @@ def expected(program: Program, seed: int, memory: DeviceMemory) -> dict[str, np.
         for entry in program.entries[program.setup_end : program.image_end]:
             _run_fill(entry, seed, image, tensors)
         for entry in program.entries[program.image_end : program.body_end]:
-            _run_op(entry, program, memory, tensors)
+            _run_op(entry, program, memory, tensors, kink_margin)
     for entry in program.entries[program.body_end :]:
-        _run_op(entry, program, memory, tensors)
+        _run_op(entry, program, memory, tensors, kink_margin)
     return {output.name: tensors[output.name] for output in program.outputs}
+
+
+def kink_effects(program: Program, seed: int, memory: DeviceMemory) -> dict[str, np.ndarray]:
+    """How far each output moves with the activations that lie within ``KINK_WIDTH`` of a ReLU's kink.
+
+    There the gradient jumps, and which side float32 takes is a matter of rounding: a right result may differ from
+    :func:`expected` by about this much.
+
+    Returns:
+        Output name to float64 array: with all of them passed minus with none.
+    """
+    passed = expected(program, seed, memory, kink_margin=KINK_WIDTH)
+    blocked = expected(program, seed, memory, kink_margin=-KINK_WIDTH)
+    return {name: values - blocked[name] for name, values in passed.items()}
 
 
 def _run_fill(entry: Entry, seed: int, image: int, tensors: dict[str, np.ndarray]) -> None:
@@ -72,7 +93,9 @@ def _run_fill(entry: Entry, seed: int, image: int, tensors: dict[str, np.ndarray
         tensors[name] = values[first : first + words]
 
 
-def _run_op(entry: Entry, program: Program, memory: DeviceMemory, tensors: dict[str, np.ndarray]) -> None:
+def _run_op(
+    entry: Entry, program: Program, memory: DeviceMemory, tensors: dict[str, np.ndarray], kink_margin: float = 0.0
+) -> None:
     op = entry.op
     assert op is not None
     inputs: dict[str, np.ndarray] = {}
@@ -86,10 +109,29 @@ def _run_op(entry: Entry, program: Program, memory: DeviceMemory, tensors: dict[
             )
             tensors[name] = window.astype(np.float64)
         inputs[spec.role] = tensors[name].reshape(spec.shape)
+    if isinstance(op.geometry, Relu):
+        _run_relu(entry, tensors, kink_margin)
+        return
     results = op_reference(op, inputs, channels=entry.channels, constants=program.constants)
     for spec, name in zip(specs, entry.tensors, strict=True):
         if spec.role in results:
             tensors[name] = results[spec.role].reshape(-1)
+
+
+def _run_relu(entry: Entry, tensors: dict[str, np.ndarray], kink_margin: float) -> None:
+    """As :func:`op_reference`, but the gradient looks at the forward pass's input, where a margin has a meaning."""
+    op = entry.op
+    assert op is not None
+    maximum = op.geometry.maximum or np.inf
+    if op.pass_ is Pass.FORWARD:
+        name, output = entry.tensors
+        tensors[f"{output} before"] = tensors[name]
+        tensors[output] = tensors[name].clip(0, maximum)
+        return
+    output, grad_output, grad_input = entry.tensors
+    x = tensors.get(f"{output} before", tensors[output])  # a microbenchmark has the output only
+    margin = kink_margin * float(np.sqrt(np.mean(x**2)))
+    tensors[grad_input] = tensors[grad_output] * ((x > -margin) & (x < maximum + margin))
 
 
 def op_reference(
