@@ -148,9 +148,8 @@ def unsteady(trials: Sequence[dict[str, Any]], policy: Policy) -> list[str]:
     for trial in trials:
         if trial["type"] == "op" and trial["status"] == "ok":
             ticks.setdefault(trial["op_key"], []).extend(accepted_ticks(trial))
-    return [
-        key for key, values in ticks.items() if median_interval(values) and not steady(values, policy.interval_target)
-    ]
+    told = {key: values for key, values in ticks.items() if median_interval(values)}
+    return [key for key, values in told.items() if not steady(values, policy.interval_target)]
 
 
 def drift(trials: Sequence[dict[str, Any]]) -> float:

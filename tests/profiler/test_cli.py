@@ -463,13 +463,8 @@ def test_ctrl_c_leaves_a_valid_run_and_says_how_to_go_on(folder):
     assert len(store.load(folder / "run")) > 0
 
 
-def test_two_commands_cannot_write_one_run(folder):
-    process = start(*PLAN, "--repetitions", 500, "--out", "run")
-    wait_for_trials(process, folder / "run" / store.TRIALS, 1)
-    try:
-        status, _, err = profile(*PLAN, "--repetitions", 500, "--out", "run", "--resume")
-        assert status == 1
-        assert "another process is writing the run" in err
-    finally:
-        process.kill()
-        process.communicate()
+def test_two_commands_cannot_write_one_run(run):
+    with store.Run.open(run):
+        status, _, err = profile(*MEASURE, *NETWORK, "--repetitions", 1, "--limit", 8, "--out", run, "--resume")
+    assert status == 1
+    assert "another process is writing the run" in err

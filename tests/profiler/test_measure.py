@@ -309,12 +309,8 @@ def test_an_op_is_called_unsteady_where_enough_repetitions_disagree():
     def trial(key, ticks):
         return {"type": "op", "op_key": key, "status": "ok", "ticks": ticks, "warm_ups": 0, "rejected": []}
 
-    trials = [
-        trial("steady", [100] * 9),
-        trial("few", [1, 9]),
-        trial("wild", [10, 20, 30, 40]),
-        trial("wild", [50, 60]),
-    ]
+    trials = [trial("steady", [100] * 9), trial("few", [1, 9])]
+    trials += [trial("wild", [10, 20, 30, 40]), trial("wild", [50, 60])]
     assert unsteady(trials, Policy()) == ["wild"]
 
 
