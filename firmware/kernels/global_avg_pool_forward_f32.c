@@ -2,8 +2,46 @@
  * small. */
 #include <string.h>
 
+#include "block.h"
 #include "kernels.h"
 #include "work.h"
+
+KERNEL_BLOCK void mean_4(const float *x, int32_t height, int32_t width, int32_t channels, float scale, float *y) {
+    float s0 = 0.0f, s1 = 0.0f, s2 = 0.0f, s3 = 0.0f;
+    do {
+        float r0 = 0.0f, r1 = 0.0f, r2 = 0.0f, r3 = 0.0f;
+        int32_t i = width;
+        do {
+            r0 += x[0];
+            r1 += x[1];
+            r2 += x[2];
+            r3 += x[3];
+            x += channels;
+        } while (--i != 0);
+        s0 += r0;
+        s1 += r1;
+        s2 += r2;
+        s3 += r3;
+    } while (--height != 0);
+    y[0] = s0 * scale;
+    y[1] = s1 * scale;
+    y[2] = s2 * scale;
+    y[3] = s3 * scale;
+}
+
+KERNEL_BLOCK void mean_1(const float *x, int32_t height, int32_t width, int32_t channels, float scale, float *y) {
+    float s = 0.0f;
+    do {
+        float r = 0.0f;
+        int32_t i = width;
+        do {
+            r += *x;
+            x += channels;
+        } while (--i != 0);
+        s += r;
+    } while (--height != 0);
+    *y = s * scale;
+}
 
 void global_avg_pool_forward_f32(const op_t *op, void *const *buffers, const step_constants_t *constants) {
     (void)constants;
@@ -14,39 +52,10 @@ void global_avg_pool_forward_f32(const op_t *op, void *const *buffers, const ste
     const float scale = 1.0f / ((float)g->in_h * (float)g->in_w);
     int32_t c = 0;
     for (; c + 4 <= channels; c += 4) {
-        const float *x = input + c;
-        float s0 = 0.0f, s1 = 0.0f, s2 = 0.0f, s3 = 0.0f;
-        for (int32_t row = 0; row < g->in_h; row++) {
-            float r0 = 0.0f, r1 = 0.0f, r2 = 0.0f, r3 = 0.0f;
-            for (int32_t i = g->in_w; i > 0; i--) {
-                r0 += x[0];
-                r1 += x[1];
-                r2 += x[2];
-                r3 += x[3];
-                x += channels;
-            }
-            s0 += r0;
-            s1 += r1;
-            s2 += r2;
-            s3 += r3;
-        }
-        output[c] = s0 * scale;
-        output[c + 1] = s1 * scale;
-        output[c + 2] = s2 * scale;
-        output[c + 3] = s3 * scale;
+        mean_4(input + c, g->in_h, g->in_w, channels, scale, output + c);
     }
     for (; c < channels; c++) {
-        const float *x = input + c;
-        float s = 0.0f;
-        for (int32_t row = 0; row < g->in_h; row++) {
-            float r = 0.0f;
-            for (int32_t i = g->in_w; i > 0; i--) {
-                r += *x;
-                x += channels;
-            }
-            s += r;
-        }
-        output[c] = s * scale;
+        mean_1(input + c, g->in_h, g->in_w, channels, scale, output + c);
     }
 }
 

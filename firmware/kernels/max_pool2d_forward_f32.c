@@ -24,14 +24,16 @@ void max_pool2d_forward_f32(const op_t *op, void *const *buffers, const step_con
             for (int32_t c = 0; c < channels; c++) {
                 const float *x = window + c;
                 float best = -INFINITY;
-                for (int32_t row = 0; row < ky.count; row++) {
+                int32_t row = ky.count;
+                do {
                     const float *x0 = x;
-                    for (int32_t tap = kx.count; tap > 0; tap--) {
+                    int32_t tap = kx.count;
+                    do {
                         best = *x0 > best ? *x0 : best;
                         x0 += channels;
-                    }
+                    } while (--tap != 0);
                     x += s.in_w * channels;
-                }
+                } while (--row != 0);
                 *output++ = best;
             }
         }

@@ -26,16 +26,18 @@ void max_pool2d_grad_input_f32(const op_t *op, void *const *buffers, const step_
             for (int32_t c = 0; c < channels; c++) {
                 int32_t row_at = window + c, best_at = row_at;
                 float best = input[row_at];
-                for (int32_t row = 0; row < ky.count; row++) {
+                int32_t row = ky.count;
+                do {
                     int32_t at = row_at;
-                    for (int32_t tap = kx.count; tap > 0; tap--) {
+                    int32_t tap = kx.count;
+                    do {
                         const float x = input[at];
                         best_at = x > best ? at : best_at;
                         best = x > best ? x : best;
                         at += channels;
-                    }
+                    } while (--tap != 0);
                     row_at += s.in_w * channels;
-                }
+                } while (--row != 0);
                 grad_input[best_at] += *grad_output++;
             }
         }
