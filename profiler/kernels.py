@@ -159,12 +159,12 @@ def c_op(op: Op, channels: np.ndarray | None = None) -> COp:
     ):
         raise ValueError(f"the firmware has no room for {op.key}: extents are at most 65535")
     if channels is not None:
-        if channels.dtype != np.uint16 or channels.shape != (op.trained_channels,):
+        if channels.dtype != np.uint16 or channels.shape != (op.trained_channels,) or not channels.flags.c_contiguous:
             raise ValueError(
-                f"channels must be a uint16 array of shape ({op.trained_channels},), "
+                f"channels must be a contiguous uint16 array of shape ({op.trained_channels},), "
                 f"got {channels.dtype} of shape {channels.shape}"
             )
-        made.trained.channels = np.ascontiguousarray(channels).ctypes.data_as(ctypes.POINTER(ctypes.c_uint16))
+        made.trained.channels = channels.ctypes.data_as(ctypes.POINTER(ctypes.c_uint16))
     return made
 
 
@@ -267,7 +267,7 @@ def run(
         op: Any op that has a kernel.
         buffers: One C-contiguous array a buffer, of the sizes of :func:`buffer_specs` in any shape; float32, the label
             of a loss int32. Arrays may share memory only as :func:`in_place` allows.
-        constants: For ``update``.
+        constants: For ``update``; anything with these four attributes.
         channels: See :func:`c_op`.
 
     Raises:
@@ -291,6 +291,6 @@ def run(
     made = _valid_op(op, channels)
     scratch = np.empty(scratch_bytes(op), dtype=np.uint8)
     pointers = [buffer.ctypes.data for buffer in buffers] + ([scratch.ctypes.data] if scratch.size else [])
-    kernel.run(
-        made, (ctypes.c_void_p * max(1, len(pointers)))(*pointers), CStepConstants(*(constants or StepConstants()))
-    )
+    c = constants or StepConstants()
+    step = CStepConstants(c.learning_rate, c.gradient_scale, c.bias_correction1, c.bias_correction2)
+    kernel.run(made, (ctypes.c_void_p * max(1, len(pointers)))(*pointers), step)
