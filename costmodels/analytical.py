@@ -15,7 +15,7 @@ import pandas as pd
 
 from costmodels.sources import StepCost
 from profiler.errors import UserError
-from profiler.ops import WORD_BYTES, Conv2d, Depthwise, Geometry, Op, Pass
+from profiler.ops import WORD_BYTES, Conv2d, Depthwise, Geometry, Layer, Op, Optimizer, Pass
 from profiler.workloads.network import Network
 from profiler.workloads.plan import LayerPlan, StepPlan
 
@@ -46,15 +46,8 @@ def gradient_layers(network: Network, plan: StepPlan) -> set[str]:
     In a plain chain these are the layers after the frontier; where the network forks, only what lies on a way from
     a trained layer to the loss.
     """
-    influenced: set[str] = set()
-    needed: set[str] = set()
-    for layer in network.layers:
-        reads_influenced = any(name in influenced for name in layer.inputs)
-        if reads_influenced:
-            needed.add(layer.name)
-        if reads_influenced or _trains(plan.layers.get(layer.name)):
-            influenced.add(layer.name)
-    return needed
+    influenced = plan.influenced(network)
+    return {layer.name for layer in network.layers if any(name in influenced for name in layer.inputs)}
 
 
 def backward_macs(network: Network, plan: StepPlan, accounting: Accounting = "chain") -> int:
@@ -81,7 +74,7 @@ def memory_bytes(network: Network, plan: StepPlan) -> int:
         groups = g.groups if isinstance(g, Conv2d) else g.in_channels if isinstance(g, Depthwise) else 1
         largest = max(largest, math.prod(g.input_shape) + math.prod(g.output_shape) // groups)
         layer_plan = plan.layers.get(layer.name)
-        if layer_plan is not None and _trains(layer_plan):
+        if layer_plan is not None and layer_plan.trains:
             op = _gradient_op(g, layer_plan)
             trained += op.trained_weights + op.trained_biases
     return largest * WORD_BYTES + BYTES_PER_TRAINED_PARAMETER * trained
@@ -117,7 +110,7 @@ class AnalyticalCosts:
 
     def predict(self, ops: Sequence[Op]) -> pd.DataFrame:
         """A row an op; latencies are NaN without ``us_per_mac``."""
-        scalar = math.nan if self.us_per_mac is None else self.us_per_mac
+        scalar = self._scalar_or_nan
         return pd.DataFrame(
             {
                 "op_key": [op.key for op in ops],
@@ -137,7 +130,7 @@ class AnalyticalCosts:
 
     def step(self, network: Network, plan: StepPlan) -> StepCost:
         """Cost of a step; ``latency_ms`` is NaN without ``us_per_mac``. The head's ops are not counted."""
-        scalar = math.nan if self.us_per_mac is None else self.us_per_mac
+        scalar = self._scalar_or_nan
         counted = [(layer, Pass.FORWARD, layer.geometry.forward_macs) for layer in network.layers]
         counted += _backward(network, plan, self.accounting)
         rows = tuple(
@@ -157,6 +150,18 @@ class AnalyticalCosts:
         total = sum(macs for *_, macs in counted) * plan.images
         return StepCost(total * scalar / 1e3, math.nan, None, memory_bytes(network, plan), rows)
 
+    def step_latency_ms(self, network: Network, plan: StepPlan) -> float:
+        """``step(network, plan).latency_ms``, without its rows; NaN without ``us_per_mac``."""
+        return self.step_macs(network, plan) * self._scalar_or_nan / 1e3
+
+    def layer_cost(self, layer: Layer, *, images: int, optimizer: Optimizer) -> tuple[float, str]:
+        """M_i, the layer's own MACs, as published: neither images nor optimizer count."""
+        return float(layer_macs(layer.geometry)), "MACs"
+
+    @property
+    def _scalar_or_nan(self) -> float:
+        return math.nan if self.us_per_mac is None else self.us_per_mac
+
     def _scalar(self) -> float:
         if self.us_per_mac is None:
             raise UserError(
@@ -164,10 +169,6 @@ class AnalyticalCosts:
                 hint="fit a run with `costmodels fit RUN --out MODEL` and pass its us_per_mac (in MODEL/model.json)",
             )
         return self.us_per_mac
-
-
-def _trains(layer_plan: LayerPlan | None) -> bool:
-    return layer_plan is not None and bool(layer_plan.channels or layer_plan.bias)
 
 
 def _gradient_op(geometry: Geometry, layer_plan: LayerPlan) -> Op:
@@ -191,7 +192,7 @@ def _backward(network: Network, plan: StepPlan, accounting: Accounting) -> list:
     counted = []
     for layer in reversed(network.layers):
         layer_plan = plan.layers.get(layer.name)
-        if layer_plan is not None and _trains(layer_plan):
+        if layer_plan is not None and layer_plan.trains:
             counted.append((layer, Pass.GRAD_WEIGHT, _gradient_op(layer.geometry, layer_plan).macs))
         if layer.name in chain:
             counted.append((layer, Pass.GRAD_INPUT, layer.geometry.forward_macs))

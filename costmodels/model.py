@@ -28,8 +28,9 @@ from costmodels.measured import Measured, read
 from costmodels.memory import ArenaMemory
 from costmodels.priors import prior_costs
 from costmodels.sources import StepCost
+from costmodels.sums import OpSums
 from profiler.errors import UserError
-from profiler.ops import Op
+from profiler.ops import Layer, Op, Optimizer
 from profiler.workloads.network import Network
 from profiler.workloads.plan import StepPlan
 from profiler.workloads.step import training_step
@@ -96,6 +97,7 @@ class CostModel:
         self.scratch_bytes = scratch_bytes
         self._costs: dict[Op, tuple[float, float, bool]] = {}
         self._checked: set[str] = set()
+        self._sums = OpSums(self.latencies_us)
 
     # ------------------------------------------------------------------------------------------------ fitting
 
@@ -133,6 +135,7 @@ class CostModel:
     def fit_measured(self, training: Measured) -> CostModel:
         """Learn from these ops, all of them."""
         self._costs.clear()
+        self._sums = OpSums(self.latencies_us)
         latency = training.latency_us
         self.groups_: dict[str, Group] = {}
         stack = training.frame.get("stack_peak_bytes", pd.Series(0, index=training.frame.index)).fillna(0)
@@ -262,6 +265,14 @@ class CostModel:
         std_us = float(np.sqrt(sum(std**2 for std in group_std.values())))
         memory = self._memory.step_bytes(step) + max(self._stack(step_op.op) for step_op in step.ops)
         return StepCost(latency_us / 1e3, std_us / 1e3, None, memory, tuple(rows))
+
+    def step_latency_ms(self, network: Network, plan: StepPlan) -> float:
+        """``step(network, plan).latency_ms`` up to rounding; most plans are not lowered to ops for it."""
+        return self._sums.step_latency_ms(network, plan)
+
+    def layer_cost(self, layer: Layer, *, images: int, optimizer: Optimizer) -> tuple[float, str]:
+        """Predicted latency of the layer's own backward ops, an image, the update shared over ``images``; in us."""
+        return self._sums.layer_latency_us(layer, images=images, optimizer=optimizer), "us"
 
     def _cost(self, op: Op) -> tuple[float, float, bool]:
         if op not in self._costs:

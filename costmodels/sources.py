@@ -13,7 +13,7 @@ from typing import Protocol, runtime_checkable
 
 import pandas as pd
 
-from profiler.ops import Op
+from profiler.ops import Layer, Op, Optimizer
 from profiler.workloads.network import Network
 from profiler.workloads.plan import StepPlan
 
@@ -62,3 +62,9 @@ class CostSource(Protocol):
 
     def step(self, network: Network, plan: StepPlan) -> StepCost:
         """Cost of one training step of ``network`` under ``plan``."""
+
+    def step_latency_ms(self, network: Network, plan: StepPlan) -> float:
+        """``step(network, plan).latency_ms`` up to rounding, so fast that a selection can ask for every candidate."""
+
+    def layer_cost(self, layer: Layer, *, images: int, optimizer: Optimizer) -> tuple[float, str]:
+        """What training all of one layer costs by itself, an image: the criterion's c_i, and its unit."""

@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from scipy.special import ndtri
 from torch import Tensor
 
-from costmodels.analytical import AnalyticalCosts, gradient_layers
 from costmodels.sources import CostSource, StepCost
 from profiler.errors import UserError
-from profiler.ops import Op, Pass
 from profiler.workloads.network import Network
 from profiler.workloads.plan import LayerPlan, StepPlan
 from tinytrain.criterion import Score, scores
@@ -160,12 +158,7 @@ def select(
 
 
 class _Search:
-    """Costs of candidate plans, each part asked for once.
-
-    A fitted model's step is a sum over ops, and which ops there are besides the gradients and updates of what is
-    trained depends only on which layers compute ``grad_input``. So most candidates are judged by a few additions,
-    and only those that pass are lowered and placed in memory.
-    """
+    """Candidate plans: each is judged by its latency alone first, and only those that pass are placed in memory."""
 
     def __init__(
         self,
@@ -177,7 +170,6 @@ class _Search:
     ) -> None:
         self.network, self.source, self.template = network, source, template
         self.choices = {name: self._choices(name, delta, ratios) for name, delta in information.items()}
-        self._rest_us: dict[tuple[bool, frozenset[str]], float] = {}
 
     def _choices(self, name: str, delta: Tensor, ratios: Sequence[float]) -> list[LayerPlan]:
         geometry = self.network[name].geometry
@@ -186,23 +178,20 @@ class _Search:
         return [LayerPlan(tuple(sorted(ranked[:count])), "out", bool(geometry.bias_elements)) for count in counts]
 
     def plan(self, layers: Mapping[str, LayerPlan]) -> StepPlan:
-        t = self.template
         ordered = {layer.name: layers[layer.name] for layer in self.network.trainable if layer.name in layers}
-        return StepPlan(
-            t.network, t.input_shape, t.fingerprint, ordered, t.head, t.images, t.optimizer, t.learning_rate
-        )
+        return replace(self.template, layers=ordered)
 
     def step_if_allowed(self, layers: Mapping[str, LayerPlan], budget: Budget) -> StepCost | None:
         plan = self.plan(layers)
         # A hair above the limit, so that the order of additions decides nothing here.
-        if self._latency_ms(plan) > budget.latency_ms * (1 + 1e-9):
+        if self.source.step_latency_ms(self.network, plan) > budget.latency_ms * (1 + 1e-9):
             return None
         cost = self.source.step(self.network, plan)
         return cost if budget.allows(cost) else None
 
     def forward_ms(self) -> float:
         """A step that trains nothing: what the first layer's own share is counted against."""
-        return self._latency_ms(self.plan({}))
+        return self.source.step_latency_ms(self.network, self.plan({}))
 
     def nothing_fits(self, budget: Budget) -> UserError:
         smallest = [self.plan({name: choices[-1]}) for name, choices in self.choices.items()]
@@ -225,32 +214,3 @@ class _Search:
             f"({self.source.label}, {self.template.images} image{'s' if self.template.images > 1 else ''})",
             hint="raise the budget, or take a smaller --input or fewer --images",
         )
-
-    def _latency_ms(self, plan: StepPlan) -> float:
-        if isinstance(self.source, AnalyticalCosts):
-            return self.source.step(self.network, plan).latency_ms
-        needed = (bool(plan.layers), frozenset(gradient_layers(self.network, plan)))
-        if needed not in self._rest_us:
-            self._rest_us[needed] = self._rest(plan)
-        return (self._rest_us[needed] + sum(self._trained_us(*item) for item in plan.layers.items())) / 1e3
-
-    def _rest(self, plan: StepPlan) -> float:
-        """Microseconds of everything but gradients of weights and updates."""
-        from profiler.workloads.step import training_step  # noqa: PLC0415  (loads the kernels' library)
-
-        return sum(
-            self.source.op_latency_us(item.op) * (plan.images if item.per_image else 1)
-            for item in training_step(self.network, plan).ops
-            if item.op.pass_ not in (Pass.GRAD_WEIGHT, Pass.UPDATE)
-        )
-
-    def _trained_us(self, name: str, layer: LayerPlan) -> float:
-        what = {
-            "trained_channels": len(layer.channels),
-            "trained_axis": layer.axis,
-            "trains_bias": layer.bias,
-        }
-        geometry = self.network[name].geometry
-        gradient = self.source.op_latency_us(Op(geometry, Pass.GRAD_WEIGHT, **what))
-        update = self.source.op_latency_us(Op(geometry, Pass.UPDATE, optimizer=self.template.optimizer, **what))
-        return self.template.images * gradient + update

@@ -163,7 +163,7 @@ def step_trial(name: str, plan: StepPlan, step: TrainingStep, *, build_hash: str
         "step_plan": plan.to_json(),
         "images": plan.images,
         "optimizer": plan.optimizer,
-        "trained_layers": sum(bool(p.channels or p.bias) for p in plan.layers.values()),
+        "trained_layers": sum(p.trains for p in plan.layers.values()),
         "timed": [
             {
                 "layer": item.layer,

@@ -33,6 +33,11 @@ class LayerPlan:
     axis: Axis = "out"
     bias: bool = True
 
+    @property
+    def trains(self) -> bool:
+        """Whether anything trains at all."""
+        return bool(self.channels or self.bias)
+
 
 @dataclass(frozen=True)
 class Head:
@@ -106,6 +111,15 @@ class StepPlan:
                 )
             if layer_plan.bias and not network[name].geometry.bias_elements:
                 raise UserError(f"the plan trains the bias of layer {name!r}, which has none", hint="set bias to false")
+
+    def influenced(self, network: Network) -> set[str]:
+        """Names of the layers whose output what trains influences: those that need a gradient, as autograd has it."""
+        found: set[str] = set()
+        for layer in network.layers:
+            own = self.layers.get(layer.name)
+            if (own is not None and own.trains) or any(name in found for name in layer.inputs):
+                found.add(layer.name)
+        return found
 
     def to_json(self) -> str:
         record = {

@@ -167,17 +167,13 @@ class _Builder:
     def __init__(self, network: Network, plan: StepPlan) -> None:
         self.network = network
         self.plan = plan
-        self.planned: dict[str, LayerPlan] = {name: p for name, p in plan.layers.items() if p.channels or p.bias}
+        self.planned: dict[str, LayerPlan] = {name: p for name, p in plan.layers.items() if p.trains}
         self.head = head_geometries(network, plan.head)
         self.ops: list[StepOp] = []
         self.tensors: dict[str, StepTensor] = {}
         self.gradient: dict[str, str] = {}  # layer -> tensor with the gradient of its output, as far as summed
         self.sums = 0
-        # As autograd has it: a tensor needs a gradient where something that trains lies at or before it.
-        self.needs_gradient: set[str] = set()
-        for layer in network.layers:
-            if layer.name in self.planned or any(name in self.needs_gradient for name in layer.inputs):
-                self.needs_gradient.add(layer.name)
+        self.needs_gradient = plan.influenced(network)
 
     def forward(self) -> None:
         for layer in self.network.layers:

@@ -51,6 +51,19 @@ def test_images_multiply_everything_but_the_update(network, model):
     np.testing.assert_allclose(ratio, np.where(one["pass"] == "update", 1, 4))
 
 
+def test_the_quick_latency_is_the_steps_also_after_another_fit(network):
+    plans = [
+        plan_of(network, images, **layers)
+        for images in (1, 4)
+        for layers in ({}, {"last": LayerPlan((0, 1, 5))}, {"first": LayerPlan((0,)), "last": LayerPlan()})
+    ]
+    model, table = CostModel(work=synthetic.work, scratch_bytes=lambda op: 0), synthetic.table(synthetic.random_ops(80))
+    for factor in (1, 3):
+        model.fit(table.assign(latency_us=factor * table["latency_us"]))
+        for plan in plans:
+            assert model.step_latency_ms(network, plan) == pytest.approx(model.step(network, plan).latency_ms)
+
+
 def test_a_deeper_frontier_costs_more(network, model):
     shallow = model.step(network, plan_of(network, 1, last=LayerPlan((0,))))
     deep = model.step(network, plan_of(network, 1, first=LayerPlan((0,))))

@@ -5,6 +5,7 @@ import math
 import pandas as pd
 
 from costmodels.sources import StepCost
+from costmodels.sums import OpSums
 from profiler.ops import Op, Pass
 from profiler.workloads.step import training_step
 
@@ -17,12 +18,19 @@ class MadeUpCosts:
 
     def __init__(self) -> None:
         self.steps = 0
+        self._sums = OpSums(lambda ops: [self.op_latency_us(op) for op in ops])
 
     def op_latency_us(self, op: Op) -> float:
         return 2.0 + US_PER_MAC.get((op.kind, op.pass_), 0.01) * op.macs + 0.002 * op.bytes_touched
 
     def predict(self, ops) -> pd.DataFrame:
         return pd.DataFrame({"latency_us": [self.op_latency_us(op) for op in ops]})
+
+    def step_latency_ms(self, network, plan) -> float:
+        return self._sums.step_latency_ms(network, plan)
+
+    def layer_cost(self, layer, *, images, optimizer) -> tuple[float, str]:
+        return self._sums.layer_latency_us(layer, images=images, optimizer=optimizer), "us"
 
     def step(self, network, plan) -> StepCost:
         self.steps += 1

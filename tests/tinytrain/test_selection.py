@@ -11,7 +11,7 @@ from profiler.errors import UserError
 from profiler.workloads.lower import lower
 from profiler.workloads.plan import LayerPlan, StepPlan
 from tinytrain import backbones
-from tinytrain.selection import RATIOS, Budget, _Search, inspected_layers, select
+from tinytrain.selection import Budget, inspected_layers, select
 
 NETWORK = lower(backbones.create("mcunet-5fps"), (3, 32, 32), "mcunet-5fps")
 
@@ -56,17 +56,25 @@ def test_a_plan_keeps_its_budget_and_no_further_layer_would_fit(seed, fraction, 
         assert source.step(NETWORK, larger).latency_ms > budget.latency_ms * (1 - 1e-9)
 
 
-def test_the_quick_sum_is_the_whole_steps_latency():
-    source, information = MadeUpCosts(), made_up_information(share=1.0)
-    template = StepPlan.for_network(NETWORK, {}, images=3, optimizer="sgd")
-    search = _Search(NETWORK, source, template, information, sorted(RATIOS, reverse=True))
+@pytest.mark.parametrize(
+    "source", [MadeUpCosts(), AnalyticalCosts(0.01, "own"), AnalyticalCosts(0.01, "chain")], ids=lambda s: s.label
+)
+@pytest.mark.parametrize("settings", [{"images": 3, "optimizer": "sgd"}, {}], ids=["sgd, 3 images", "adam"])
+def test_the_quick_latency_is_the_whole_steps(source, settings):
     generator = torch.Generator().manual_seed(0)
-    for _ in range(40):
-        count = int(torch.randint(0, 6, (1,), generator=generator))
-        names = [list(information)[int(i)] for i in torch.randperm(len(information), generator=generator)[:count]]
-        layers = {name: search.choices[name][int(torch.randint(4, (1,), generator=generator))] for name in names}
-        plan = search.plan(layers)
-        assert search._latency_ms(plan) == pytest.approx(source.step(NETWORK, plan).latency_ms, rel=1e-12)
+    trainable = NETWORK.trainable
+
+    def number(below: int) -> int:
+        return int(torch.randint(below, (1,), generator=generator))
+
+    for _ in range(25):
+        layers = {}
+        for i in torch.randperm(len(trainable), generator=generator)[: number(6)].tolist():
+            count = number(trainable[i].geometry.channels("out") + 1)
+            layers[trainable[i].name] = LayerPlan(tuple(range(count)), bias=bool(number(2)))
+        plan = StepPlan.for_network(NETWORK, layers, **settings)
+        quick = source.step_latency_ms(NETWORK, plan)
+        assert quick == pytest.approx(source.step(NETWORK, plan).latency_ms, rel=1e-12)
 
 
 def test_most_candidates_are_judged_without_lowering_the_step():
