@@ -195,11 +195,7 @@ static void handle_read(void) {
 static void handle_digest(void) {
     const struct digest *digest = &request.digest_m;
     uint32_t available;
-    const float *values = NULL;
-    if (digest->digest_words <= UINT32_MAX / 4)
-        values = check_resolve(digest->digest_reference, digest->digest_words * 4, &available);
-    else
-        check_resolve(digest->digest_reference, 0, &available);
+    const float *values = check_resolve(digest->digest_reference, (uint64_t)digest->digest_words * 4, &available);
     if (values == NULL) {
         send_status(request.request_id, status_refused(STATUS_BAD_RANGE, 0, available));
         return;

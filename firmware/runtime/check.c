@@ -19,21 +19,22 @@ const memory_region_t *check_region(uint32_t number) {
     return NULL;
 }
 
-const void *check_resolve(uint32_t reference, uint32_t bytes, uint32_t *available) {
+const void *check_resolve(uint32_t reference, uint64_t bytes, uint32_t *available) {
     const memory_region_t *region = check_region(reference_region(reference));
     const uint32_t offset = reference_offset(reference);
-    *available = region != NULL && offset < region->bytes ? region->bytes - offset : 0;
-    return bytes <= *available && region != NULL ? region->base + offset : NULL;
+    const bool begins_inside = region != NULL && offset <= region->bytes;
+    *available = begins_inside ? region->bytes - offset : 0;
+    return begins_inside && bytes <= *available ? region->base + offset : NULL;
 }
 
 /* One buffer by itself. */
 static status_t check_buffer(const program_t *program, uint32_t index, uint32_t buffer, uint32_t reference,
-                             uint32_t bytes, uint8_t access) {
+                             uint64_t bytes, uint8_t access) {
     const memory_region_t *region = check_region(reference_region(reference));
     if (region == NULL)
         return status_refused(STATUS_BAD_REGION, index, buffer);
     const uint32_t limit = region->number == REGION_ARENA ? program->header.arena_bytes : region->bytes;
-    if ((uint64_t)reference_offset(reference) + bytes > limit)
+    if (reference_offset(reference) + bytes > limit)
         return status_refused(STATUS_OUT_OF_BOUNDS, index, buffer);
     if (access != BUFFER_READ && !region->writable)
         return status_refused(STATUS_READ_ONLY, index, buffer);
@@ -72,9 +73,8 @@ static status_t check_fill(const program_t *program, uint32_t index) {
         return status_refused(STATUS_BAD_FILL, index, entry->fill.geometry.mode);
     if (entry->references[0] == REGION_NONE || entry->references[1] != REGION_NONE)
         return status_refused(STATUS_BUFFER_COUNT, index, 1);
-    if (entry->fill.geometry.words > UINT32_MAX / 4)
-        return status_refused(STATUS_OUT_OF_BOUNDS, index, 0);
-    return check_buffer(program, index, 0, entry->references[0], entry->fill.geometry.words * 4, BUFFER_WRITE);
+    return check_buffer(program, index, 0, entry->references[0], (uint64_t)entry->fill.geometry.words * 4,
+                        BUFFER_WRITE);
 }
 
 static status_t check_op(const program_t *program, uint32_t index) {

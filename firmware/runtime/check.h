@@ -2,8 +2,6 @@
 #ifndef RUNTIME_CHECK_H
 #define RUNTIME_CHECK_H
 
-#include <stdbool.h>
-
 #include "runtime/board.h"
 #include "runtime/program.h"
 
@@ -14,9 +12,10 @@ status_t check_header(const program_header_t *header, uint32_t entry_count);
  * alignment, bounds (region 0: the program's arena), access, and overlap with the others. */
 status_t check_entry(const program_t *program, uint32_t index);
 
-/* The address of `bytes` bytes at a reference within a region (not only the arena); NULL where they are not all in it.
- * `available` gets the bytes from there to the region's end. */
-const void *check_resolve(uint32_t reference, uint32_t bytes, uint32_t *available);
+/* The address of `bytes` bytes at a reference within a region (not only the arena); NULL where they are not all in it,
+ * or where there are none and the reference itself lies beyond the region. `available` gets the bytes from there to the
+ * region's end. */
+const void *check_resolve(uint32_t reference, uint64_t bytes, uint32_t *available);
 
 static inline uint32_t reference_region(uint32_t reference) {
     return reference & 15u;

@@ -386,6 +386,8 @@ def test_digest_and_peek_stay_inside_of_a_region(device):
     assert device.ask([raw.PEEK, 15, 1])[:2] == [raw.REFUSED, BAD_RANGE]
     assert device.ask([raw.DIGEST, 0, 0xFFFFFFFF])[:2] == [raw.REFUSED, BAD_RANGE]
     assert device.ask([raw.DIGEST, inside, 9])[:2] == [raw.REFUSED, BAD_RANGE]
+    for ask in (raw.DIGEST, raw.PEEK):  # not even nothing is there
+        assert device.ask([ask, 0xFFFFFFF0, 0]) == [raw.REFUSED, BAD_RANGE, 0, 0]
 
 
 # ---------------------------------------------------------------- damage
