@@ -156,7 +156,8 @@ def adapt(
     from tinytrain.tasks import prepare  # noqa: PLC0415
 
     chosen = StepPlan.load(plan)
-    noted = chosen.notes.get("episode", {})
+    noted = chosen.notes.get("episode")
+    noted = noted if isinstance(noted, dict) else {}
     if steps < 1:
         raise UserError(f"{steps} steps", hint="give --steps of at least 1", exit_status=2)
     ready = prepare(

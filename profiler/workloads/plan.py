@@ -7,15 +7,22 @@ channels and biases, and refuses a plan that asks for more by name.
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
+from typing import get_args
 
 from profiler.errors import UserError
 from profiler.ops import Axis, Optimizer
 from profiler.workloads.network import Network
 
 SCHEMA = 1
+
+
+def _check_count(name: str, value: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
 
 
 @dataclass(frozen=True)
@@ -32,6 +39,10 @@ class LayerPlan:
     channels: tuple[int, ...] = ()
     axis: Axis = "out"
     bias: bool = True
+
+    def __post_init__(self) -> None:
+        if self.axis not in get_args(Axis):
+            raise ValueError(f"axis must be one of {', '.join(get_args(Axis))}, got {self.axis!r}")
 
     @property
     def trains(self) -> bool:
@@ -50,6 +61,10 @@ class Head:
     kind: str = "cosine_prototype"
     classes: int = 5
     scale: int = 10
+
+    def __post_init__(self) -> None:
+        _check_count("head.classes", self.classes)
+        _check_count("head.scale", self.scale)
 
 
 @dataclass(frozen=True)
@@ -77,6 +92,17 @@ class StepPlan:
     optimizer: Optimizer = "adam"
     learning_rate: float = 1e-3
     notes: dict = field(default_factory=dict, compare=False)
+
+    def __post_init__(self) -> None:
+        if len(self.input_shape) != 3:
+            raise ValueError(f"the input must be channels, height and width, got {self.input_shape!r}")
+        for extent in self.input_shape:
+            _check_count("the input's extents", extent)
+        _check_count("images", self.images)
+        if self.optimizer not in get_args(Optimizer):
+            raise ValueError(f"the optimizer must be one of {', '.join(get_args(Optimizer))}, got {self.optimizer!r}")
+        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
+            raise ValueError(f"the learning rate must be above 0, got {self.learning_rate}")
 
     @classmethod
     def for_network(cls, network: Network, layers: dict[str, LayerPlan], **settings) -> StepPlan:
@@ -108,6 +134,11 @@ class StepPlan:
                 raise UserError(
                     f"the plan's channels of layer {name!r} must be ascending numbers below {count}",
                     hint="select a new plan for this network",
+                )
+            if layer_plan.axis == "in" and network[name].geometry.kind == "depthwise":
+                raise UserError(
+                    f"the plan trains input channels of layer {name!r}, which is depthwise and has outputs only",
+                    hint='set its axis to "out"',
                 )
             if layer_plan.bias and not network[name].geometry.bias_elements:
                 raise UserError(f"the plan trains the bias of layer {name!r}, which has none", hint="set bias to false")
@@ -161,27 +192,21 @@ class StepPlan:
                     raise UserError(f"{source} asks for {what}, which this version does not do", hint=f"empty {key!r}")
             if record.get("tokens") is not None:
                 raise UserError(f"{source} asks for token selection, which this version does not do", hint="set null")
-            layers = {}
-            for name, p in record["layers"].items():
-                channels = p["channels"]
-                if isinstance(channels, dict):  # a contiguous slice
-                    channels = range(channels["start"], channels["start"] + channels["count"])
-                if p.get("dtype", "f32") != "f32":
-                    raise UserError(f"{source}: layer {name!r} wants dtype {p['dtype']}; there is f32", hint="use f32")
-                layers[name] = LayerPlan(tuple(map(int, channels)), p.get("axis", "out"), bool(p.get("bias", True)))
+            notes = record.get("notes", {})
             return cls(
-                network=record["network"]["name"],
+                network=str(record["network"]["name"]),
                 input_shape=tuple(record["network"]["input"]),
                 fingerprint=record["network"]["fingerprint"],
-                layers=layers,
+                layers={name: _layer_plan(name, p, source) for name, p in record["layers"].items()},
                 head=Head(**record["head"]),
-                images=int(record["images"]),
+                images=record["images"],
                 optimizer=record["optimizer"]["kind"],
                 learning_rate=float(record["optimizer"]["learning_rate"]),
-                notes=record.get("notes", {}),
+                notes=notes if isinstance(notes, dict) else {"text": notes},
             )
-        except (KeyError, TypeError, ValueError) as error:
-            raise UserError(f"{source} is no step plan: {error!r}", hint="make one with `tinytrain select`") from None
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            found = error if type(error) is ValueError else repr(error)
+            raise UserError(f"{source} is no step plan: {found}", hint="make one with `tinytrain select`") from None
 
     @classmethod
     def load(cls, path: Path) -> StepPlan:
@@ -190,4 +215,17 @@ class StepPlan:
             text = path.read_text()
         except OSError as error:
             raise UserError(f"cannot read the plan {path}: {error.strerror}", hint="give --plan FILE") from None
+        except UnicodeDecodeError:
+            raise UserError(f"{path} is no step plan: it is no text", hint="make one with `tinytrain select`") from None
         return cls.from_json(text, str(path))
+
+
+def _layer_plan(name: str, record: dict, source: str) -> LayerPlan:
+    channels = record["channels"]
+    if isinstance(channels, dict):  # a contiguous slice
+        channels = range(channels["start"], channels["start"] + channels["count"])
+    if not all(isinstance(number, int) for number in channels):
+        raise ValueError(f"the channels of layer {name!r} must be whole numbers")
+    if record.get("dtype", "f32") != "f32":
+        raise UserError(f"{source}: layer {name!r} wants dtype {record['dtype']}; there is f32", hint="use f32")
+    return LayerPlan(tuple(channels), record.get("axis", "out"), bool(record.get("bias", True)))
