@@ -73,9 +73,7 @@ static void handle_identify(void) {
 
 static status_t append_entries(const struct entry *entries, size_t count) {
     for (size_t i = 0; i < count; i++) {
-        entry_description_t description;
-        if (!wire_entry(&entries[i], &description))
-            return status_refused(STATUS_BAD_REQUEST, program.stored_count, 0);
+        const entry_description_t description = wire_entry(&entries[i]);
         status_t status = program_append(&program, &description);
         if (status.reason)
             return status;

@@ -10,9 +10,16 @@
 /* The limits of messages.cddl on texts of the identity. */
 enum { NAME_BYTES = 32, CACHES_BYTES = 64, COMPILER_BYTES = 48, FLAGS_BYTES = 160, SHORT_BYTES = 16 };
 
-bool wire_entry(const struct entry *entry, entry_description_t *description) {
+/* Limits that the runtime's headers state once more. */
+#define LENGTH_OF(type, member) (sizeof(((type *)0)->member) / sizeof(((type *)0)->member[0]))
+_Static_assert(LENGTH_OF(struct entry, value) == OP_MAX_GEOMETRY, "messages.cddl, geometry");
+_Static_assert(LENGTH_OF(struct entry, buffer) == OP_MAX_BUFFERS, "messages.cddl, buffers");
+_Static_assert(LENGTH_OF(struct identity, region_m) == REGION_MAX_COUNT, "messages.cddl, memory");
+_Static_assert(LENGTH_OF(struct identity, exponent_plus_128) == BLOB_MAX_SEGMENTS, "messages.cddl, blob_exponents");
+
+entry_description_t wire_entry(const struct entry *entry) {
     const struct trained_value *trained = &entry->trained_value_m;
-    *description = (entry_description_t){
+    entry_description_t description = {
         .kind = (uint8_t)entry->kind,
         .pass = (uint8_t)entry->pass,
         .dtype = (uint8_t)entry->dtype,
@@ -23,17 +30,16 @@ bool wire_entry(const struct entry *entry, entry_description_t *description) {
         .reference_count = entry->buffer_count,
     };
     if (entry->trained_value_m_present) {
-        description->channel_count = (uint16_t)trained->channel_count;
-        description->axis = (uint8_t)trained->axis;
-        description->bias = (uint8_t)trained->bias;
-        description->optimizer = (uint8_t)trained->optimizer_kind;
+        description.channel_count = (uint16_t)trained->channel_count;
+        description.axis = (uint8_t)trained->axis;
+        description.bias = (uint8_t)trained->bias;
+        description.optimizer = (uint8_t)trained->optimizer_kind;
     }
     if (entry->channels_present) {
-        description->bitmap = entry->channels.value;
-        description->bitmap_bytes = entry->channels.len;
+        description.bitmap = entry->channels.value;
+        description.bitmap_bytes = entry->channels.len;
     }
-    return entry->kind <= UINT8_MAX && entry->pass <= UINT8_MAX && entry->dtype <= UINT8_MAX &&
-           entry->variant <= UINT8_MAX;
+    return description;
 }
 
 program_header_t wire_header(const struct program_header *header) {
@@ -59,7 +65,7 @@ static struct zcbor_string text(const char *characters, size_t limit) {
 }
 
 static void capabilities(struct identity *identity) {
-    const size_t limit = sizeof(identity->capability) / sizeof(identity->capability[0]);
+    const size_t limit = LENGTH_OF(struct identity, capability);
     size_t count = 0;
     for (size_t i = 0; i < kernel_count(); i++) {
         const kernel_t *kernel = kernel_at(i);

@@ -13,9 +13,8 @@
 /* The largest frame on the wire, with its code bytes and delimiter, that the device takes. */
 #define LINK_FRAME_BYTES 1280
 
-/* False where a number does not fit the op's field. */
-bool wire_entry(const struct entry *entry, entry_description_t *description);
-
+/* The decoder has checked every number against the size that messages.cddl gives it, so each fits its field here. */
+entry_description_t wire_entry(const struct entry *entry);
 program_header_t wire_header(const struct program_header *header);
 
 /* Everything the device says about itself. */
