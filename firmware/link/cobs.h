@@ -33,7 +33,4 @@ enum cobs_status cobs_decode_byte(cobs_decoder_t *decoder, uint8_t byte);
  * on, and at last with the delimiter. */
 void cobs_encode(const uint8_t *content, size_t length, void (*send)(const uint8_t *bytes, size_t count));
 
-/* Wire bytes that `length` bytes of content take at most: one code byte a started block of 254, and the delimiter. */
-#define COBS_WIRE_BYTES(length) ((length) + (length) / 254 + 1 + 1)
-
 #endif

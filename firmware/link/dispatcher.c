@@ -263,15 +263,12 @@ void dispatcher_init(void) {
     frame_decoder_init(&decoder, received, sizeof(received));
 }
 
-void dispatcher_byte(uint8_t byte) {
-    size_t payload_bytes = 0;
-    /* Damaged frames are dropped: the host sends again. */
-    if (frame_decode_byte(&decoder, byte, &payload_bytes) == FRAME_OK)
-        handle(received, payload_bytes);
-}
-
 void dispatcher_loop(void) {
     int byte;
-    while ((byte = board_receive()) >= 0)
-        dispatcher_byte((uint8_t)byte);
+    while ((byte = board_receive()) >= 0) {
+        size_t payload_bytes = 0;
+        /* Damaged frames are dropped: the host sends again. */
+        if (frame_decode_byte(&decoder, (uint8_t)byte, &payload_bytes) == FRAME_OK)
+            handle(received, payload_bytes);
+    }
 }

@@ -1,15 +1,11 @@
-/* Takes bytes, answers requests. */
+/* Receives requests, carries them out, answers. */
 #ifndef LINK_DISPATCHER_H
 #define LINK_DISPATCHER_H
 
-#include <stdint.h>
-
 void dispatcher_init(void);
 
-/* Takes the next byte from the link; a request that ends with it is carried out and answered before this returns. */
-void dispatcher_byte(uint8_t byte);
-
-/* Receives and answers until the other side is gone for good. */
+/* Each request is carried out and answered before the next byte is taken. Returns when the other side is gone for good.
+ */
 void dispatcher_loop(void);
 
 #endif

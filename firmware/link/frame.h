@@ -30,7 +30,4 @@ enum frame_status frame_decode_byte(frame_decoder_t *decoder, uint8_t byte, size
 /* Sends the frame around bytes[0, payload_bytes), which must have room for FRAME_CRC_BYTES more. */
 void frame_send(uint8_t *bytes, size_t payload_bytes, void (*send)(const uint8_t *bytes, size_t count));
 
-/* The longest that a frame around so many bytes gets, delimiter included. */
-#define FRAME_WIRE_BYTES(payload_bytes) COBS_WIRE_BYTES((payload_bytes) + FRAME_CRC_BYTES)
-
 #endif

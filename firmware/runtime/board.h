@@ -39,7 +39,6 @@ typedef struct {
     memory_region_t regions[REGION_MAX_COUNT];
     uint8_t region_count;
     blob_t blob;
-    void *stack_limit; /* lowest address that the stack may use; NULL: see board_stack_limit() */
 } board_t;
 
 /* Filled by the port before the dispatcher starts, constant after. */

@@ -55,8 +55,7 @@ static status_t check_overlaps(const program_entry_t *entry, uint32_t index, con
         if (specs[i].access == BUFFER_READ)
             continue;
         for (size_t j = 0; j < count; j++) {
-            const bool in_place = specs[i].in_place == (int)j || specs[j].in_place == (int)i;
-            const bool shares = in_place && entry->references[i] == entry->references[j];
+            const bool shares = specs[i].in_place == (int)j && entry->references[i] == entry->references[j];
             if (i != j && !shares &&
                 overlap(entry->references[i], specs[i].bytes, entry->references[j], specs[j].bytes))
                 return status_refused(STATUS_OVERLAP, index, (uint32_t)(i << 8 | j));

@@ -11,7 +11,6 @@ enum fill_mode {
     FILL_UNIFORM = 1,  /* float32 in [-1, 1) * 2^(parameter - 128), on a grid of 2^-23 of that */
     FILL_LABEL = 2,    /* int32 in [0, parameter) */
     FILL_POSITIVE = 3, /* float32 in [0, 1) * 2^(parameter - 128) */
-    FILL_MODE_COUNT = 4
 };
 
 /* 2^-96 to 2^96: every value and every scale is then a normal float32, and the products are exact. */

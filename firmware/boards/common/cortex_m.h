@@ -14,11 +14,7 @@
 #define SCB_CFSR REGISTER32(0xE000ED28u)
 #define SCB_HFSR REGISTER32(0xE000ED2Cu)
 
-/* Interrupts stay masked for good: they wake the core from wfi, and no handler ever runs. */
-static inline void interrupts_mask(void) {
-    __asm__ volatile("cpsid i" ::: "memory");
-}
-
+/* Interrupts stay masked for good (reset_handler): they wake the core from wfi, and no handler ever runs. */
 static inline void wait_for_interrupt(void) {
     __asm__ volatile("dsb\n\twfi" ::: "memory");
 }
