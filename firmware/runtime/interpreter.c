@@ -83,7 +83,8 @@ status_t interpreter_prepare(program_t *program, uint32_t repetitions) {
     return status;
 }
 
-void interpreter_run(program_t *program, uint32_t repetitions, uint32_t warmups, uint32_t seed, run_result_t *result) {
+void interpreter_run(const program_t *program, uint32_t repetitions, uint32_t warmups, uint32_t seed,
+                     run_result_t *result) {
     uint8_t *arena = board.regions[REGION_ARENA].base;
     void *const stack_limit = board_stack_limit();
     const void *const frame = __builtin_frame_address(0);
@@ -93,9 +94,8 @@ void interpreter_run(program_t *program, uint32_t repetitions, uint32_t warmups,
     run_fills(program, 0, program->header.setup_end, seed, 0);
     for (uint32_t i = 0; i < warmups; i++)
         run_once(program, seed, NULL);
-    stored_tick_t *ticks = (stored_tick_t *)(uintptr_t)program->ticks;
     for (uint32_t i = 0; i < repetitions; i++)
-        run_once(program, seed, ticks + i * program_timed_count(program));
+        run_once(program, seed, program->ticks + i * program_timed_count(program));
     trigger_set(false);
     timer_stop();
 

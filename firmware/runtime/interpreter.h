@@ -17,6 +17,7 @@ status_t interpreter_prepare(program_t *program, uint32_t repetitions);
 /* After interpreter_prepare() with as many repetitions: the setup fills, then warm-ups, then repetitions, whose ticks
  * land in program->ticks: one a timed entry and repetition, at repetition * timed + entry - image_end, summed over the
  * images. */
-void interpreter_run(program_t *program, uint32_t repetitions, uint32_t warmups, uint32_t seed, run_result_t *result);
+void interpreter_run(const program_t *program, uint32_t repetitions, uint32_t warmups, uint32_t seed,
+                     run_result_t *result);
 
 #endif

@@ -115,9 +115,8 @@ status_t program_place_ticks(program_t *program, uint32_t repetitions) {
         const uint64_t wanted = program->header.arena_bytes + bytes + entries_top() - program->used_from;
         return status_refused(STATUS_NO_MEMORY, 0, wanted > UINT32_MAX ? UINT32_MAX : (uint32_t)wanted);
     }
-    uint8_t *ticks = board.regions[REGION_ARENA].base + program->used_from - bytes;
-    memset(ticks, 0, (size_t)bytes);
-    program->ticks = (const stored_tick_t *)(void *)ticks;
+    program->ticks = (stored_tick_t *)(void *)(board.regions[REGION_ARENA].base + program->used_from - bytes);
+    memset(program->ticks, 0, (size_t)bytes);
     program->tick_count = (uint32_t)count;
     return status_ok();
 }

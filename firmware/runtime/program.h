@@ -67,7 +67,7 @@ typedef struct {
     uint32_t used_from;       /* offset in region 0 from which entries and lists lie */
     program_entry_t *entries; /* at the top of region 0 */
     uint32_t tick_count;      /* of the last run */
-    const stored_tick_t *ticks;
+    stored_tick_t *ticks;
 } program_t;
 
 static inline uint32_t program_timed_count(const program_t *program) {
