@@ -17,8 +17,9 @@ void timer_stop(void);
 uint64_t timer_now(void);
 
 /* The compiler moves no memory access and no call that depends on memory across it. Without it GCC takes the call of a
- * function that only reads memory out from between two readings of a volatile timer. The core needs no barrier of its
- * own: the timer is a device register, read in program order. */
+ * function that only reads memory out from between two readings of a volatile timer. It orders nothing in the core:
+ * what an out-of-order or write-buffered core still has in flight at the second reading falls outside of the region. A
+ * port that must not have that puts a barrier of the core into its timer_now(). */
 #define timer_barrier() __asm__ volatile("" ::: "memory")
 
 /* Reads the timer into `start`, evaluates `call`, and reads the timer into `end`: in that order, and nothing else. */
@@ -33,7 +34,7 @@ uint64_t timer_now(void);
         timer_barrier();                                                                                               \
     } while (0)
 
-/* Ticks from `start` to `end`, right if the timer wrapped at most once between them. */
+/* Ticks from `start` to `end`, right if less than one period of the timer lies between them; nothing shows if not. */
 static inline uint64_t timer_elapsed(uint64_t start, uint64_t end) {
     const uint64_t mask = board.timer_bits >= 64 ? UINT64_MAX : (UINT64_C(1) << board.timer_bits) - 1;
     return (end - start) & mask;
