@@ -123,6 +123,7 @@ static status_t prepare_run(const struct run *run) {
         return status_refused(STATUS_BAD_REQUEST, 0, 0);
     if (has_header) {
         const program_header_t header = wire_header(&run->program_header_m);
+        last_append_valid = false;
         status = program_begin(&program, &header, (uint32_t)run->entry_m_count);
         if (!status.reason)
             status = append_entries(run->entry_m, run->entry_m_count);

@@ -253,6 +253,14 @@ def test_begin_append_and_seal_can_be_sent_again(device):
     assert device.run(None)[0] == raw.DONE
 
 
+def test_an_append_from_before_another_program_is_no_repetition_in_it(device):
+    header, entries = raw.program(LINEAR)
+    assert device.ask([raw.BEGIN, header, len(entries)]) == [raw.OK]
+    assert device.ask([raw.APPEND, 0, entries], 77) == [raw.OK]
+    assert device.run((header, entries))[0] == raw.DONE
+    assert device.ask([raw.APPEND, 0, entries], 77)[:2] == [raw.REFUSED, WRONG_INDEX]
+
+
 def test_a_refused_append_leaves_the_program_as_it_was(device):
     header, entries = raw.program(LINEAR)
     device.ask([raw.BEGIN, header, len(entries)])
