@@ -115,22 +115,34 @@ static void usage(FILE *stream) {
                     "example: agent --stay /dev/ttyGS0\n");
 }
 
+/* The number that a whole option value is; anything else ends the process with the usage. */
+static int number(const char *text, long smallest, long largest) {
+    char *end;
+    errno = 0;
+    const long value = strtol(text, &end, 10);
+    if (errno != 0 || end == text || *end != 0 || value < smallest || value > largest) {
+        fprintf(stderr, "agent: \"%s\" is no number from %ld to %ld\n", text, smallest, largest);
+        usage(stderr);
+        exit(2);
+    }
+    return (int)value;
+}
+
 int main(int argc, char **argv) {
     static const struct option options[] = {
         {"core", required_argument, NULL, 'c'}, {"arena", required_argument, NULL, 'a'},
         {"stay", no_argument, NULL, 's'},       {"stdio", no_argument, NULL, 'i'},
         {"help", no_argument, NULL, 'h'},       {NULL, 0, NULL, 0},
     };
-    long arena_mebibytes = DEFAULT_ARENA_MEBIBYTES;
-    int core = -1, option;
+    int arena_mebibytes = DEFAULT_ARENA_MEBIBYTES, core = -1, option;
     bool stay = false, standard = false;
     while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
         switch (option) {
         case 'c':
-            core = atoi(optarg);
+            core = number(optarg, 0, CPU_SETSIZE - 1);
             break;
         case 'a':
-            arena_mebibytes = atol(optarg);
+            arena_mebibytes = number(optarg, 1, 2047);
             break;
         case 's':
             stay = true;
@@ -146,7 +158,7 @@ int main(int argc, char **argv) {
             return 2;
         }
     }
-    if ((optind == argc) != standard || optind + 1 < argc || arena_mebibytes < 1 || arena_mebibytes > 2047) {
+    if ((optind == argc) != standard || optind + 1 < argc) {
         usage(stderr);
         return 2;
     }

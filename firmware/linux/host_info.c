@@ -80,8 +80,9 @@ static void remove_all(char *text, const char *mark) {
 }
 
 void host_core(char *text, size_t size) {
-    char name[128] = "unknown";
-    cpuinfo("model name", name, sizeof(name));
+    char name[128];
+    if (!cpuinfo("model name", name, sizeof(name)) || name[0] == 0)
+        snprintf(name, sizeof(name), "unknown");
     remove_all(name, "(R)");
     remove_all(name, "(TM)");
     snprintf(text, size, "%s", name);

@@ -52,8 +52,9 @@ static bool reopened(void) {
     if (!tty_stay)
         return false;
     close(input);
-    while (!open_path())
+    do /* never at once: a path that hangs up as soon as it is opened would cost a core */
         usleep(200000);
+    while (!open_path());
     return true;
 }
 
@@ -76,7 +77,7 @@ static void flush(void) {
     size_t sent = 0;
     while (sent < out_count) {
         const ssize_t count = write(output, out_bytes + sent, out_count - sent);
-        if (count < 0 && errno != EINTR && errno != EAGAIN)
+        if (count < 0 && errno != EINTR)
             break; /* the other side is gone: reading will tell */
         sent += count > 0 ? (size_t)count : 0;
     }
