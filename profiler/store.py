@@ -363,21 +363,21 @@ def _git_commit() -> str | None:
     return commit + ("+changes" if dirty else "")
 
 
-def load(path: Path, **options: Any):
+def load(path: Path | str, **options: Any):
     """All ops of a run as a tidy data frame: :func:`profiler.store_tables.load`."""
     from profiler import store_tables  # noqa: PLC0415 - pandas takes a second, appending does not need it
 
     return store_tables.load(path, **options)
 
 
-def load_steps(path: Path):
+def load_steps(path: Path | str):
     """All training steps of a run as a tidy data frame: :func:`profiler.store_tables.load_steps`."""
     from profiler import store_tables  # noqa: PLC0415
 
     return store_tables.load_steps(path)
 
 
-def load_step_ops(path: Path):
+def load_step_ops(path: Path | str):
     """All timed ops of a run's training steps: :func:`profiler.store_tables.load_step_ops`."""
     from profiler import store_tables  # noqa: PLC0415
 

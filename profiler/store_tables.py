@@ -120,7 +120,7 @@ def held_out_trial(trial: dict[str, Any]) -> bool:
     return _held_out(trial["op"]["kind"], tuple(trial["op"]["geometry"].values()))
 
 
-def load(path: Path, *, status: str | None = "ok") -> pd.DataFrame:
+def load(path: Path | str, *, status: str | None = "ok") -> pd.DataFrame:
     """One row an op, its trials merged.
 
     Args:
@@ -243,7 +243,7 @@ def ops_of(table: pd.DataFrame) -> list[Op]:
     return ops
 
 
-def load_steps(path: Path) -> pd.DataFrame:
+def load_steps(path: Path | str) -> pd.DataFrame:
     """One row a training step that was run as a program.
 
     Args:
@@ -306,7 +306,7 @@ def _steps(folder: Path) -> tuple[float, list[dict[str, Any]]]:
     return (median(overhead) if overhead else 0.0), trials
 
 
-def load_step_ops(path: Path) -> pd.DataFrame:
+def load_step_ops(path: Path | str) -> pd.DataFrame:
     """One row a timed op of every step of a run: ``plan, layer, count`` and :data:`OP_COLUMNS`, then ``ticks,
     overhead_ticks, latency_us``, all of them sums over the images of the step (``count`` runs).
 

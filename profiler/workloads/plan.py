@@ -170,8 +170,8 @@ class StepPlan:
         }
         return json.dumps(record, indent=1)
 
-    def save(self, path: Path) -> None:
-        path.write_text(self.to_json() + "\n")
+    def save(self, path: Path | str) -> None:
+        Path(path).write_text(self.to_json() + "\n")
 
     @classmethod
     def from_json(cls, text: str, source: str = "plan") -> StepPlan:
@@ -209,10 +209,10 @@ class StepPlan:
             raise UserError(f"{source} is no step plan: {found}", hint="make one with `tinytrain select`") from None
 
     @classmethod
-    def load(cls, path: Path) -> StepPlan:
+    def load(cls, path: Path | str) -> StepPlan:
         """Read a plan file; UserError where it is missing or no plan."""
         try:
-            text = path.read_text()
+            text = Path(path).read_text()
         except OSError as error:
             raise UserError(f"cannot read the plan {path}: {error.strerror}", hint="give --plan FILE") from None
         except UnicodeDecodeError:
