@@ -17,7 +17,7 @@ def _rank(n: int) -> int | None:
     quantile (W. J. Conover, Practical Nonparametric Statistics, section 3.2). None where even the extremes do not.
     """
     below, r = 1, 0  # below: 2^n P(X <= r)
-    while below <= (1 - CONFIDENCE) / 2 * 2**n:
+    while below / 2**n <= (1 - CONFIDENCE) / 2:  # whole numbers: 2**n has no float from 1024 on
         r += 1
         below += comb(n, r)
     return r or None
