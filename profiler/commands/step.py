@@ -231,7 +231,7 @@ def _report(folder: Path, timer: str, failures: list[str], json_: bool) -> None:
     else:
         # A column a plan: there are more figures than plans.
         print_table(
-            [{"figure": name} | {row["plan"]: row[name] for row in rows} for name in FIGURES],
+            [{"figure": name} | {row["plan"]: row.get(name) for row in rows} for name in FIGURES],
             title=f"Training steps (timer: {timer})",
             caption=f"run: {folder}"
             + ("\nlatency is virtual time: the timer counts instructions" if timer == "instructions" else ""),

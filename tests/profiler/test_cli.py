@@ -219,6 +219,20 @@ def test_a_step_is_checked_timed_and_held_against_prediction_and_budget(folder):
     assert len(store.load_steps(folder / "run")) == 2
 
 
+def test_a_step_whose_result_is_wrong_is_shown_without_figures(folder, monkeypatch):
+    from profiler import reference  # noqa: PLC0415
+
+    right = reference.expected
+    monkeypatch.setattr(reference, "expected", lambda *a, **k: {name: 1 + v for name, v in right(*a, **k).items()})
+    status, out, err = profile("step", "--port", "native://", "--plan", save_plan(folder / "off.json"), "--out", "run")
+    assert status == 1
+    assert "error: off is wrong" in err
+    assert [line.split() for line in out.splitlines() if line.startswith(("status", "latency_ms"))] == [
+        ["latency_ms"],
+        ["status", "wrong"],
+    ]
+
+
 def test_export_writes_a_row_a_repetition(run, folder):
     status, _, err = profile("export", run, "--csv", "ops.csv")
     assert status == 0, err
