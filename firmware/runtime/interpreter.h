@@ -10,8 +10,7 @@ typedef struct {
     uint32_t stack_peak_bytes; /* below the interpreter's own frame: what the program's kernels and fills used */
 } run_result_t;
 
-/* Whether the program may run: it is sealed, the timer advances, and its ticks have their place. The timer then runs
- * until interpreter_run() ends. */
+/* Whether the program may run: it is sealed, the timer advances, and its ticks have their place. */
 status_t interpreter_prepare(program_t *program, uint32_t repetitions);
 
 /* After interpreter_prepare() with as many repetitions: the setup fills, then warm-ups, then repetitions, whose ticks
