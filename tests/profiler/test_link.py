@@ -180,11 +180,10 @@ def test_a_bad_line_costs_retries_and_nothing_else(url, bad_line):
         program, long = microbenchmark(CONV, device.memory), long_program(device.memory)
         wanted = device.run(program, 4).ticks
         bad_line[0].rate = 0.004
-        for _ in range(8):
+        while bad_line[0].faults <= 5:  # a fault or so a run
             assert same_ticks(device, device.run(program, 4).ticks, wanted)
         assert device.run(long, 3).ticks.shape == (3, 20)
         statistics = device.statistics
-    assert bad_line[0].faults > 5
     assert statistics.retries > 0 and statistics.bad_crc + statistics.bad_frames > 0 and statistics.resets == 0
 
 
