@@ -45,10 +45,11 @@ board_t board = {
 };
 
 void board_init(void) {
-    RCC_AHB1ENR |= 1u << 0;               /* GPIOA */
-    RCC_APB1ENR |= 1u << 0;               /* TIM2 */
-    RCC_APB2ENR |= 1u << 4;               /* USART1 */
-    GPIOA_MODER = 1u << 2u * TRIGGER_PIN; /* output */
+    RCC_AHB1ENR |= 1u << 0; /* GPIOA */
+    RCC_APB1ENR |= 1u << 0; /* TIM2 */
+    RCC_APB2ENR |= 1u << 4; /* USART1 */
+    /* Output; the rest stays, for the debugger's pins are among it. */
+    GPIOA_MODER = (GPIOA_MODER & ~(3u << 2u * TRIGGER_PIN)) | 1u << 2u * TRIGGER_PIN;
 
     USART1_CR1 = USART_CR1_ENABLE;
     NVIC_ENABLE(USART1_IRQ) = NVIC_BIT(USART1_IRQ);
