@@ -10,10 +10,11 @@ import typer
 from profiler.cli_support import message, parse_input_shape, print_json, print_table, run_app
 
 app = typer.Typer(
-    no_args_is_help=True,
     add_completion=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
     help="Fit what was measured; predict what ops and training steps cost.\n\n"
-    "Example: costmodels fit measurements/mps2-an500/first --out mps2.model",
+    "Example: costmodels fit runs/an500 --out an500.model",
 )
 
 Runs = Annotated[list[Path], typer.Argument(help="Folders of runs of one device.", show_default=False)]
@@ -32,7 +33,7 @@ def fit(
 ) -> None:
     """Fit a cost model to runs.
 
-    Example: costmodels fit measurements/stm32f405/first --out stm32f405.model
+    Example: costmodels fit runs/an500 --out an500.model
     """
     from costmodels.model import CostModel  # noqa: PLC0415  (scipy and scikit-learn take seconds: not for --help)
     from costmodels.plots import timer_note  # noqa: PLC0415
@@ -70,7 +71,7 @@ def evaluate(
 ) -> None:
     """Accuracy on the ops that the fit never saw, beside c × MACs and linear in MACs.
 
-    Example: costmodels evaluate stm32f405.model measurements/stm32f405/first --plot accuracy.png
+    Example: costmodels evaluate an500.model runs/an500 --plot accuracy.png
     """
     from costmodels.evaluate import FIGURES, evaluate  # noqa: PLC0415
     from costmodels.measured import read  # noqa: PLC0415
@@ -110,7 +111,7 @@ def predict(
 ) -> None:
     """Cost of a training step, op by op.
 
-    Example: costmodels predict mps2.model --network mcunet-5fps --input 3x64x64 --plan plan.json
+    Example: costmodels predict an500.model --network mcunet-5fps --input 3x64x64 --plan plan.json
     """
     from costmodels.model import CostModel  # noqa: PLC0415
     from costmodels.plots import timer_note  # noqa: PLC0415

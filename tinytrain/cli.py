@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -13,9 +14,12 @@ from profiler.errors import UserError
 
 app = typer.Typer(
     add_completion=False,
-    no_args_is_help=True,
-    help="Few-shot, task-adaptive sparse training: choose layers and channels for one task, and train them.",
+    help=(
+        "Few-shot, task-adaptive sparse training: choose layers and channels for one task, and train them.\n\n"
+        "Example: tinytrain select --costs an500.model --latency-ms 1500"
+    ),
     rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 NetworkOption = Annotated[str, typer.Option(help="mcunet-5fps, mbv2-w0.35, proxyless-w0.3, or module:factory.")]
@@ -27,13 +31,8 @@ DataOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout instead of tables.")]
 
 
-@app.callback()
-def group() -> None:
-    """Keeps the verb in the command line although there may be one command only."""
-
-
 @app.command(
-    epilog="Example: tinytrain select --network mcunet-5fps --input 3x64x64 --costs an500.model --latency-ms 400 "
+    epilog="Example: tinytrain select --network mcunet-5fps --input 3x64x64 --costs an500.model --latency-ms 1500 "
     "--out plan.json"
 )
 def select(
@@ -56,9 +55,9 @@ def select(
         str,
         typer.Option(help="For analytical costs: count layers' `own` MACs, as published, or the whole `chain`."),
     ] = "own",
-    ways: Annotated[int, typer.Option(help="Classes of the episode.")] = 5,
-    shots: Annotated[int, typer.Option(help="Support images a class.")] = 5,
-    episode: Annotated[int, typer.Option(help="Seed of the episode.")] = 0,
+    ways: Annotated[int, typer.Option(min=2, help="Classes of the episode.")] = 5,
+    shots: Annotated[int, typer.Option(min=1, help="Support images a class.")] = 5,
+    episode: Annotated[int, typer.Option(min=0, help="Seed of the episode.")] = 0,
     dataset: Annotated[
         str | None, typer.Option(help="omniglot, gtsrb, dtd or digits; by default what the data source is for.")
     ] = None,
@@ -67,7 +66,7 @@ def select(
     inspect: Annotated[float, typer.Option(help="Share of the layers to choose from, counted from the last.")] = 0.44,
     optimizer: Annotated[str, typer.Option(help="adam or sgd.")] = "adam",
     learning_rate: Annotated[float, typer.Option(help="Of the update.")] = 1e-3,
-    images: Annotated[int, typer.Option(help="Images in the batch of one step.")] = 1,
+    images: Annotated[int, typer.Option(min=1, help="Images in the batch of one step.")] = 1,
     out: Annotated[Path, typer.Option(help="Where the step plan goes.")] = Path("plan.json"),
     as_json: JsonOption = False,
 ) -> None:
@@ -85,8 +84,7 @@ def select(
         raise UserError(f"a confidence of {confidence}", hint="give --confidence from 0.5 to below 1", exit_status=2)
     if optimizer not in ("adam", "sgd"):
         raise UserError(f"there is no optimizer {optimizer!r}", hint="give adam or sgd", exit_status=2)
-    if images < 1:
-        raise UserError(f"a batch of {images} images", hint="give --images of at least 1", exit_status=2)
+    _check_rate(learning_rate)
     shares = _ratios(ratios)
     shape = parse_input_shape(input_shape)
     source = cost_source(costs, us_per_mac, scale_from, accounting)
@@ -140,12 +138,16 @@ def select(
 def adapt(
     *,
     plan: Annotated[Path, typer.Option(help="The step plan.")],
-    steps: Annotated[int, typer.Option(help="Training steps.")] = 40,
+    steps: Annotated[int, typer.Option(min=1, help="Training steps.")] = 40,
     learning_rate: Annotated[float | None, typer.Option(help="Instead of the plan's.")] = None,
-    images: Annotated[int | None, typer.Option(help="Images a step, instead of the plan's.")] = None,
-    ways: Annotated[int | None, typer.Option(help="By default those of the plan.")] = None,
-    shots: Annotated[int | None, typer.Option(help="By default those that the plan was chosen with, or 5.")] = None,
-    episode: Annotated[int | None, typer.Option(help="By default the one that the plan was chosen with, or 0.")] = None,
+    images: Annotated[int | None, typer.Option(min=1, help="Images a step, instead of the plan's.")] = None,
+    ways: Annotated[int | None, typer.Option(min=2, help="By default those of the plan.")] = None,
+    shots: Annotated[
+        int | None, typer.Option(min=1, help="By default those that the plan was chosen with, or 5.")
+    ] = None,
+    episode: Annotated[
+        int | None, typer.Option(min=0, help="By default the one that the plan was chosen with, or 0.")
+    ] = None,
     dataset: Annotated[str | None, typer.Option(help="By default the one that the plan was chosen with.")] = None,
     data: DataOption = None,
     as_json: JsonOption = False,
@@ -158,8 +160,7 @@ def adapt(
     chosen = StepPlan.load(plan)
     noted = chosen.notes.get("episode")
     noted = noted if isinstance(noted, dict) else {}
-    if steps < 1:
-        raise UserError(f"{steps} steps", hint="give --steps of at least 1", exit_status=2)
+    _check_rate(learning_rate)
     ready = prepare(
         chosen.network,
         chosen.input_shape,
@@ -214,9 +215,14 @@ def cost_source(costs: str, us_per_mac: float | None, scale_from: Path | None, a
         if card.get("us_per_mac") is None:
             raise UserError(f"the cost model {scale_from} has no time per MAC", hint="give --us-per-mac F instead")
         return AnalyticalCosts(card["us_per_mac"], accounting, f"{card['device']}, timer: {card['timer']}")
-    if us_per_mac <= 0:
+    if not (us_per_mac > 0 and math.isfinite(us_per_mac)):
         raise UserError(f"{us_per_mac} us a MAC", hint="give --us-per-mac above 0", exit_status=2)
     return AnalyticalCosts(us_per_mac, accounting)
+
+
+def _check_rate(learning_rate: float | None) -> None:
+    if learning_rate is not None and not (learning_rate > 0 and math.isfinite(learning_rate)):
+        raise UserError(f"a learning rate of {learning_rate}", hint="give --learning-rate above 0", exit_status=2)
 
 
 def _ratios(text: str) -> list[float]:

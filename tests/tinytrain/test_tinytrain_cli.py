@@ -85,7 +85,11 @@ def test_adapt_trains_the_plans_task_and_prints_accuracy_before_and_after(plan_f
         (["--latency-ms", 20, *ANALYTICAL, "--accounting", "wishful"], 2, "there is no accounting 'wishful'"),
         (["--latency-ms", 20, *ANALYTICAL, "--ratios", "half"], 2, "is no list of shares"),
         (["--latency-ms", 20, *ANALYTICAL, "--optimizer", "lion"], 2, "no optimizer 'lion'"),
-        (["--latency-ms", 20, *ANALYTICAL, "--images", 0], 2, "a batch of 0 images"),
+        (["--latency-ms", 20, *ANALYTICAL, "--images", 0], 2, "--images"),
+        (["--latency-ms", 20, *ANALYTICAL, "--episode", -1], 2, "--episode"),
+        (["--latency-ms", 20, *ANALYTICAL, "--shots", 0], 2, "--shots"),
+        (["--latency-ms", 20, *ANALYTICAL, "--learning-rate", -1], 2, "a learning rate of -1"),
+        (["--latency-ms", 20, "--costs", "analytical", "--us-per-mac", "nan"], 2, "nan us a MAC"),
         (["--latency-ms", 20, *ANALYTICAL, "--ways", 6], 1, "6 ways"),
         (["--latency-ms", 20, *ANALYTICAL, "--dataset", "omniglot"], 1, "no data set 'omniglot'"),
         (["--latency-ms", 20, *ANALYTICAL, "--input", "1x32x32"], 2, "3 channels"),
@@ -137,6 +141,13 @@ def test_both_cost_sources_of_one_fitted_model_select_and_say_who_they_are(tmp_p
     assert records[0]["predicted"]["latency_std_ms"] > 0
 
 
-def test_help_shows_an_example(capsys):
-    assert run("select", "--help") == 0
-    assert "tinytrain select --network mcunet-5fps" in capsys.readouterr().out
+@pytest.mark.parametrize("arguments", [(), ("select",), ("adapt",)], ids=" ".join)
+def test_help_shows_an_example(arguments, capsys):
+    assert run(*arguments, "--help") == 0
+    assert "Example: tinytrain" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("option", ["--images", "--shots", "--steps"])
+def test_adapt_refuses_a_count_of_nothing(option, plan_file, capsys):
+    assert run("adapt", "--plan", plan_file[0], "--data", "embedded", option, 0) == 2
+    assert option in capsys.readouterr().err
