@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shlex
 import shutil
 import subprocess
@@ -20,6 +19,8 @@ from costmodels.measured import read
 from costmodels.model import CostModel
 from costmodels.plots import timer_note
 from profiler.cli_support import format_seconds, message, print_table
+from profiler.errors import UserError
+from tinytrain.data import locate
 
 NETWORK = ("--network", "mcunet-5fps", "--input", "3x64x64")
 #: Short name of the device's files, port. The first is the one that plans are selected for and that runs the steps.
@@ -63,11 +64,17 @@ class Demo:
 def main() -> None:
     """Run the demo; what it makes lies in the folder given by ``--out``."""
     parser = argparse.ArgumentParser(prog="scripts/demo", description=__doc__)
-    parser.add_argument("--data", help="folder with weights/ and images/ (else TINYTRAIN_DATA, a cache, or embedded)")
+    parser.add_argument(
+        "--data", help="folder with weights/ and images/, or `embedded` [TINYTRAIN_DATA, a cache, or embedded]"
+    )
     parser.add_argument("--out", type=Path, default=Path("demo"), help="where runs, models and plans go [demo]")
     args = parser.parse_args()
-    if args.data:
-        os.environ["TINYTRAIN_DATA"] = args.data  # read by every command that needs images or weights
+    data = ("--data", args.data) if args.data else ()
+    if data:
+        try:
+            locate(args.data)  # now, and not after three minutes
+        except UserError as error:
+            parser.error(str(error))
     for part in ("runs", "models", "plans"):
         shutil.rmtree(args.out / part, ignore_errors=True)
         (args.out / part).mkdir(parents=True)
@@ -92,7 +99,7 @@ def main() -> None:
     forward_ms = sum(op["latency_ms"] for op in whole["ops"] if op["pass"] == "forward") * IMAGES
     budget_ms = round(forward_ms * BUDGET_OVER_FORWARD, -1)
     message(f"forward passes of {IMAGES} images cost about {forward_ms:,.0f} ms; the budget is {budget_ms:,.0f} ms")
-    task = (*NETWORK, "--images", IMAGES, "--latency-ms", f"{budget_ms:.0f}")
+    task = (*NETWORK, *data, "--images", IMAGES, "--latency-ms", f"{budget_ms:.0f}")
     plans = {source: demo.out / "plans" / f"{source}.json" for source in ("analytical", "fitted")}
     analytical = ("--costs", "analytical", "--scale-from", model)
     demo.run("tinytrain", "select", *task, *analytical, "--out", plans["analytical"])
