@@ -259,7 +259,7 @@ class Channel:
     def _wrong_protocol(self, found: str) -> WrongProtocol:
         return WrongProtocol(
             f"the device at {self.url} {found}",
-            hint="build and load the firmware of this version (profile firmware build), and check the baud rate",
+            hint="build the firmware of this version (cmake presets in firmware/), load it, and check the baud rate",
         )
 
     def _after_restart(self) -> DeviceReset:
