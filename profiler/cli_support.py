@@ -13,7 +13,6 @@ import sys
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
@@ -150,20 +149,6 @@ def parse_input_shape(text: str) -> tuple[int, int, int]:
         )
     channels, height, width = map(int, parts)
     return channels, height, width
-
-
-def writable_folder(path: Path, option: str = "--out") -> Path:
-    """Make ``path`` if there is no such folder; UserError where it cannot be written."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        probe = path / f".probe-{os.getpid()}"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise UserError(
-            f"cannot write into {path}: {error.strerror}", hint=f"give {option} a folder that you can write"
-        ) from None
-    return path
 
 
 def _is_pandas(value: Any, name: str) -> bool:

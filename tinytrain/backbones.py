@@ -19,9 +19,6 @@ from torch import Tensor, nn
 
 from profiler.errors import UserError
 
-#: Classes of the classifier that comes with the ImageNet weights.
-IMAGENET_CLASSES = 1000
-
 
 @dataclass(frozen=True)
 class BlockGeometry:

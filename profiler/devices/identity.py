@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from fractions import Fraction
 
 from profiler.ops import DTYPE_CODES, GEOMETRIES, PASS_CODES
 
@@ -94,12 +93,6 @@ class Identity:
     def timer_label(self) -> str:
         """What tables and plots call the timer: ``instructions`` for emulated devices, else the timer's name."""
         return INSTRUCTIONS if self.counts_instructions else self.timer
-
-    @property
-    def instructions_per_tick(self) -> Fraction | None:
-        """Exact ratio, or None where the timer does not count instructions."""
-        numerator, denominator = self.ticks_per_instruction
-        return Fraction(denominator, numerator) if numerator else None
 
     def ticks_to_us(self, ticks):
         """Microseconds (virtual ones on an emulated device) of a number or array of ticks."""
