@@ -34,12 +34,19 @@ class Budget:
         latency_ms: Forward and backward of the batch and the update.
         memory_bytes: Peak; None for no limit.
         confidence: Probability with which the latency is to stay below its limit, by the cost source's own standard
-            deviation (taken as normal). A source without one is believed as it is.
+            deviation (taken as normal): from 0.5 to below 1. A source without one is believed as it is.
+
+    Raises:
+        ValueError: another confidence.
     """
 
     latency_ms: float = math.inf
     memory_bytes: int | None = None
     confidence: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0.5 <= self.confidence < 1:
+            raise ValueError(f"confidence must be from 0.5 to below 1, got {self.confidence}")
 
     def upper_latency_ms(self, cost: StepCost) -> float:
         """What the latency stays below with the asked confidence."""
