@@ -12,10 +12,13 @@ import numpy as np
 import pandas as pd
 
 from profiler.errors import UserError
-from profiler.ops import GEOMETRIES, Op
+from profiler.ops import Op
+from profiler.store import load, read_manifest
+from profiler.store_tables import GEOMETRY_COLUMNS, OP_COLUMNS, ops_of
 
-#: Columns without which there is nothing to fit; the store's other columns are used where they are there.
-REQUIRED_COLUMNS = ("device", "timer", "kind", "pass", "latency_us")
+#: Columns without which there is nothing to fit (and those of the ops' geometries); the store's other columns are used
+#: where they are there.
+REQUIRED_COLUMNS = ("device", "timer", "latency_us", *(name for name in OP_COLUMNS if name not in GEOMETRY_COLUMNS))
 #: What has to be the same in everything that is fitted together, and why it matters to a reader.
 UNIFORM_COLUMNS = {"device": "devices", "board": "boards", "timer": "timers", "build_hash": "firmware builds"}
 
@@ -63,8 +66,6 @@ def read(runs: pd.DataFrame | Path | str | Sequence[Path | str]) -> Measured:
     paths = [Path(runs)] if isinstance(runs, str | Path) else [Path(run) for run in runs]
     if not paths:
         raise UserError("there is no run to read", hint="name one, for example measurements/<device>/<run>")
-    from profiler.store import load, read_manifest  # noqa: PLC0415  (so that a data frame needs no store)
-
     identities = [dict(read_manifest(path)["identity"]) for path in paths]
     for path, identity in zip(paths, identities, strict=True):
         for name, what in (("board", "boards"), ("timer", "timers"), ("build_hash", "firmware builds")):
@@ -95,8 +96,7 @@ def from_frame(frame: pd.DataFrame, identity: dict) -> Measured:
             raise UserError(
                 f"the runs mix different {what}: {', '.join(values)}", hint="fit one device, timer and build at a time"
             )
-    ops = ops_of_frame(frame)
-    frame = frame.assign(op_key=[op.key for op in ops])
+    ops = ops_of(frame)
     # A median below the harness's own cost, after subtracting it, is a reading of nothing: it carries no information
     # about relative error and would make every relative weight infinite.
     positive = frame["latency_us"].to_numpy() > 0
@@ -108,26 +108,6 @@ def from_frame(frame: pd.DataFrame, identity: dict) -> Measured:
         identity=identity,
         run_hash=_hash(frame),
     )
-
-
-def ops_of_frame(frame: pd.DataFrame) -> list[Op]:
-    """The op of every row."""
-    ops = []
-    for row in frame.to_dict("records"):
-        cls = GEOMETRIES[row["kind"]]
-        geometry = {f.name: int(row[f.name]) for f in dataclasses.fields(cls)}
-        record = {"kind": row["kind"], "pass": row["pass"], "dtype": row.get("dtype", "f32"), "geometry": geometry}
-        for name, convert in (
-            ("variant", str),
-            ("trained_channels", int),
-            ("trained_axis", str),
-            ("trains_bias", bool),
-            ("optimizer", str),
-        ):
-            if name in row and not pd.isna(row[name]) and row[name] != "":
-                record[name] = convert(row[name])
-        ops.append(Op.from_dict(record))
-    return ops
 
 
 def _one_row_an_op(frame: pd.DataFrame, by_key: dict[str, Op]) -> tuple[tuple[Op, ...], pd.DataFrame]:
