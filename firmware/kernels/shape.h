@@ -3,6 +3,7 @@
 #define KERNELS_SHAPE_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "op.h"
@@ -41,28 +42,6 @@ static inline shape_t conv2d_shape(const op_t *op) {
     return s;
 }
 
-static inline shape_t depthwise_shape(const op_t *op) {
-    const depthwise_geometry_t *g = &op->geometry.depthwise;
-    shape_t s = {
-        .in_h = g->in_h,
-        .in_w = g->in_w,
-        .in_channels = g->in_channels,
-        .out_h = shape_out_extent(g->in_h, g->kernel_h, g->stride_h, g->pad_h),
-        .out_w = shape_out_extent(g->in_w, g->kernel_w, g->stride_w, g->pad_w),
-        .out_channels = g->in_channels,
-        .kernel_h = g->kernel_h,
-        .kernel_w = g->kernel_w,
-        .stride_h = g->stride_h,
-        .stride_w = g->stride_w,
-        .pad_h = g->pad_h,
-        .pad_w = g->pad_w,
-        .groups = g->in_channels,
-        .group_in = 1,
-        .group_out = 1,
-    };
-    return s;
-}
-
 static inline shape_t pool2d_shape(const op_t *op) {
     const pool2d_geometry_t *g = &op->geometry.pool2d;
     shape_t s = {
@@ -83,6 +62,14 @@ static inline shape_t pool2d_shape(const op_t *op) {
         .group_out = 1,
     };
     return s;
+}
+
+/* Depthwise convolutions are shaped as pooling is: their geometry begins with all the fields of a pooling's, and C lets
+ * members of a union be read by what they have in common at their beginning. */
+_Static_assert(offsetof(depthwise_geometry_t, has_bias) == sizeof(pool2d_geometry_t), "pool2d is the beginning");
+
+static inline shape_t depthwise_shape(const op_t *op) {
+    return pool2d_shape(op);
 }
 
 /* A pointwise convolution sees no rows: one long row has fewer remainders. */
