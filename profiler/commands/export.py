@@ -10,6 +10,7 @@ import typer
 
 from profiler.cli_support import message
 from profiler.errors import UserError
+from profiler.store import read_manifest
 
 
 def export(
@@ -28,6 +29,7 @@ def export(
     """
     from profiler.store_export import export_rows, write_csv  # noqa: PLC0415 - keeps --help fast
 
+    read_manifest(run)  # no run: said before FILE is emptied
     damage: list[str] = []
     rows = export_rows(run, everything=everything, damage=damage)
     if str(csv) == "-":

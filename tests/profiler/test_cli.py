@@ -243,6 +243,14 @@ def test_export_writes_a_row_a_repetition(run, folder):
     assert sorted(set(table.op_key)) == sorted(loaded.op_key)
 
 
+def test_export_of_no_run_leaves_the_table_that_was_there(folder):
+    (folder / "ops.csv").write_text("of an earlier run")
+    status, _, err = profile("export", folder / "nowhere", "--csv", "ops.csv")
+    assert status == 1
+    assert "nowhere holds no run" in err
+    assert (folder / "ops.csv").read_text() == "of an earlier run"
+
+
 def test_devices_lists_what_needs_no_hardware():
     status, out, _ = profile("devices", "--json")
     assert status == 0
