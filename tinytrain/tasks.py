@@ -75,12 +75,14 @@ def prepare(
     model, lowered = load_network(network, input_shape)
     is_backbone = network in backbones.GEOMETRIES
     source = data.locate(data_folder, network=network if is_backbone else None, dataset=dataset, tell=tell)
-    label = source.label
+    images = source.images(dataset)
+    # Every source has the digits, which are not what its label names.
+    pictures = "scikit-learn's digits" if images.name == "digits" != source.dataset else source.label
     if is_backbone:
         model = backbones.create(network, source.weights(network))
+        label = source.label if pictures == source.label else f"images: {pictures}; weights: {source.label}"
     else:
-        label = f"images: {label}; weights: those that {network} brings"
-    images = source.images(dataset)
+        label = f"images: {pictures}; weights: those that {network} brings"
     episode = episodes.draw(images, seed, ways=ways, shots=shots)
     task = episode.load(images, input_shape[1:])
     model = fold_norms(model)

@@ -120,6 +120,11 @@ def test_a_users_own_network_is_selected_for_with_its_own_weights(tmp_path, monk
     assert "weights: those that mynet:create brings" in capsys.readouterr().out
     assert set(StepPlan.load(tmp_path / "plan.json").layers) == {"0", "3"}
     assert run("adapt", "--plan", "plan.json", "--data", "embedded", "--steps", 2) == 0
+    for part in ("weights", "images"):
+        (tmp_path / "data" / part).mkdir(parents=True)
+    capsys.readouterr()
+    assert run("adapt", "--plan", "plan.json", "--data", "data", "--dataset", "digits", "--steps", 1) == 0
+    assert "data: images: scikit-learn's digits; weights: those that mynet:create brings" in capsys.readouterr().out
 
 
 def test_both_cost_sources_of_one_fitted_model_select_and_say_who_they_are(tmp_path, capsys):
