@@ -38,8 +38,9 @@ const kernel_t *kernel_find(uint8_t kind, uint8_t pass, uint8_t dtype, uint8_t v
 size_t kernel_count(void);
 const kernel_t *kernel_at(size_t index);
 
-/* Checks that the geometry makes sense (no zero extent, kernel not above the padded input, groups divide, k in range,
- * no size above 2^28 bytes). Must be called before anything else looks at an op that came from outside. */
+/* Checks that the geometry makes sense (no zero extent, kernel not above the padded input, pooling's padding at most
+ * half its kernel, so that every window meets the input, groups divide, k in range, no size above 2^28 bytes). Must be
+ * called before anything else looks at an op that came from outside. */
 bool op_valid(const op_t *op);
 
 /* Sets the geometry's fields from the op's values in wire order; false where their number is wrong or one is out of

@@ -9,10 +9,11 @@
  * Layouts. Tensors NHWC with batch 1; weights conv2d [out][kh][kw][in / groups], depthwise [kh][kw][channels], linear
  * [out][in]; gradients and moments compact, holding trained channels only (op.h).
  *
- * Ranges. f32: any finite value; sums are kept in float32 registers, with a relative error (norm of the error over norm
- * of the result) below 1e-5 for reductions of up to 65535 terms; longer ones over positions are cut into bands. Extents
- * are 1 to 65535, padding and strides likewise, no tensor is above 2^28 bytes. label: 0 to classes - 1; one outside
- * adds log(sum) to the loss and touches nothing else. softmax_cross_entropy: inputs more than 87 below the largest have
+ * Ranges. f32: any finite values whose products and sums are finite too (l2_normalize squares them); sums are kept in
+ * float32 registers, with a relative error (norm of the error over norm of the result) below 1e-5 for reductions of up
+ * to 65535 terms; longer ones over positions are cut into bands. Extents and strides are 1 to 65535, padding 0 to 65535
+ * and in pooling at most half the kernel, no tensor is above 2^28 bytes. label: 0 to classes - 1; one outside adds
+ * log(sum) to the loss and touches nothing else. softmax_cross_entropy: inputs more than 87 below the largest have
  * probability 0.
  *
  * In place (a written buffer may be the very same memory as a read one):
