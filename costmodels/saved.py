@@ -25,6 +25,11 @@ _PROCESS_NUMBERS = ("amplitude_", "noise_")
 _REGRESSOR_ARRAYS = ("low_", "high_")
 _REGRESSOR_NUMBERS = ("n_terms", "std_scale_", "cv_error_percent_", "n_ops_")
 
+#: What a card must hold for the model to be used at all.
+_CARD_FIELDS: dict[str, type] = {"device": str, "timer": str} | dict.fromkeys(
+    ("identity", "geometry_features", "plain_terms", "groups", "pooled"), dict
+)
+
 Arrays = dict[str, np.ndarray]
 
 
@@ -117,6 +122,9 @@ def read_card(folder: Path) -> dict:
             f"{path} has cost-model schema {schema!r}, this version reads {SCHEMA}",
             hint="fit the model again with this version",
         )
+    for name, kind in _CARD_FIELDS.items():
+        if not isinstance(card.get(name), kind):
+            raise UserError(f"the cost model {folder} is damaged: its card has no {name}", hint="fit the model again")
     return card
 
 

@@ -99,6 +99,16 @@ def test_a_card_that_does_not_fit_is_refused_with_the_reason(model, tmp_path, ch
         CostModel.load(tmp_path)
 
 
+@pytest.mark.parametrize("field", ["device", "timer", "identity", "geometry_features", "groups", "pooled"])
+@pytest.mark.parametrize("value", [None, []])
+def test_a_damaged_card_is_refused_by_the_field_that_is_wrong(model, tmp_path, field, value):
+    model.save(tmp_path)
+    card = json.loads((tmp_path / "model.json").read_text()) | {field: value}
+    (tmp_path / "model.json").write_text(json.dumps(card))
+    with pytest.raises(UserError, match=f"is damaged: its card has no {field}"):
+        CostModel.load(tmp_path)
+
+
 def test_a_folder_without_a_model_is_refused(tmp_path):
     with pytest.raises(UserError, match="costmodels fit"):
         CostModel.load(tmp_path / "nothing")
