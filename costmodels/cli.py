@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from profiler.cli_support import message, parse_input_shape, print_json, print_table, run_app
+from profiler.cli_support import message, parse_input_shape, print_json, print_table, run_app, warn
 
 app = typer.Typer(
     add_completion=False,
@@ -73,7 +73,7 @@ def evaluate(
 
     Example: costmodels evaluate an500.model runs/an500 --plot accuracy.png
     """
-    from costmodels.evaluate import FIGURES, evaluate  # noqa: PLC0415
+    from costmodels.evaluate import FIGURES, LEFT_OUT, evaluate  # noqa: PLC0415
     from costmodels.measured import read  # noqa: PLC0415
     from costmodels.model import CostModel  # noqa: PLC0415
     from costmodels.plots import predicted_against_measured, timer_note  # noqa: PLC0415
@@ -85,6 +85,11 @@ def evaluate(
     if json:
         print_json(result.to_dict())
         return
+    if result.judged_on == LEFT_OUT:
+        warn(
+            "the model was fitted to every op of this run, so models without a fifth of its geometries were judged "
+            "instead; where errors are large, fit this run together with that of a larger network"
+        )
     note = timer_note(result.timer)
     print_table(result.by_op, title=f"{result.device}: latency of {result.judged_on}", caption=note)
     overall = [

@@ -49,10 +49,20 @@ class Measured:
     def latency_us(self) -> np.ndarray:
         return self.frame["latency_us"].to_numpy(dtype=np.float64)
 
+    @property
+    def geometries(self) -> tuple[str, ...]:
+        """Of each op, in order: what ops of all passes of one layer share."""
+        return tuple(geometry_key(op) for op in self.ops)
+
     def subset(self, mask: np.ndarray) -> Measured:
         """The ops where ``mask`` (bool of shape (n_ops,)) is set."""
         ops = tuple(op for op, keep in zip(self.ops, mask, strict=True) if keep)
         return dataclasses.replace(self, ops=ops, frame=self.frame[mask].reset_index(drop=True))
+
+
+def geometry_key(op: Op) -> str:
+    """Kind and geometry as text, without the pass and what trains."""
+    return "/".join((op.kind, "x".join(map(str, op.geometry.values()))))
 
 
 def read(runs: pd.DataFrame | Path | str | Sequence[Path | str]) -> Measured:

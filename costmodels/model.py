@@ -177,6 +177,7 @@ class CostModel:
             "noise_floor_percent": float(100 * training.frame["noise"].median()),
             "stack_bytes": max((group.stack_bytes for group in self.groups_.values()), default=0),
             "n_ops": len(training.ops),
+            "fitted_geometries": sorted(set(training.geometries)),
             "held_out_accuracy": None,
             "run_hash": training.run_hash,
             "targets": {"latency": "us", "energy": None, "memory": "bytes, from the arena planner and measured stack"},

@@ -8,7 +8,7 @@ import synthetic
 
 from costmodels.accuracy import LinearBaseline, ScalarBaseline, accuracy, best_scalar
 from costmodels.evaluate import evaluate
-from costmodels.measured import read
+from costmodels.measured import geometry_key, read
 from costmodels.model import CostModel
 from costmodels.plots import predicted_against_measured, timer_note
 from profiler.errors import UserError
@@ -59,10 +59,33 @@ def test_linear_baseline_finds_overhead_and_slope_of_each_kind_and_pass():
     np.testing.assert_allclose(LinearBaseline().fit(ops, latency).predict(ops), latency, rtol=1e-3)
 
 
-def test_only_held_out_ops_are_judged(evaluation, table):
+def test_only_ops_of_geometries_that_the_fit_never_saw_are_judged(evaluation, table):
+    measured = read(table)
+    held_out = measured.frame["held_out"].to_numpy()
+    seen = set(measured.subset(~held_out).geometries)
+    unseen = {op.key for op in measured.subset(held_out).ops if geometry_key(op) not in seen}
     assert evaluation.judged_on == "held-out ops"
-    assert set(evaluation.points["op_key"]) == set(table["op_key"][table["held_out"]])
-    assert sum(row["n"] for row in evaluation.by_op) == table["held_out"].sum()
+    assert set(evaluation.points["op_key"]) == unseen
+    assert sum(row["n"] for row in evaluation.by_op) == len(unseen) > 40
+
+
+def test_where_the_fit_saw_everything_geometries_are_left_out_in_turn(table):
+    fit_on_all = CostModel(work=synthetic.work, scratch_bytes=lambda op: 0).fit(table, include_held_out=True)
+    evaluation = evaluate(fit_on_all, read(table))
+    assert evaluation.judged_on == "ops left out in turn"
+    points = evaluation.points.set_index("op_key")
+    assert len(points) > 0.95 * len(table)
+    # A model judged on what it was fitted to would look better than it is.
+    seen = fit_on_all.predict([op for op in read(table).ops if op.key in points.index])["latency_us"].to_numpy()
+    assert np.abs(points["fitted"].loc[[*points.index]].to_numpy() / points["measured_us"] - 1).mean() > 0
+    assert not np.allclose(np.sort(points["fitted"].to_numpy()), np.sort(seen), rtol=1e-6)
+
+
+def test_a_run_of_one_geometry_that_was_fitted_cannot_be_judged():
+    table = synthetic.table([Op(Linear(8, 4), Pass.FORWARD), Op(Linear(8, 4), Pass.GRAD_INPUT)], held_out=False)
+    model = CostModel(work=synthetic.work, scratch_bytes=lambda op: 0).fit(table)
+    with pytest.raises(UserError, match="no kind has a second geometry"):
+        evaluate(model, read(table))
 
 
 def test_the_fitted_model_beats_both_baselines(evaluation):
