@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from profiler.cli_support import message, parse_input_shape, print_json, print_table, run_app, warn
+from profiler.cli_support import message, parse_input_shape, print_json, print_table, progress, run_app, warn
+from profiler.errors import UserError
 
 app = typer.Typer(
     add_completion=False,
@@ -38,7 +39,13 @@ def fit(
     from costmodels.model import CostModel  # noqa: PLC0415  (scipy and scikit-learn take seconds: not for --help)
     from costmodels.plots import timer_note  # noqa: PLC0415
 
-    model = CostModel().fit(runs, include_held_out=include_held_out)
+    with progress(1, "fitting groups of ops", quiet=json) as ticker:
+
+        def show(done: int, groups: int, key: str) -> None:
+            ticker.grow(groups - ticker.total)
+            ticker.advance(done - ticker.done, note=key)
+
+        model = CostModel().fit(runs, include_held_out=include_held_out, on_group=show)
     model.save(out)
     card = model.card_
     groups = [
@@ -109,8 +116,15 @@ def evaluate(
 @app.command()
 def predict(
     model: Model,
-    network: Annotated[str, typer.Option(help="Built-in name or module:factory.", show_default=False)],
-    input_shape: Annotated[str, typer.Option("--input", help="Channels, height, width.")] = "3x64x64",
+    network: Annotated[
+        str | None, typer.Option(help="Built-in name or module:factory; by default the plan's.", show_default=False)
+    ] = None,
+    input_shape: Annotated[
+        str | None,
+        typer.Option(
+            "--input", help="Channels x height x width; by default the plan's, or 3x64x64.", show_default=False
+        ),
+    ] = None,
     plan: Annotated[Path | None, typer.Option(help="Step plan; by default everything trains.")] = None,
     json: Json = False,
 ) -> None:
@@ -124,10 +138,12 @@ def predict(
     from profiler.workloads.plan import LayerPlan, StepPlan  # noqa: PLC0415
 
     costs = CostModel.load(model)
-    _, lowered = load_network(network, parse_input_shape(input_shape))
-    if plan is not None:
-        step_plan = StepPlan.load(plan)
-    else:
+    step_plan = None if plan is None else StepPlan.load(plan)
+    if network is None and step_plan is None:
+        raise UserError("there is nothing to predict", hint="give --network, --plan, or both", exit_status=2)
+    shape = parse_input_shape(input_shape or "3x64x64") if input_shape or not step_plan else step_plan.input_shape
+    _, lowered = load_network(network or step_plan.network, shape)
+    if step_plan is None:
         layers = {
             layer.name: LayerPlan(tuple(range(layer.geometry.channels("out"))), bias=bool(layer.geometry.bias_elements))
             for layer in lowered.trainable

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from costmodels.features import (
     plain_terms,
     work_terms,
 )
+from costmodels.group import Group, typical_error_percent
 from costmodels.measured import Measured, read
 from costmodels.memory import ArenaMemory
 from costmodels.priors import prior_costs
@@ -37,36 +37,6 @@ from profiler.workloads.step import training_step
 
 #: Key of the pooled terms of all passes, for a pass that was never measured.
 ANY_PASS = "any"
-
-
-@dataclasses.dataclass
-class Group:
-    """What was learned about the ops that share a kernel.
-
-    Attributes:
-        terms: Names of its work terms, in order.
-        regressor: Latency in microseconds from work terms and geometry features.
-        stack_bytes: Largest stack seen while one of its ops ran; 0 where none was recorded.
-        probe: One of the fitted ops, and its work counts.
-    """
-
-    terms: tuple[str, ...]
-    regressor: WorkRegressor
-    stack_bytes: int
-    probe: tuple[Op, tuple[int, ...]]
-
-    def check(self, key: str, work: WorkFunction) -> None:
-        """Raise UserError unless the kernels still count as they did when the group was measured."""
-        op, counts = self.probe
-        now = work(op)
-        if tuple(now) == self.terms and tuple(now.values()) == counts:
-            return
-        changed = sorted(set(now.items()) ^ set(zip(self.terms, counts, strict=True)))
-        raise UserError(
-            f"the cost model was fitted to kernels that do other work for {key} than these "
-            f"({', '.join(dict.fromkeys(name for name, _ in changed))})",
-            hint="measure and fit again with this firmware",
-        )
 
 
 class CostModel:
@@ -102,7 +72,11 @@ class CostModel:
     # ------------------------------------------------------------------------------------------------ fitting
 
     def fit(
-        self, runs: pd.DataFrame | Path | str | Sequence[Path | str], *, include_held_out: bool = False
+        self,
+        runs: pd.DataFrame | Path | str | Sequence[Path | str],
+        *,
+        include_held_out: bool = False,
+        on_group: Callable[[int, int, str], None] = lambda done, groups, key: None,
     ) -> CostModel:
         """Learn from runs on disk or from a data frame with the store's columns.
 
@@ -110,6 +84,7 @@ class CostModel:
             runs: They must be of one device, timer and firmware build.
             include_held_out: Fit on every op. By default the ops that the store marks as held out are not fitted, and
                 the card's accuracy is that on them.
+            on_group: Told before each group of ops: how many are done, how many there are, and which comes.
 
         Returns:
             self
@@ -124,7 +99,7 @@ class CostModel:
             raise UserError("every measured op is held out", hint="measure more ops")
         # Matrices are small: more threads only wait for each other.
         with threadpool_limits(1):
-            self.fit_measured(training)
+            self.fit_measured(training, on_group)
         judged = measured.subset(held_out)
         figures = None
         if not include_held_out and judged.ops:
@@ -132,7 +107,9 @@ class CostModel:
         self.card_ |= {"held_out_accuracy": figures, "run_hash": measured.run_hash}
         return self
 
-    def fit_measured(self, training: Measured) -> CostModel:
+    def fit_measured(
+        self, training: Measured, on_group: Callable[[int, int, str], None] = lambda done, groups, key: None
+    ) -> CostModel:
         """Learn from these ops, all of them."""
         self._costs.clear()
         self._sums = OpSums(self.latencies_us)
@@ -144,7 +121,8 @@ class CostModel:
         priors = prior_costs(
             {key: (names, T, NonNegativeTerms().fit(T, latency[rows_of[key]])) for key, (names, T) in work_of.items()}
         )
-        for key, rows in rows_of.items():
+        for done, (key, rows) in enumerate(rows_of.items()):
+            on_group(done, len(rows_of), key)
             names, T = work_of[key]
             X = np.hstack([T, geometry_features([training.ops[i] for i in rows])])
             regressor = WorkRegressor(n_terms=len(names), prior=priors[key]).fit(X, latency[rows])
@@ -173,7 +151,7 @@ class CostModel:
             "plain_terms": PLAIN_TERMS,
             "geometry_features": GEOMETRY_FEATURES,
             "us_per_mac": None if np.isnan(scalar.us_per_mac_) else scalar.us_per_mac_,
-            "typical_error_percent": _typical_error_percent(self.groups_.values()),
+            "typical_error_percent": typical_error_percent(self.groups_.values()),
             "noise_floor_percent": float(100 * training.frame["noise"].median()),
             "stack_bytes": max((group.stack_bytes for group in self.groups_.values()), default=0),
             "n_ops": len(training.ops),
@@ -383,13 +361,6 @@ class CostModel:
             raise UserError(f"the cost model {folder} is damaged: {error!r}", hint="fit the model again") from None
         model.card_ = card
         return model
-
-
-def _typical_error_percent(groups: Iterable[Group]) -> float:
-    """Median of the groups' cross-validated errors; 0 where no group has one."""
-    errors = [group.regressor.cv_error_percent_ for group in groups]
-    known = [error for error in errors if not np.isnan(error)]
-    return float(np.median(known)) if known else 0.0
 
 
 def _rows_by(keys: Iterable[str]) -> dict[str, list[int]]:

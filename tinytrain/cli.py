@@ -131,7 +131,10 @@ def select(
         message(f"step plan written to {out} (chosen in {selection_s:.2f} s)")
     extrapolated = sorted({str(row["layer"]) for row in selection.cost.rows if row["extrapolates"]})
     if extrapolated:
-        warn(f"the cost model extrapolates for {', '.join(extrapolated)}; profile this network on the device")
+        warn(
+            f"{', '.join(extrapolated)}: outside the range of the ops that the cost model was fitted to (where this "
+            "network was profiled, they are its held-out ops); `costmodels fit --include-held-out` fits all of a run"
+        )
 
 
 @app.command(epilog="Example: tinytrain adapt --plan plan.json --steps 40")
