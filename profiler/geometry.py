@@ -369,20 +369,12 @@ class CosineHead(Geometry):
 
 
 @dataclass(frozen=True)
-class Empty(Geometry):
+class Empty(_Vector):
     """Nothing at all: what it measures is the harness's own cost, subtracted visibly from every op."""
 
     kind: ClassVar[str] = "empty"
     code: ClassVar[int] = 12
     passes: ClassVar[tuple[Pass, ...]] = (Pass.FORWARD,)
-
-    @property
-    def input_shape(self) -> tuple[int, ...]:
-        return ()
-
-    @property
-    def output_shape(self) -> tuple[int, ...]:
-        return ()
 
 
 GEOMETRIES: dict[str, type[Geometry]] = {
