@@ -171,15 +171,3 @@ def digest(values: np.ndarray) -> tuple[float, float, float, float]:
     """
     flat = np.asarray(values, dtype=np.float64).ravel()
     return tuple(float(s) for s in _signs(flat.size) @ flat)  # type: ignore[return-value]
-
-
-def digest_error(measured: Sequence[float], expected: np.ndarray) -> float:
-    """How far a device's digest is from the expected output: max over p of |difference| / ‖expected‖.
-
-    Where everything expected is 0 the norm says nothing and the absolute difference is returned.
-    """
-    norm = float(np.linalg.norm(np.asarray(expected, dtype=np.float64)))
-    difference = float(np.max(np.abs(np.subtract(tuple(measured), digest(expected)))))  # max() would pass over a NaN
-    if not np.isfinite(difference):
-        return float("inf")
-    return difference / norm if norm else difference

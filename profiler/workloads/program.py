@@ -110,11 +110,6 @@ class Program:
         ticks = TICK_BYTES * repetitions * len(self.timed)
         return aligned(self.arena_bytes) + aligned(store + ticks)
 
-    def most_repetitions(self, memory: DeviceMemory) -> int:
-        """For how many repetitions there is room for ticks."""
-        free = memory.arena_bytes - self.wanted_bytes(memory, repetitions=0) - aligned(1)
-        return max(0, free // (TICK_BYTES * max(1, len(self.timed))))
-
     def check_fits(self, memory: DeviceMemory, repetitions: int = 1) -> None:
         """Raise DoesNotFit unless the device has room for it with so many repetitions' ticks."""
         wanted = self.wanted_bytes(memory, repetitions)

@@ -31,6 +31,7 @@ from scipy.optimize import nnls
 from profiler import kernels, ops, prng
 from profiler.devices import build
 from profiler.link.session import Device, open_device
+from profiler.measure.verify import Expected
 from profiler.ops import AXIS_CODES, DTYPE_CODES, OPTIMIZER_CODES, PASS_CODES, VARIANT_CODES, Op, Pass
 from profiler.workloads.entries import BLOB_REGION, DeviceMemory, offset_of, region_of
 from profiler.workloads.program import DoesNotFit, Program, microbenchmark
@@ -153,7 +154,7 @@ def test_kernels_agree_with_torch_on_devices(kind: str, pass_: Pass, device: Dev
         assert {roles[output.name] for output in program.outputs} == set(reference)
         for output in program.outputs:
             wanted = reference[roles[output.name]]
-            error = prng.digest_error(device.digest(output.reference, output.words), wanted)
+            error = Expected.of(wanted).error(device.digest(output.reference, output.words))
             assert_right(case, roles[output.name], error, wanted)
 
 

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from profiler import kernels, prng
+from profiler.measure.verify import Expected
 
 WORDS = st.integers(0, 2**32 - 1)
 MASK = 2**32 - 1
@@ -119,31 +120,31 @@ def test_one_wrong_element_shows_wherever_it_is(seed, wrong, change):
     values = prng.uniform(seed, 1, 1000).astype(np.float64)
     measured = values.copy()
     measured[wrong] += change
-    error = prng.digest_error(prng.digest(measured), values)
+    error = Expected.of(values).error(prng.digest(measured))
     assert error == pytest.approx(change / np.linalg.norm(values), rel=1e-6)
 
 
 def test_the_error_of_random_errors_is_about_their_norm():
     values = prng.uniform(1, 1, 4000).astype(np.float64)
     error = 1e-4 * prng.uniform(2, 2, 4000)
-    estimated = prng.digest_error(prng.digest(values + error), values)
+    estimated = Expected.of(values).error(prng.digest(values + error))
     assert estimated == pytest.approx(np.linalg.norm(error) / np.linalg.norm(values), rel=2)
 
 
 def test_swapped_elements_show():
     values = prng.uniform(1, 1, 100).astype(np.float64)
     swapped = np.concatenate([values[50:], values[:50]])
-    assert prng.digest_error(prng.digest(swapped), values) > 0.01
+    assert Expected.of(values).error(prng.digest(swapped)) > 0.01
 
 
 def test_a_digest_that_is_not_a_number_is_infinitely_wrong():
     values = np.ones(10)
-    assert prng.digest_error(prng.digest(np.full(10, np.nan)), values) == float("inf")
+    assert Expected.of(values).error(prng.digest(np.full(10, np.nan))) == float("inf")
 
 
 def test_what_should_be_zero_is_compared_absolutely():
-    assert prng.digest_error((0.0, 0.0, 0.0, 0.0), np.zeros(8)) == 0
-    assert prng.digest_error((0.0, 0.25, 0.0, 0.0), np.zeros(8)) == 0.25
+    assert Expected.of(np.zeros(8)).error((0.0, 0.0, 0.0, 0.0)) == 0
+    assert Expected.of(np.zeros(8)).error((0.0, 0.25, 0.0, 0.0)) == 0.25
 
 
 def pointer(array):

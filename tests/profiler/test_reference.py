@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from small_networks import MEMORY, NO_BLOB, random_network, random_plan, torch_step
 
 from profiler import prng
+from profiler.measure.verify import Expected
 from profiler.ops import Conv2d, Depthwise, Linear, Op, Pass
 from profiler.reference import expected, op_reference, trained_indices
 from profiler.workloads.lower import load_network
@@ -85,7 +86,7 @@ def test_placed_programs_give_the_same_on_the_host_kernels(seed):
             # Where the network is sure of its answer the gradient is a difference from 1, and rounding is most of it.
             rounding = 1e-6 * np.sqrt(wanted.size)
             assert np.linalg.norm(got - wanted) < 1e-4 * np.linalg.norm(wanted) + rounding, name
-            assert prng.digest_error(prng.digest(got), wanted) < 4e-4 + 4 * rounding / np.linalg.norm(wanted)
+            assert Expected.of(wanted).error(prng.digest(got)) < 4e-4 + 4 * rounding / np.linalg.norm(wanted)
         else:
             # Adam's first step is nearly the gradient's sign, which rounding decides where the gradient is 0 but for
             # rounding: so weights may differ by two steps in a few places.
@@ -104,7 +105,7 @@ def test_a_misplaced_tensor_shows_as_a_wrong_result():
     # The activation is written 16 bytes further on than where its reader looks for it.
     wrong = dataclasses.replace(entry, references=(entry.references[0], entry.references[1] + 16))
     moved = dataclasses.replace(program, entries=(*program.entries[:index], wrong, *program.entries[index + 1 :]))
-    assert prng.digest_error(prng.digest(HostDevice(MEMORY).run(moved, 1)["loss"]), wanted) > 1e-3
+    assert Expected.of(wanted).error(prng.digest(HostDevice(MEMORY).run(moved, 1)["loss"])) > 1e-3
 
 
 def literal_convolution_gradient(g, x, grad):

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from small_networks import MEMORY, NO_BLOB, random_network, random_plan
 
 from profiler import prng
+from profiler.measure.verify import Expected
 from profiler.ops import (
     Add,
     Conv2d,
@@ -151,9 +152,10 @@ def test_store_and_ticks_are_counted(seed, repetitions):
     ticks = 8 * repetitions * len(program.timed)
     wanted = program.wanted_bytes(MEMORY, repetitions)
     assert program.arena_bytes + store + ticks <= wanted < program.arena_bytes + store + ticks + 32
-    most = program.most_repetitions(MEMORY)
-    program.check_fits(MEMORY, most)
-    assert program.wanted_bytes(MEMORY, most + 5) > MEMORY.arena_bytes
+    exact = dataclasses.replace(MEMORY, arena_bytes=wanted)
+    program.check_fits(exact, repetitions)
+    with pytest.raises(DoesNotFit):
+        program.check_fits(exact, repetitions + 5)
 
 
 def test_too_many_entries_do_not_fit_either():
@@ -282,7 +284,7 @@ def test_sums_over_large_maps_are_not_lost_in_rounding(seed):
     program = microbenchmark(op, MEMORY)
     device, wanted = HostDevice(MEMORY).run(program, seed), expected(program, seed, MEMORY)
     for name, values in wanted.items():
-        assert prng.digest_error(prng.digest(device[name]), values) < 1e-5
+        assert Expected.of(values).error(prng.digest(device[name])) < 1e-5
 
 
 def test_long_programs_stay_finite_and_their_gradients_alive():
