@@ -58,6 +58,7 @@ class Run:
         self.manifest = manifest
         self.trials: list[dict[str, Any]] = []
         self.notices: list[str] = []
+        self._first_number = 0
         self._file = os.open(folder / TRIALS, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         try:
             _lock(self._file, folder)
@@ -117,6 +118,9 @@ class Run:
             if item.torn:
                 os.ftruncate(run._file, item.start)
                 os.fsync(run._file)
+            else:
+                # Lines count from 1 and trials from 0: this is the number after that of the damaged trial.
+                run._first_number = item.line
         return run
 
     def append(self, trial: dict[str, Any]) -> dict[str, Any]:
@@ -148,20 +152,30 @@ class Run:
         return record
 
     def _next_trial(self) -> int:
-        # Not the count: a damaged line keeps its number.
-        return self.trials[-1]["trial"] + 1 if self.trials else 0
+        # Not the count of those that can be read: a damaged line keeps its number, also where it is the last.
+        after_last = self.trials[-1]["trial"] + 1 if self.trials else 0
+        return max(after_last, self._first_number)
 
     def write_manifest(self, **changes: Any) -> None:
-        """Replace the manifest whole or not at all, with ``changes`` applied."""
-        self.manifest |= changes
+        """Replace the manifest whole or not at all, with ``changes`` applied.
+
+        Raises:
+            OSError: the disk is full or gone; the manifest is as it was.
+        """
+        manifest = self.manifest | changes
         target = self.folder / MANIFEST
         temporary = target.with_suffix(".tmp")
-        with temporary.open("w") as stream:
-            json.dump(self.manifest, stream, indent=1, allow_nan=False)
-            stream.write("\n")
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(target)
+        try:
+            with temporary.open("w") as stream:
+                json.dump(manifest, stream, indent=1, allow_nan=False)
+                stream.write("\n")
+                stream.flush()
+                os.fsync(stream.fileno())
+            temporary.replace(target)
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
+        self.manifest = manifest
         _sync_folder(self.folder)
 
     def close(self) -> None:

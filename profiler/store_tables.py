@@ -74,6 +74,46 @@ COLUMNS: tuple[str, ...] = (
     "relative_error",
     "held_out",
 )
+#: Of :func:`load_steps`.
+STEP_COLUMNS: tuple[str, ...] = (
+    "run",
+    "device",
+    "board",
+    "timer",
+    "timer_hz",
+    "plan",
+    "network",
+    "fingerprint",
+    "images",
+    "optimizer",
+    "trained_layers",
+    "entries",
+    "status",
+    "reason",
+    "repetitions",
+    "ticks",
+    "ticks_mad",
+    "overhead_ticks",
+    "latency_ms",
+    "latency_mad_ms",
+    "arena_peak_bytes",
+    "scratch_peak_bytes",
+    "stack_peak_bytes",
+    "memory_peak_bytes",
+    "energy_mj",
+    "relative_error",
+    "predicted_latency_ms",
+    "predicted_memory_bytes",
+    "predicted_by",
+    "budget_latency_ms",
+    "budget_memory_bytes",
+)
+#: Of :func:`load_step_ops`.
+STEP_OP_COLUMNS: tuple[str, ...] = (
+    *("run", "device", "board", "timer", "timer_hz", "plan", "layer", "count"),
+    *OP_COLUMNS,
+    *("ticks", "overhead_ticks", "latency_us"),
+)
 
 
 @lru_cache(maxsize=65536)
@@ -250,12 +290,9 @@ def load_steps(path: Path | str) -> pd.DataFrame:
         path: Folder of a run made by ``profile step``.
 
     Returns:
-        Columns: ``run, device, board, timer, plan, network, fingerprint, images, optimizer, trained_layers, entries,
-        repetitions, ticks, ticks_mad, overhead_ticks, latency_ms, latency_mad_ms, arena_peak_bytes,
-        scratch_peak_bytes, stack_peak_bytes, memory_peak_bytes, energy_mj, relative_error, status, reason``, what the
-        plan's notes foresaw (``predicted_latency_ms, predicted_memory_bytes, predicted_by``) and its budget
-        (``budget_latency_ms, budget_memory_bytes``; NaN where there is none). ``ticks`` is the median over
-        repetitions of the sum over all timed ops, images included; ``overhead_ticks`` the harness's share of it.
+        Columns :data:`STEP_COLUMNS`. Figures of a step that was not timed are NaN, and so is what its plan's notes do
+        not foresee (``predicted_...``) or bound (``budget_...``). ``ticks`` is the median over repetitions of the sum
+        over all timed ops, images included; ``overhead_ticks`` the harness's share of it.
 
     Raises:
         UserError: no run there, or one without a step.
@@ -289,7 +326,7 @@ def load_steps(path: Path | str) -> pd.DataFrame:
                 row[name] = trial[name]
             row["memory_peak_bytes"] = trial["arena_peak_bytes"] + trial["stack_peak_bytes"]
         rows.append(row)
-    return pd.DataFrame.from_records(rows)
+    return pd.DataFrame.from_records(rows, columns=list(STEP_COLUMNS))
 
 
 def _steps(folder: Path) -> tuple[float, list[dict[str, Any]]]:
@@ -307,8 +344,8 @@ def _steps(folder: Path) -> tuple[float, list[dict[str, Any]]]:
 
 
 def load_step_ops(path: Path | str) -> pd.DataFrame:
-    """One row a timed op of every step of a run: ``plan, layer, count`` and :data:`OP_COLUMNS`, then ``ticks,
-    overhead_ticks, latency_us``, all of them sums over the images of the step (``count`` runs).
+    """One row a timed op of every step of a run: columns :data:`STEP_OP_COLUMNS`. ``ticks, overhead_ticks,
+    latency_us`` are sums over the images of the step (``count`` runs), NaN where the step was not timed.
 
     Raises:
         UserError: no run there, or one without a step.
@@ -316,7 +353,7 @@ def load_step_ops(path: Path | str) -> pd.DataFrame:
     folder = Path(path)
     common = device_columns(folder, read_manifest(folder))
     overhead, trials = _steps(folder)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for trial in trials:
         repetitions = trial.get("ticks", [])[trial["warm_ups"] :]
         for index, entry in enumerate(trial["timed"]):
@@ -327,4 +364,4 @@ def load_step_ops(path: Path | str) -> pd.DataFrame:
                 row["overhead_ticks"] = overhead * entry["count"]
                 row["latency_us"] = max(row["ticks"] - row["overhead_ticks"], 0.0) * 1e6 / row["timer_hz"]
             rows.append(row)
-    return pd.DataFrame.from_records(rows)
+    return pd.DataFrame.from_records(rows, columns=list(STEP_OP_COLUMNS))

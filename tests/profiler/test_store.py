@@ -309,3 +309,42 @@ def test_a_hundred_thousand_trials_load_in_two_seconds(folder):
     assert time.process_time() - start < max(2.0, 3 * parsing_s)
     assert len(table) == 1000
     assert set(table.repetitions) == {300}
+
+
+def test_a_damaged_last_line_keeps_its_number(folder):
+    ops = [Op(Relu(n), Pass.FORWARD) for n in (1, 2, 3)]
+    write(folder, [trial(op, [1, 2]) for op in ops])
+    path = folder / store.TRIALS
+    path.write_bytes(path.read_bytes()[:-20] + b"x" * 19 + b"\n")
+    with store.Run.open(folder) as run:
+        assert "line 3 of" in run.notices[0]
+        assert [run.append(trial(ops[2], [1, n], round_=n))["trial"] for n in (1, 2)] == [3, 4]
+
+
+def test_a_manifest_that_cannot_be_replaced_stays_as_it_was(folder, monkeypatch):
+    with store.Run.create(folder, MANIFEST) as run:
+
+        def full(file):
+            raise OSError(28, "No space left on device")
+
+        with monkeypatch.context() as patch, pytest.raises(OSError, match="No space"):
+            patch.setattr(os, "fsync", full)
+            run.write_manifest(sittings=[1])
+        assert store.read_manifest(folder) == run.manifest
+        assert "sittings" not in run.manifest
+    assert sorted(p.name for p in folder.iterdir()) == [store.MANIFEST, store.TRIALS]
+
+
+def test_the_tables_of_steps_have_all_columns_where_no_step_was_right(folder):
+    op = Op(CONV, Pass.FORWARD)
+    step = {"type": "step", "slot": "step|p", "plan": "p", "network": "net", "fingerprint": "f", "images": 2}
+    step |= {"optimizer": "sgd", "trained_layers": 1, "status": "wrong", "reason": "off", "ticks": [], "warm_ups": 0}
+    step["timed"] = [{"layer": "a", "op_key": op.key, "op": op.to_dict(), "macs": op.macs, "count": 2}]
+    write(folder, [step])
+    table = store.load_steps(folder)
+    assert tuple(table.columns) == store_tables.STEP_COLUMNS
+    for name in ("ticks", "latency_ms", "latency_mad_ms", "memory_peak_bytes", "stack_peak_bytes", "overhead_ticks"):
+        assert np.isnan(table[name].iloc[0])
+    entries = store.load_step_ops(folder)
+    assert tuple(entries.columns) == store_tables.STEP_OP_COLUMNS
+    assert np.isnan(entries.latency_us.iloc[0])
