@@ -14,12 +14,21 @@ from profiler.ops import AXIS_CODES, OPTIMIZER_CODES, PASS_CODES, VARIANT_CODES,
 IDENTIFY, BEGIN, APPEND, SEAL, RUN, READ, DIGEST, PEEK = range(8)
 OK, ACCEPTED, REFUSED, DONE, TICKS, DIGESTED, PEEKED, IDENTITY = range(8)
 
+#: enum status_reason of firmware/runtime/status.h.
+BAD_REQUEST, TOO_LONG, NO_PROGRAM, WRONG_INDEX, WRONG_CRC, INCOMPLETE, SECTIONS, NO_MEMORY = range(1, 9)
+UNKNOWN_KERNEL, GEOMETRY, CHANNELS, BUFFER_COUNT, BAD_REGION, BOUNDS, READ_ONLY, OVERLAP = range(9, 17)
+BAD_FILL, MISPLACED, NO_OPTIMIZER, BAD_RANGE = range(17, 21)
+
 #: Every device that needs no hardware.
 URLS = ("native://", "qemu://stm32f405", "qemu://mps2-an500", "native://aarch64")
 #: Those whose timer counts instructions.
 EMULATED_URLS = URLS[1:3]
 
 OPTIMIZER = [0.01, 1.0, 0.1, 0.001]
+
+
+def emulated(device):
+    return device.url.startswith("qemu")
 
 
 class RawDevice:
