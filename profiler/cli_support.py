@@ -261,6 +261,10 @@ class Ticker:
         """Say what is going on without having advanced."""
         self._show(text)
 
+    def line(self, text: str) -> None:
+        """One line of the results, on stdout, at once."""
+        typer.echo(text)
+
     def _show(self, note: str | None) -> None:
         """Nothing to show."""
 
@@ -270,6 +274,12 @@ class _RichTicker(Ticker):
         super().__init__(total, description)
         self._bar = bar
         self._task = bar.add_task(description, total=total, note="")
+
+    def line(self, text: str) -> None:
+        # While it is drawn the bar takes over stdout too, and would put the line on stderr.
+        self._bar.stop()
+        super().line(text)
+        self._bar.start()
 
     def _show(self, note: str | None) -> None:
         fields = {} if note is None else {"note": note}

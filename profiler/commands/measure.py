@@ -38,10 +38,9 @@ from profiler.commands.options import (
     wanted_ops,
 )
 from profiler.errors import UserError
-from profiler.measure.host_state import host_state
 from profiler.measure.loop import Loop, drift, unsteady
 from profiler.measure.schedule import Policy
-from profiler.measure.sitting import Left, manifest, open_run, split
+from profiler.measure.sitting import Left, manifest, open_run, sitting, split
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -133,41 +132,12 @@ def measure(
 
 
 def _sit(device: Any, run: store.Run, loop: Loop) -> None:
-    """One sitting: measure what is missing, and leave the manifest saying how it went."""
+    """Measure what is missing."""
     total = (len(loop.ops) + 1) * loop.policy.rounds_min
-    sitting: dict[str, Any] = {"started_at": store.now(), "trials_before": len(run.trials), "host": host_state()}
-    outcome = "failed"
-    with progress(total, "measuring") as ticker:
+    with progress(total, "measuring") as ticker, sitting(device, run):
         loop.on_trial = lambda trial: _tick(ticker, trial)
         ticker.advance(min(total, sum(trial["type"] != "reference" for trial in run.trials)))
-        try:
-            loop.measure(on_round=lambda round_, slots: _grow(ticker, loop, round_, slots))
-            outcome = "complete"
-        except KeyboardInterrupt:
-            outcome = "interrupted"
-            raise UserError(
-                f"interrupted; {len(run.trials)} trials are safe in {run.folder}",
-                hint="go on with the same command and --resume" + _out_hint(run),
-            ) from None
-        except UserError as error:
-            raise UserError(
-                f"{error.args[0]}; {len(run.trials)} trials are safe in {run.folder}",
-                hint=f"{error.hint}; then go on with the same command and --resume{_out_hint(run)}",
-                exit_status=error.exit_status,
-            ) from error
-        finally:
-            sitting |= {
-                "ended_at": store.now(),
-                "outcome": outcome,
-                "trials": len(run.trials),
-                "host_after": host_state(),
-                "link": device.statistics.to_dict(),
-            }
-            run.write_manifest(sittings=[*run.manifest["sittings"], sitting])
-
-
-def _out_hint(run: store.Run) -> str:
-    return f" --out {run.folder}"
+        loop.measure(on_round=lambda round_, slots: _grow(ticker, loop, round_, slots))
 
 
 def _tick(ticker: Ticker, trial: dict[str, Any]) -> None:

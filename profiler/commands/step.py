@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import math
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,9 +15,10 @@ from profiler.cli_support import json_ready, message, parse_input_shape, print_j
 from profiler.commands.options import JsonOption, PortOption, SeedOption, load_network, run_folder
 from profiler.errors import UserError
 from profiler.measure.schedule import EMPTY, Policy, Slot
-from profiler.measure.sitting import manifest, open_run, split
+from profiler.measure.sitting import manifest, open_run, sitting, split
 from profiler.measure.steps import foreseen, measure_step, step_trial
 from profiler.measure.trials import op_trial, timed
+from profiler.measure.verify import Ahead
 
 #: What the table shows of each step.
 FIGURES = (
@@ -98,22 +98,17 @@ def step(
                 warn(notice)
             there = {trial["slot"] for trial in run.trials}
             prepared, failures = [], []
-            for name, step_plan in plans.items():
-                if f"step|{name}" in there:
-                    continue
-                try:
-                    item = _prepare(device, name, step_plan, networks[name], model=model, repetitions=repetitions)
-                    prepared.append(item)
-                except UserError as error:
-                    failures.append(f"plan {name} cannot run on {device.identity.board}: {error.args[0]}")
-            try:
+            with sitting(device, run):
+                for name, step_plan in plans.items():
+                    if f"step|{name}" in there:
+                        continue
+                    try:
+                        item = _prepare(device, name, step_plan, networks[name], model=model, repetitions=repetitions)
+                        prepared.append(item)
+                    except UserError as error:
+                        failures.append(f"plan {name} cannot run on {device.identity.board}: {error.args[0]}")
                 _measure_empty(device, run, repetitions, seed)
-                failures += _sit(device, run, prepared, repetitions, seed)
-            except KeyboardInterrupt:
-                raise UserError(
-                    f"interrupted; {len(run.trials)} trials are safe in {run.folder}",
-                    hint=f"go on with the same command and --resume --out {run.folder}",
-                ) from None
+                _sit(device, run, prepared, repetitions, seed)
             timer = device.identity.timer_label
     _report(run.folder, timer, failures, json_)
 
@@ -186,38 +181,33 @@ def _measure_empty(device: Any, run: store.Run, repetitions: int, seed: int) -> 
     slot = Slot("empty", EMPTY, 0)
     if all(trial["slot"] != slot.name for trial in run.trials):
         programs, _ = split([], device.identity, device.memory, 1 + repetitions)
+        if EMPTY not in programs:
+            return  # so many repetitions' ticks do not fit: neither does any step
         trial = op_trial(slot, build_hash=device.identity.build_hash, seed=seed)
         run.append(trial | timed(device.run(programs[EMPTY], repetitions=1 + repetitions, seed=seed), 1))
 
 
-def _sit(device: Any, run: store.Run, prepared: list[_Prepared], repetitions: int, seed: int) -> list[str]:
-    """Measure plans; sentences about those that are wrong."""
+def _sit(device: Any, run: store.Run, prepared: list[_Prepared], repetitions: int, seed: int) -> None:
+    """Measure plans; one that the device cannot do is recorded with the reason, and the next one's turn comes."""
     from profiler import reference  # noqa: PLC0415 - torch takes seconds to import
 
-    failures = []
-    with progress(len(prepared), "steps") as ticker, ThreadPoolExecutor(1) as pool:
-        # The next references are computed while the device runs.
-        futures = [pool.submit(reference.expected, item.program, seed, device.memory) for item in prepared]
-        try:
-            for item, future in zip(prepared, futures, strict=True):
-                ticker.note(item.name)
-                blank = step_trial(item.name, item.plan, item.step, build_hash=device.identity.build_hash, seed=seed)
-                trial = measure_step(
-                    device,
-                    item.program,
-                    blank | item.foreseen,
-                    reference=future.result(),
-                    repetitions=repetitions,
-                    seed=seed,
-                )
-                run.append(trial)
-                if trial["status"] != "ok":
-                    failures.append(f"{item.name} is {trial['status']}: {trial['reason']}")
-                ticker.advance()
-        finally:
-            for future in futures:
-                future.cancel()
-    return failures
+    compute = lambda program: reference.expected(program, seed, device.memory)  # noqa: E731
+    queue = [(item.name, item.program) for item in prepared]
+    # One reference waits while the device runs: it holds every result of a step in float64.
+    with progress(len(prepared), "steps") as ticker, Ahead(queue, compute, ahead=1) as references:
+        for item in prepared:
+            ticker.note(item.name)
+            blank = step_trial(item.name, item.plan, item.step, build_hash=device.identity.build_hash, seed=seed)
+            trial = measure_step(
+                device,
+                item.program,
+                blank | item.foreseen,
+                reference=references.get(item.name, item.program),
+                repetitions=repetitions,
+                seed=seed,
+            )
+            run.append(trial)
+            ticker.advance()
 
 
 def _report(folder: Path, timer: str, failures: list[str], json_: bool) -> None:
@@ -226,6 +216,8 @@ def _report(folder: Path, timer: str, failures: list[str], json_: bool) -> None:
         table = store.load_steps(folder)
         for record in table.to_dict("records"):
             rows.append(record | judged(record))
+    # Those of earlier sittings too: going on does not make a wrong step right.
+    failures = failures + [f"{r['plan']} is {r['status']}: {r['reason']}" for r in rows if r["status"] != "ok"]
     if json_:
         print_json({"run": str(folder), "timer": timer, "steps": json_ready(rows), "failures": failures})
     else:

@@ -20,6 +20,7 @@ from profiler.commands.options import (
     SeedOption,
     wanted_ops,
 )
+from profiler.errors import UserError
 from profiler.link.errors import DeviceReset, Refused
 from profiler.measure.schedule import EMPTY
 from profiler.measure.sitting import split
@@ -41,7 +42,7 @@ def verify(
     seed: SeedOption = 1,
     json_: JsonOption = False,
 ) -> None:
-    """Check every op of a network on a device against PyTorch; a line for each that is wrong.
+    """Check every op of a network on a device against PyTorch; a line for each that is wrong, as it is found.
 
     Exit status 1 if any is.
 
@@ -77,6 +78,9 @@ def verify(
                 except (Refused, DeviceReset) as error:
                     row |= {"status": "failed", "reason": error.args[0]}
                 rows.append(row)
+                if row["status"] != "ok" and not json_:
+                    # At once: should the link die, what was found is on the screen.
+                    ticker.line(f"{row['status']}: {row['op_key']}: {row['reason']}")
                 ticker.advance(note=op.key)
         board = device.identity.board
     bad = [row for row in rows if row["status"] != "ok"]
@@ -94,17 +98,20 @@ def verify(
             }
         )
     else:
-        for row in bad:
-            typer.echo(f"{row['status']}: {row['op_key']}: {row['reason']}")
         if left:
             print_table(
                 (item.to_dict() for item in left),
                 ["op_key", "reason", "bytes_wanted", "bytes_available"],
                 title=f"Not checked: {len(left)} ops",
             )
-        typer.echo(
-            f"{len(rows) - len(bad)} of {len(rows)} ops of {network} agree with PyTorch on {board} "
-            f"(largest relative error {worst:.1e}); {len(left)} not checked"
+        if rows:
+            typer.echo(
+                f"{len(rows) - len(bad)} of {len(rows)} ops of {network} agree with PyTorch on {board} "
+                f"(largest relative error {worst:.1e}); {len(left)} not checked"
+            )
+    if not rows:
+        raise UserError(
+            f"no op of {network} at {input_} could be checked on {board}", hint="take a smaller input or another device"
         )
     if bad:
         message(f"{len(bad)} ops are wrong on {board}: rebuild its firmware, and report what stands above")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import contextlib
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ from typing import Any
 from profiler import store
 from profiler.devices.identity import Identity
 from profiler.errors import UserError
+from profiler.measure.host_state import host_state
 from profiler.measure.schedule import EMPTY, Policy
 from profiler.ops import Op
 
@@ -89,6 +92,61 @@ def manifest(device: Any, port: str, plan: dict[str, Any], policy: Policy, left:
         "not_measured": [item.to_dict() for item in left],
         "sittings": [],
     } | store.provenance()
+
+
+class ManifestWarning(UserWarning):
+    """The manifest of a run does not say how a sitting went."""
+
+
+@contextlib.contextmanager
+def sitting(device: Any, run: store.Run) -> Iterator[None]:
+    """Whatever ends the measuring inside, the run's manifest says how it went and the user how to go on.
+
+    Args:
+        device: An open device.
+        run: Where the trials go.
+
+    Raises:
+        UserError: measuring was interrupted or came to an error; the sentence says that the trials so far are safe.
+    """
+    record: dict[str, Any] = {"started_at": store.now(), "trials_before": len(run.trials), "host": host_state()}
+    outcome = "failed"
+    try:
+        yield
+        outcome = "complete"
+    except KeyboardInterrupt:
+        outcome = "interrupted"
+        raise UserError(f"interrupted; {_safe(run)}", hint=_go_on(run)) from None
+    except UserError as error:
+        raise UserError(
+            f"{error.args[0]}; {_safe(run)}", hint=f"{error.hint}; then {_go_on(run)}", exit_status=error.exit_status
+        ) from error
+    finally:
+        record |= {
+            "ended_at": store.now(),
+            "outcome": outcome,
+            "trials": len(run.trials),
+            "host_after": host_state(),
+            "link": device.statistics.to_dict(),
+        }
+        try:
+            run.write_manifest(sittings=[*run.manifest["sittings"], record])
+        except OSError as error:
+            sentence = f"cannot write the manifest of {run.folder}: {error.strerror}"
+            if outcome == "complete":
+                raise UserError(
+                    f"{sentence}; {_safe(run)}", hint=f"make room on the disk, then {_go_on(run)}"
+                ) from None
+            # What ended the measuring matters more: that error goes its way.
+            warnings.warn(sentence, ManifestWarning, stacklevel=2)
+
+
+def _safe(run: store.Run) -> str:
+    return f"{len(run.trials)} trials are safe in {run.folder}"
+
+
+def _go_on(run: store.Run) -> str:
+    return f"go on with the same command and --resume --out {run.folder}"
 
 
 def device_name(identity: Identity) -> str:

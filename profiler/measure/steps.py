@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from profiler import prng
+from profiler.link.errors import DeviceReset, Refused
 from profiler.measure.trials import not_timed
 from profiler.measure.verify import Verdict, digest_difference
 from profiler.ops import Pass
@@ -192,8 +193,20 @@ def measure_step(
     """Check the step against its reference, then time it with one warm-up.
 
     Returns:
-        ``trial``, completed.
+        ``trial``, completed; where the device refuses the step or restarts over it, with the reason.
     """
+    try:
+        return _check_and_time(device, program, trial, reference=reference, repetitions=repetitions, seed=seed)
+    except Refused as error:
+        return trial | not_timed("refused", error.args[0])
+    except DeviceReset as error:
+        # The link has tried again already: this step brings the device down. The others need not suffer.
+        return trial | not_timed("failed", error.args[0])
+
+
+def _check_and_time(
+    device: Any, program: Any, trial: dict[str, Any], *, reference: dict[str, np.ndarray], repetitions: int, seed: int
+) -> dict[str, Any]:
     device.run(program, repetitions=0, warmups=1, seed=seed)
     checks = check_outputs(program, reference, device.digest, seed)
     if not all(check.right for check in checks):

@@ -96,14 +96,18 @@ def verify(device: Any, program: Any, expected: dict[str, Expected], seed: int) 
 class Ahead:
     """References computed in a second thread, in the order in which they will be wanted."""
 
-    def __init__(self, programs: Iterable[tuple[str, Any]], compute: Callable[[Any], Any]) -> None:
+    def __init__(
+        self, programs: Iterable[tuple[str, Any]], compute: Callable[[Any], Any], *, ahead: int = AHEAD
+    ) -> None:
         """
         Args:
             programs: (key, program) in the order of use.
             compute: Gives a program's reference.
+            ahead: How many references may wait; fewer where each is large.
         """
         self._queue = deque(programs)
         self._compute = compute
+        self._ahead = ahead
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="reference")
         self._futures: dict[str, Future] = {}
 
@@ -119,7 +123,7 @@ class Ahead:
         return result
 
     def _fill(self) -> None:
-        while self._queue and len(self._futures) < AHEAD:
+        while self._queue and len(self._futures) < self._ahead:
             key, program = self._queue.popleft()
             self._futures[key] = self._pool.submit(self._compute, program)
 

@@ -1,0 +1,128 @@
+"""Every mistake of a user of ``profile`` ends in one sentence that says what to do."""
+
+import socket
+import threading
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from command_line import MEASURE, NETWORK, profile
+
+from profiler import store
+
+pytestmark = pytest.mark.usefixtures("folder")
+MISTAKES = {
+    "no verb": ((), 2, "Missing command"),
+    "unknown verb": (("mesure", "--port", "x"), 2, "No such command 'mesure'"),
+    "unknown option": ((*MEASURE, *NETWORK, "--prot", "x"), 2, "--prot"),
+    "no port": (NETWORK, 2, "--port"),
+    "unknown board": (("--port", "qemu://stm32h7", *NETWORK), 2, "stm32f405"),
+    "unknown scheme": (("--port", "usb://1", *NETWORK), 2, "usb://1"),
+    "missing port": (("--port", "/dev/ttyNOWHERE", *NETWORK), 1, "/dev/ttyNOWHERE"),
+    "nobody listens": (("--port", "socket://127.0.0.1:9", *NETWORK), 1, "socket://127.0.0.1:9"),
+    "malformed input": ((*MEASURE, "--network", "clinet:Net", "--input", "3x64"), 2, "channels, height and width"),
+    "zero input": ((*MEASURE, "--network", "clinet:Net", "--input", "3x0x4"), 2, "channels, height and width"),
+    "wrong channels": ((*MEASURE, "--network", "clinet:Net", "--input", "5x16x16"), None, "channels"),
+    "unknown network": ((*MEASURE, "--network", "resnet", "--input", "3x16x16"), 2, "mcunet-5fps"),
+    "no such module": ((*MEASURE, "--network", "nowhere:make", "--input", "3x16x16"), 2, "nowhere"),
+    "no such factory": ((*MEASURE, "--network", "clinet:nothing", "--input", "3x16x16"), 2, "nothing"),
+    "broken factory": ((*MEASURE, "--network", "clinet:broken", "--input", "3x16x16"), None, "no weights"),
+    "unsupported op": ((*MEASURE, "--network", "clinet:Sine", "--input", "3x16x16"), None, "sin"),
+    "unknown pass": ((*MEASURE, *NETWORK, "--passes", "backward"), 2, "grad_input"),
+    "bad ratio": ((*MEASURE, *NETWORK, "--ratios", "1/2,3"), 2, "'3'"),
+    "ratio by zero": ((*MEASURE, *NETWORK, "--ratios", "1/0"), 2, "'1/0'"),
+    "unknown optimizer": ((*MEASURE, *NETWORK, "--optimizer", "rmsprop"), 2, "adam"),
+    "unknown head": ((*MEASURE, *NETWORK, "--head", "hinge"), 2, "cosine_prototype"),
+    "no repetitions": ((*MEASURE, *NETWORK, "--repetitions", 0), 2, "--repetitions"),
+    "out is a file": ((*MEASURE, *NETWORK, "--out", "clinet.py"), 2, "clinet.py is a file"),
+    "out below a file": ((*MEASURE, *NETWORK, "--out", "clinet.py/run"), 1, "clinet.py/run"),
+    "missing plan": (("step", *MEASURE, "--plan", "none.json"), 1, "none.json"),
+    "no plan at all": (("step", *MEASURE, "--plan", "clinet.py"), 1, "clinet.py is no step plan"),
+    "export of nothing": (("export", "nowhere", "--csv", "x.csv"), 1, "nowhere holds no run"),
+    "missing csv option": (("export", "nowhere"), 2, "--csv"),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_ends_in_one_sentence_that_names_it(name):
+    arguments, expected, found = MISTAKES[name]
+    status, out, err = profile(*arguments)
+    assert status == expected if expected is not None else status in (1, 2)
+    errors = [line for line in err.splitlines() if line.startswith("profile: error: ")]
+    assert len(errors) == 1, err
+    assert found in errors[0]
+    assert ";" in errors[0], "it does not say what to do"
+    assert "Traceback" not in out + err
+    assert not Path("measurements").exists(), "a mistake left a run behind"
+
+
+def test_a_truncated_run_exports_what_is_sound_says_what_is_lost_and_goes_on(run, folder):
+    path = run / store.TRIALS
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-30])
+    before = len(whole.splitlines())
+    status, _, err = profile("export", run, "--csv", "ops.csv")
+    assert status == 1
+    assert f"the last line ({before}) of" in err
+    assert len(pd.read_csv("ops.csv")) > 0
+    status, _, err = profile(*MEASURE, *NETWORK, "--repetitions", 1, "--limit", 8, "--out", run, "--resume")
+    assert status == 0, err
+    assert "torn" in err
+    assert len(path.read_bytes().splitlines()) == before
+    assert profile("export", run, "--csv", "ops.csv")[0] == 0
+
+
+def test_a_run_is_not_overwritten_and_not_continued_with_other_options(run):
+    size = (run / store.TRIALS).stat().st_size
+    status, _, err = profile(*MEASURE, *NETWORK, "--out", run)
+    assert status == 1
+    assert "--resume" in err
+    status, _, err = profile(*MEASURE, *NETWORK, "--repetitions", 1, "--limit", 7, "--out", run, "--resume")
+    assert status == 1
+    assert "begun with another limit (8, now 7)" in err
+    assert (run / store.TRIALS).stat().st_size == size
+
+
+@pytest.mark.parametrize("answer", [b"", b"login: " * 50])
+def test_a_board_that_does_not_answer_or_speaks_something_else_is_said(answer):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = f"socket://127.0.0.1:{server.getsockname()[1]}"
+        done = threading.Event()
+
+        def listen():
+            connection, _ = server.accept()
+            with connection:
+                connection.sendall(answer)
+                done.wait(60)
+
+        listener = threading.Thread(target=listen)
+        listener.start()
+        try:
+            status, out, err = profile("--port", port, *NETWORK, "--out", "run")
+        finally:
+            done.set()
+            listener.join()
+    assert status == 1
+    assert f"profile: error: {port}" in err or port in err.partition("profile: error: ")[2]
+    assert "Traceback" not in out + err
+    assert not Path("run").exists()
+
+
+def test_a_network_without_a_head_to_its_liking_can_be_measured_without_one():
+    Path("mapnet.py").write_text("from torch import nn\ndef make():\n    return nn.Sequential(nn.Conv2d(3, 4, 3))\n")
+    command = (
+        "--port",
+        "native://",
+        "--network",
+        "mapnet:make",
+        "--input",
+        "3x8x8",
+        "--repetitions",
+        1,
+        "--out",
+        "run",
+    )
+    status, _, err = profile(*command)
+    assert status == 1
+    assert "--head none" in err
+    assert profile(*command, "--head", "none", "--out", "run")[0] == 0

@@ -1,0 +1,83 @@
+"""Statistics of repetitions, order of trials, and when an op is measured well enough."""
+
+import numpy as np
+from fake_device import OPS, identity
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import binom
+
+from profiler.measure.schedule import Policy, reference_op, round_slots
+from profiler.measure.statistics import identical, mad, median, median_interval, relative_interval
+
+
+@given(st.lists(st.integers(0, 10**9), min_size=1, max_size=30))
+def test_median_and_mad_are_numpys(values):
+    assert median(values) == np.median(values)
+    assert mad(values) == np.median(np.abs(np.array(values) - np.median(values)))
+
+
+@settings(deadline=None)
+@given(st.integers(1, 3000))
+def test_the_interval_covers_the_median_with_95_percent_and_no_narrower_one_does(n):
+    interval = median_interval(list(range(n)))
+    if interval is None:
+        assert n < 6
+        return
+    rank = int(interval[0]) + 1
+    assert interval[1] == n - rank
+    assert 1 - 2 * binom.cdf(rank - 1, n, 0.5) >= 0.95
+    assert 1 - 2 * binom.cdf(rank, n, 0.5) < 0.95
+
+
+def test_few_or_scattered_values_are_not_tight_and_equal_ones_are():
+    assert relative_interval([5, 6, 7]) == float("inf")
+    assert relative_interval([5, 5]) == 0
+    assert relative_interval([100] * 20 + [101]) == 0
+    assert relative_interval(list(range(50, 150))) > 0.05
+    assert not identical([7])
+    assert identical([7, 8], tolerance=1)
+
+
+def test_the_same_seed_gives_the_same_order_and_another_seed_or_round_another():
+    def order(seed, round_=0):
+        return [slot.name for slot in round_slots(OPS, OPS[0], round_, Policy(), seed)]
+
+    assert order(1) == order(1)
+    names = {tuple(name.split("|")[1] for name in order(*key)) for key in ((1, 0), (2, 0), (1, 1))}
+    assert len(names) == 3
+
+
+def test_every_op_is_in_a_round_once_the_empty_op_first_and_the_reference_op_throughout():
+    slots = list(round_slots(OPS, OPS[0], 0, Policy(reference_every=10), 1))
+    assert len({slot.name for slot in slots}) == len(slots)
+    assert slots[0].type == "empty"
+    assert sorted(slot.op.key for slot in slots if slot.type == "op") == sorted(op.key for op in OPS)
+    places = [index for index, slot in enumerate(slots) if slot.type == "reference"]
+    assert places[0] == 1
+    assert places[-1] == len(slots) - 1
+    assert max(np.diff(places)) <= 11
+
+
+def test_the_reference_op_has_macs_where_any_has():
+    assert reference_op(OPS).kind == "conv2d"
+    assert reference_op(OPS[:4]) in OPS[:4]
+
+
+def test_emulated_ops_are_done_after_one_round_of_identical_ticks_and_not_before_three_otherwise():
+    policy = Policy.for_device(identity())
+    assert policy.done([50, 50, 50], 1, 0.0)
+    assert not policy.done([50, 60, 70], 1, 0.0)
+    assert policy.done([50, 60, 70], 3, 0.0)
+
+
+def test_on_linux_the_repetitions_are_spread_over_ten_rounds_or_more_and_end_with_the_time():
+    linux = identity(board="linux-native", ticks_per_instruction=(0, 1))
+    policy = Policy.for_device(linux)
+    assert policy.rounds_min >= 10
+    assert not policy.done([50] * 27, 9, 0.0)
+    assert policy.done([50] * 30, 10, 0.0)
+    scattered = list(range(10, 60))
+    assert not policy.done(scattered, 10, 0.1)
+    assert policy.done(scattered, 10, policy.time_per_op_s)
+    asked = Policy.for_device(linux, repetitions=30)
+    assert asked.repetitions * asked.rounds_min == 30

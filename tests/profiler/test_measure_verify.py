@@ -1,0 +1,89 @@
+"""Verification: what is right, references ahead of their use, whole steps."""
+
+import numpy as np
+import pytest
+import torch
+from fake_device import RIGHT, FakeDevice
+
+from profiler import prng, reference
+from profiler.measure.steps import check_outputs, foreseen, starting_values, verdict
+from profiler.measure.verify import Ahead, Expected, Verdict
+from profiler.workloads.lower import lower
+from profiler.workloads.plan import LayerPlan, StepPlan
+from profiler.workloads.program import step_program
+from profiler.workloads.step import training_step
+
+
+def test_a_verdict_on_nothing_but_finite_small_errors_is_right():
+    assert Verdict(1e-6, "output").right
+    assert not Verdict(2e-5, "output").right
+    assert not Verdict(float("nan"), "output").right
+
+
+def test_an_error_is_relative_to_the_reference_and_absolute_where_that_is_zero():
+    assert RIGHT.error((1.0, 2.0, 3.0, float("nan"))) == float("inf")
+    assert Expected.of(np.zeros(3)).error((0, 0, 0.5, 0)) == 0.5
+
+
+def test_references_come_in_any_order_and_their_errors_where_they_are_asked_for():
+    def compute(program):
+        if program == 7:
+            raise ValueError("seven")
+        return program * 10
+
+    with Ahead([(str(i), i) for i in range(20)], compute) as ahead:
+        assert ahead.get("3", 3) == 30
+        assert ahead.get("0", 0) == 0
+        assert ahead.get("19", 19) == 190
+        with pytest.raises(ValueError, match="seven"):
+            ahead.get("7", 7)
+        assert ahead.get("8", 8) == 80
+
+
+class _Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a = torch.nn.Conv2d(3, 4, 3, padding=1)
+        self.b = torch.nn.Conv2d(4, 6, 1)
+
+    def forward(self, x):
+        return torch.flatten(torch.nn.functional.adaptive_avg_pool2d(self.b(torch.relu(self.a(x))), 1), 1)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_a_step_whose_weights_did_not_move_or_moved_wrongly_is_wrong(optimizer):
+    network = lower(_Net(), (3, 8, 8), "net")
+    layers = {layer.name: LayerPlan((0, 2)) for layer in network.trainable}
+    plan = StepPlan.for_network(network, layers, images=2, optimizer=optimizer)
+    memory = FakeDevice().memory
+    program = step_program(training_step(network, plan), memory)
+    expected = reference.expected(program, 1, memory)
+    weight = next(output for output in program.outputs if output.name.endswith("weight"))
+    by_place = {output.reference: output.name for output in program.outputs}
+
+    def device_with(values):
+        return lambda place, words: prng.digest((expected | values)[by_place[place]].astype(np.float32))
+
+    assert verdict(check_outputs(program, expected, device_with({}), 1)).right
+    before = starting_values(program, 1)[weight.name]
+    for values in (before, before + 0.9 * (expected[weight.name] - before), expected[weight.name] * np.nan):
+        found = verdict(check_outputs(program, expected, device_with({weight.name: values}), 1))
+        assert not found.right
+        assert found.worst == weight.name
+
+
+def test_notes_that_hold_no_figures_foresee_nothing():
+    plan = StepPlan("net", (3, 8, 8), "f", {}, notes={"predicted": "soon", "budget": {"latency_ms": "5"}})
+    assert set(foreseen(plan).values()) == {None}
+    plan = StepPlan("net", (3, 8, 8), "f", {}, notes={"predicted": {"latency_ms": 5}, "cost_source": "fitted"})
+    assert foreseen(plan)["predicted_latency_ms"] == 5
+    assert foreseen(plan)["predicted_by"] == "fitted"
+
+
+def test_no_more_references_wait_than_were_asked_for():
+    computed = []
+    with Ahead([(str(i), i) for i in range(20)], lambda program: computed.append(program) or program, ahead=1) as ahead:
+        for i in range(3):
+            assert ahead.get(str(i), i) == i
+            assert len(computed) <= i + 2
+    assert computed in ([0, 1, 2], [0, 1, 2, 3])
