@@ -56,8 +56,13 @@ KERNEL_BLOCK void pixels_4(const patch_t *patch, const float *x, const float *w,
     const int32_t outputs = patch->outputs;
     for (int32_t o = 0; o < outputs; o = next_block(o, outputs)) {
         f32x4_t sums[4];
-        for (int32_t p = 0; p < 4; p++) {
-            copy_outputs(sums[p].v, bias + o * patch->bias_step, outputs);
+        const float *b = bias + o * patch->bias_step;
+        if (outputs >= 4) {
+            fill_4x4_f32(sums, b);
+        } else {
+            for (int32_t p = 0; p < 4; p++) {
+                copy_outputs(sums[p].v, b, outputs);
+            }
         }
         FOR_EACH_RUN(patch, x, w + o * patch->weights,
                      dot_4x4_f32(sums, x_run, patch->x_next, w_run, patch->w_rows, patch->length));

@@ -43,9 +43,7 @@ KERNEL_BLOCK void positions_4(const gather_t *gather, const float *x, const floa
     const float *zeros = NO_BIAS;
     for (int32_t c = 0; c < gather->inputs; c = next_block(c, gather->inputs)) {
         f32x4_t sums[4];
-        for (int32_t p = 0; p < 4; p++) {
-            copy_f32x4(sums[p].v, zeros);
-        }
+        fill_4x4_f32(sums, zeros);
         FOR_EACH_TAP(walk, x, w + c,
                      outer_4x4_f32(sums, x_tap, walk->x_next, w_tap, gather->w_output, gather->outputs));
         float *to = y + c;

@@ -143,9 +143,7 @@ static inline void slide_4x4_f32(f32x4_t sums[4], const float *x, int32_t step, 
 KERNEL_BLOCK void depthwise_4(const depthwise_t *op, const float *x, const float *w, const float *start, float *y) {
     for (int32_t c = 0; c < op->channels; c = next_block(c, op->channels)) {
         f32x4_t sums[4];
-        for (int32_t p = 0; p < 4; p++) {
-            copy_f32x4(sums[p].v, start + c * op->start_step);
-        }
+        fill_4x4_f32(sums, start + c * op->start_step);
         const float *x_row = x + c, *w_row = w + c;
         int32_t row = op->walk.rows;
         do {
@@ -169,9 +167,7 @@ KERNEL_BLOCK void depthwise_slide(const depthwise_t *op, const float *x, const f
     const int32_t left_step = op->left_inside ? x_row_step : 0, right_step = op->right_inside ? x_row_step : 0;
     for (int32_t c = 0; c < op->channels; c = next_block(c, op->channels)) {
         f32x4_t sums[4];
-        for (int32_t p = 0; p < 4; p++) {
-            copy_f32x4(sums[p].v, start + c * op->start_step);
-        }
+        fill_4x4_f32(sums, start + c * op->start_step);
         const float *x_row = x + c, *w_row = w + c;
         const float *left = op->left_inside ? x_row : zeros, *right = op->right_inside ? x_row + 5 * step : zeros;
         int32_t row = op->walk.rows;

@@ -77,6 +77,11 @@ static inline void copy_f32x4(float *to, const float *from) {
     LOAD_W("s28-s31")                                                                                                  \
     OUTER_4X4(16, 18, 20, 22, 24, 25, 26, 27) OUTER_4X4(17, 19, 21, 23, 28, 29, 30, 31)
 
+/* Two steps of interleaved_4x4_f32. */
+#define INTERLEAVED_TWICE                                                                                              \
+    "vldmia %[x]!, {s16-s23}\n\t" LOAD_W("s24-s27") LOAD_W("s28-s31") OUTER_4X4(16, 17, 18, 19, 24, 25, 26, 27)        \
+        OUTER_4X4(20, 21, 22, 23, 28, 29, 30, 31)
+
 /* Runs `four` while four steps are left, then `one` for each that is: n is %[n]. */
 #define MICRO_RUN(four, one)                                                                                           \
     "subs %[n], %[n], #4\n\t"                                                                                          \
@@ -91,6 +96,61 @@ static inline void copy_f32x4(float *to, const float *from) {
     "4:\n\t"
 
 #endif
+
+/* Begins four rows of sums with the same four floats. */
+static inline void fill_4x4_f32(f32x4_t sums[4], const float *start) {
+#if MICRO_VFP
+    f32x4_t *to = sums;
+    __asm__ volatile("vldmia %[start], {s0-s3}\n\t"
+                     "vstmia %[to]!, {s0-s3}\n\t"
+                     "vstmia %[to]!, {s0-s3}\n\t"
+                     "vstmia %[to]!, {s0-s3}\n\t"
+                     "vstmia %[to]!, {s0-s3}"
+                     : [to] "+r"(to)
+                     : [start] "r"(start)
+                     : MICRO_CLOBBERS);
+#else
+    for (int32_t p = 0; p < 4; p++) {
+        copy_f32x4(sums[p].v, start);
+    }
+#endif
+}
+
+#if MICRO_VFP
+#define ADD_ROW(s0, s1, s2, s3)                                                                                        \
+    "vldmia %[to], {s16-s19}\n\t"                                                                                      \
+    "vadd.f32 s16, s16, s" #s0 "\n\t"                                                                                  \
+    "vadd.f32 s17, s17, s" #s1 "\n\t"                                                                                  \
+    "vadd.f32 s18, s18, s" #s2 "\n\t"                                                                                  \
+    "vadd.f32 s19, s19, s" #s3 "\n\t"                                                                                  \
+    "vstmia %[to], {s16-s19}\n\t"                                                                                      \
+    "add %[to], %[to], %[step]\n\t"
+#endif
+
+/* to[p * row_step + c * column_step] += sums[p][c]; one of the steps is 1. */
+static inline void add_4x4_f32(const f32x4_t sums[4], float *to, int32_t row_step, int32_t column_step) {
+#if MICRO_VFP
+    if (column_step == 1) {
+        __asm__ volatile("vldmia %[sums], {s0-s15}\n\t" ADD_ROW(0, 1, 2, 3) ADD_ROW(4, 5, 6, 7) ADD_ROW(8, 9, 10, 11)
+                             ADD_ROW(12, 13, 14, 15)
+                         : [to] "+r"(to)
+                         : [sums] "r"(sums), [step] "r"(row_step * 4)
+                         : MICRO_CLOBBERS);
+    } else {
+        __asm__ volatile("vldmia %[sums], {s0-s15}\n\t" ADD_ROW(0, 4, 8, 12) ADD_ROW(1, 5, 9, 13) ADD_ROW(2, 6, 10, 14)
+                             ADD_ROW(3, 7, 11, 15)
+                         : [to] "+r"(to)
+                         : [sums] "r"(sums), [step] "r"(column_step * 4)
+                         : MICRO_CLOBBERS);
+    }
+#else
+    for (int32_t p = 0; p < 4; p++) {
+        for (int32_t c = 0; c < 4; c++) {
+            to[p * row_step + c * column_step] += sums[p].v[c];
+        }
+    }
+#endif
+}
 
 /* Floats from the first of four rows to the others. */
 typedef struct {
@@ -194,6 +254,35 @@ static inline void outer_4x4_f32(f32x4_t sums[4], const float *x, int32_t x_next
         x1++;
         x2++;
         x3++;
+        w += w_step;
+    }
+    sums[0] = s0;
+    sums[1] = s1;
+    sums[2] = s2;
+    sums[3] = s3;
+#endif
+}
+
+/* sums[p][c] += x[4 * i + p] * w[i * w_step + c] for i in [0, n). */
+static inline void interleaved_4x4_f32(f32x4_t sums[4], const float *x, const float *w, int32_t w_step, int32_t n) {
+#if MICRO_VFP
+    __asm__ volatile("vldmia %[sums], {s0-s15}\n\t" MICRO_RUN(
+                         INTERLEAVED_TWICE INTERLEAVED_TWICE,
+                         "vldmia %[x]!, {s16-s19}\n\t" LOAD_W("s24-s27")
+                             OUTER_4X4(16, 17, 18, 19, 24, 25, 26, 27)) "vstmia %[sums], {s0-s15}"
+                     : [x] "+r"(x), [w] "+r"(w), [n] "+r"(n)
+                     : [sums] "r"(sums), [step] "r"(w_step * 4)
+                     : MICRO_CLOBBERS);
+#else
+    f32x4_t s0 = sums[0], s1 = sums[1], s2 = sums[2], s3 = sums[3];
+    for (; n != 0; n--) {
+        for (int32_t c = 0; c < 4; c++) {
+            s0.v[c] += x[0] * w[c];
+            s1.v[c] += x[1] * w[c];
+            s2.v[c] += x[2] * w[c];
+            s3.v[c] += x[3] * w[c];
+        }
+        x += 4;
         w += w_step;
     }
     sums[0] = s0;

@@ -191,6 +191,10 @@ def in_singles(w: dict[str, int]) -> int:
     return 4 * (4 * w["single_iterations"] + w["single_tails"])
 
 
+def in_rows(w: dict[str, int]) -> int:
+    return 4 * (4 * w["iterations"] + w["tails"])
+
+
 def computed_again(op: Op, w: dict[str, int]) -> int:
     """MACs of depthwise blocks that begin before what is left, and of columns outside the map: by trying all rows."""
     g = op.geometry
@@ -235,18 +239,18 @@ def macs_done(op: Op, w: dict[str, int]) -> tuple[int, int]:
             done = in_quads(w) + in_singles(w) + w["narrow_iterations"]
             return done, meetings(g) * whole_blocks(g.in_channels // g.groups) * g.out_channels
         case "conv2d", Pass.GRAD_WEIGHT:
-            done = 16 * w["iterations_4x4"] + 4 * (w["iterations_4x1"] + w["iterations_1x4"]) + w["iterations_1x1"]
+            done = 16 * (4 * w["iterations_4x4"] + w["tails_4x4"]) + 4 * (4 * w["iterations_1x4"] + w["tails_1x4"])
             partners = (g.in_channels if op.trained_axis == "out" else g.out_channels) // g.groups
-            return done, meetings(g) * op.trained_channels * partners
+            return done, meetings(g) * op.trained_channels * up_to_four(partners)
         case "depthwise", Pass.FORWARD | Pass.GRAD_INPUT:
             done = 48 * w["slide_rows"] + 16 * w["quad_taps"] + 4 * w["single_taps"] + w["narrow_taps"]
             return done - computed_again(op, w), meetings(g) * whole_blocks(g.in_channels)
         case "depthwise", Pass.GRAD_WEIGHT:
             return 4 * w["block_iterations"] + w["single_iterations"], meetings(g) * op.trained_channels
         case "linear", Pass.FORWARD:
-            return 4 * w["iterations"], g.in_features * up_to_four(g.out_features)
+            return in_rows(w), g.in_features * up_to_four(g.out_features)
         case "linear", Pass.GRAD_INPUT:
-            return 4 * w["iterations"] + w["single_iterations"], g.in_features * g.out_features
+            return in_rows(w) + w["single_iterations"], whole_blocks(g.in_features) * g.out_features
         case "linear", Pass.GRAD_WEIGHT:
             return 4 * w["iterations"] + w["single_iterations"] + w["column_iterations"], op.macs
     raise AssertionError(op)
