@@ -45,7 +45,7 @@ static inline void pass_set(const shape_t *s, pass_t *pass) {
 }
 
 static inline bool pass_first(const shape_t *s, pass_t *pass) {
-    *pass = (pass_t){0};
+    pass->ky = pass->kx = pass->ox = pass->oy = 0;
     pass_set(s, pass);
     return true;
 }
@@ -188,10 +188,13 @@ KERNEL_BLOCK void sum_pass(const shape_t *s, const pass_t *pass, const source_t 
     const int32_t row_floats = 4 * pass->pitch, x_step = 4 * s->stride_w, taps = pass->taps;
     float *const inside = copies + 4 * span.left, *const last_slot = inside + (BAND_ROWS - 1) * row_floats;
     copy_borders(span, pass->pitch, copies);
-    for (int32_t i = 0; i < BAND_ROWS * BAND_TAPS; i += 3) {
-        copy_f32x4(sums[i].v, zeros);
-        copy_f32x4(sums[i + 1].v, zeros);
-        copy_f32x4(sums[i + 2].v, zeros);
+    for (int32_t k = 0; k < pass->kernel_rows; k++) {
+        for (int32_t tap = 0; tap < taps; tap += 3) {
+            f32x4_t *three = sums + k * BAND_TAPS + tap;
+            copy_f32x4(three[0].v, zeros);
+            copy_f32x4(three[1].v, zeros);
+            copy_f32x4(three[2].v, zeros);
+        }
     }
     int32_t copied = -1; /* the last row of the input that is copied, row iy lying at iy % BAND_ROWS */
     for (int32_t row = 0; row < pass->rows; row++) {
@@ -234,10 +237,7 @@ KERNEL_BLOCK void add_pass(const pass_t *pass, const f32x4_t *sums, int32_t coun
                 float *to = gradient + (ky * kernel_w + done) * k;
                 const float *sum = from[done - tap].v;
                 if (count == 4) {
-                    to[0] += sum[0];
-                    to[1] += sum[1];
-                    to[2] += sum[2];
-                    to[3] += sum[3];
+                    add_f32x4(to, sum);
                 } else {
                     for (int32_t c = 0; c < count; c++) {
                         to[c] += sum[c];

@@ -127,6 +127,26 @@ static inline void fill_4x4_f32(f32x4_t sums[4], const float *start) {
     "add %[to], %[to], %[step]\n\t"
 #endif
 
+/* to[c] += from[c] for four floats. */
+static inline void add_f32x4(float *to, const float *from) {
+#if MICRO_VFP
+    __asm__ volatile("vldmia %[to], {s0-s3}\n\t"
+                     "vldmia %[from], {s4-s7}\n\t"
+                     "vadd.f32 s0, s0, s4\n\t"
+                     "vadd.f32 s1, s1, s5\n\t"
+                     "vadd.f32 s2, s2, s6\n\t"
+                     "vadd.f32 s3, s3, s7\n\t"
+                     "vstmia %[to], {s0-s3}"
+                     :
+                     : [to] "r"(to), [from] "r"(from)
+                     : "s0", "s1", "s2", "s3", "s4", "s5", "s6", "s7", "memory");
+#else
+    for (int32_t c = 0; c < 4; c++) {
+        to[c] += from[c];
+    }
+#endif
+}
+
 /* to[p * row_step + c * column_step] += sums[p][c]; one of the steps is 1. */
 static inline void add_4x4_f32(const f32x4_t sums[4], float *to, int32_t row_step, int32_t column_step) {
 #if MICRO_VFP
