@@ -14,6 +14,13 @@
         0.0f, 0.0f, 0.0f, 0.0f                                                                                         \
     }
 
+/* The first channel of the block of four after the one at c. Channels left over by four are taken by a block that
+ * begins earlier and computes some again; `channels` is at least 4. */
+static inline int32_t next_block(int32_t c, int32_t channels) {
+    const int32_t next = c + 4;
+    return next + 4 <= channels || next >= channels ? next : channels - 4;
+}
+
 /* y[i] = from[i * step], at least once: a bias (step 1) or zeros (NO_BIAS, step 0) where a window meets nothing. */
 static __attribute__((noinline, unused)) void blank_f32(float *y, int32_t count, const float *from, int32_t step) {
     do {

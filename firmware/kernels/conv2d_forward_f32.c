@@ -1,106 +1,88 @@
-/* Two pixels of a row by four outputs in registers. With one group the valid taps of a kernel row are one contiguous
+/* Four pixels of a row by four outputs in registers. With one group the valid taps of a kernel row are one contiguous
  * run of floats in the input and in the weights (NHWC, OHWI); with more, each tap is a run of its own. Pixels that a
- * border clips, and the last of an odd row, are taken singly. In a last block of outputs that is not full the missing
- * ones repeat the last: they compute and store the same value again. */
+ * border clips, and those left over by four, are taken singly. Outputs left over by four are taken by a block that
+ * begins earlier and computes some again; of fewer than four the last is repeated, and not stored again. */
 #include <string.h>
 
 #include "block.h"
 #include "kernels.h"
+#include "micro_f32.h"
 #include "shape.h"
 #include "window.h"
 #include "window_work.h"
 #include "work.h"
 
-/* What a block reads: rows x runs x length floats, all at least 1, and the steps between.
- */
+/* What the blocks of a pixel read: rows x runs x length floats, all at least 1, and the steps between; and what they
+ * make of them: `outputs` values, each of `weights` weights. */
 typedef struct {
     int32_t rows, runs, length;
     int32_t x_row, x_run;
     int32_t w_row, w_run;
-    int32_t x_second, y_second; /* from the first pixel to the second */
+    int32_t x_next, y_next; /* from a pixel to the next */
+    int32_t outputs, weights, bias_step;
+    rows_of_4_t w_rows; /* from an output's weights to those of the next three */
 } patch_t;
 
-/* Offsets of four outputs from the first, in weights (w) and in outputs (y). */
-typedef struct {
-    int32_t w1, w2, w3;
-    int32_t y1, y2, y3;
-} quad_t;
+/* Calls run for every run of the patch, x_run and w_run being where it begins. */
+#define FOR_EACH_RUN(patch, x, w, run)                                                                                 \
+    do {                                                                                                               \
+        const float *x_row = (x), *w_row = (w);                                                                        \
+        int32_t left_rows = (patch)->rows;                                                                             \
+        do {                                                                                                           \
+            const float *x_run = x_row, *w_run = w_row;                                                                \
+            int32_t left_runs = (patch)->runs;                                                                         \
+            do {                                                                                                       \
+                run;                                                                                                   \
+                x_run += (patch)->x_run;                                                                               \
+                w_run += (patch)->w_run;                                                                               \
+            } while (--left_runs != 0);                                                                                \
+            x_row += (patch)->x_row;                                                                                   \
+            w_row += (patch)->w_row;                                                                                   \
+        } while (--left_rows != 0);                                                                                    \
+    } while (0)
 
-static quad_t quad(int32_t valid, int32_t weights) {
-    const int32_t y1 = smaller(1, valid - 1), y2 = smaller(2, valid - 1), y3 = smaller(3, valid - 1);
-    const quad_t q = {y1 * weights, y2 * weights, y3 * weights, y1, y2, y3};
-    return q;
+static inline void copy_outputs(float *to, const float *from, int32_t outputs) {
+    if (outputs >= 4) {
+        copy_f32x4(to, from);
+    } else {
+        for (int32_t o = 0; o < outputs; o++) {
+            to[o] = from[o];
+        }
+    }
 }
 
-KERNEL_BLOCK void block_2x4(const patch_t *patch, const quad_t *q, const float *x, const float *w, const float *bias,
-                            float *y) {
-    float s00 = bias[0], s01 = bias[q->y1], s02 = bias[q->y2], s03 = bias[q->y3];
-    float s10 = s00, s11 = s01, s12 = s02, s13 = s03;
-    int32_t row = patch->rows;
-    do {
-        const float *x_run = x, *w_run = w;
-        int32_t run = patch->runs;
-        do {
-            const float *x0 = x_run, *x1 = x_run + patch->x_second;
-            const float *w0 = w_run, *w1 = w_run + q->w1, *w2 = w_run + q->w2, *w3 = w_run + q->w3;
-            int32_t i = patch->length;
-            do {
-                const float a0 = *x0++, a1 = *x1++;
-                const float b0 = *w0++, b1 = *w1++, b2 = *w2++, b3 = *w3++;
-                s00 += a0 * b0;
-                s01 += a0 * b1;
-                s02 += a0 * b2;
-                s03 += a0 * b3;
-                s10 += a1 * b0;
-                s11 += a1 * b1;
-                s12 += a1 * b2;
-                s13 += a1 * b3;
-            } while (--i != 0);
-            x_run += patch->x_run;
-            w_run += patch->w_run;
-        } while (--run != 0);
-        x += patch->x_row;
-        w += patch->w_row;
-    } while (--row != 0);
-    y[0] = s00;
-    y[q->y1] = s01;
-    y[q->y2] = s02;
-    y[q->y3] = s03;
-    y += patch->y_second;
-    y[0] = s10;
-    y[q->y1] = s11;
-    y[q->y2] = s12;
-    y[q->y3] = s13;
+/* All outputs of four pixels. */
+KERNEL_BLOCK void pixels_4(const patch_t *patch, const float *x, const float *w, const float *bias, float *y) {
+    const int32_t outputs = patch->outputs;
+    for (int32_t o = 0; o < outputs; o = next_block(o, outputs)) {
+        f32x4_t sums[4];
+        const float *b = bias + o * patch->bias_step;
+        if (outputs >= 4) {
+            fill_4x4_f32(sums, b);
+        } else {
+            for (int32_t p = 0; p < 4; p++) {
+                copy_outputs(sums[p].v, b, outputs);
+            }
+        }
+        FOR_EACH_RUN(patch, x, w + o * patch->weights,
+                     dot_4x4_f32(sums, x_run, patch->x_next, w_run, patch->w_rows, patch->length));
+        float *to = y + o;
+        for (int32_t p = 0; p < 4; p++) {
+            copy_outputs(to, sums[p].v, outputs);
+            to += patch->y_next;
+        }
+    }
 }
 
-KERNEL_BLOCK void block_1x4(const patch_t *patch, const quad_t *q, const float *x, const float *w, const float *bias,
-                            float *y) {
-    float s0 = bias[0], s1 = bias[q->y1], s2 = bias[q->y2], s3 = bias[q->y3];
-    int32_t row = patch->rows;
-    do {
-        const float *x_run = x, *w_run = w;
-        int32_t run = patch->runs;
-        do {
-            const float *x0 = x_run;
-            const float *w0 = w_run, *w1 = w_run + q->w1, *w2 = w_run + q->w2, *w3 = w_run + q->w3;
-            int32_t i = patch->length;
-            do {
-                const float a0 = *x0++;
-                s0 += a0 * *w0++;
-                s1 += a0 * *w1++;
-                s2 += a0 * *w2++;
-                s3 += a0 * *w3++;
-            } while (--i != 0);
-            x_run += patch->x_run;
-            w_run += patch->w_run;
-        } while (--run != 0);
-        x += patch->x_row;
-        w += patch->w_row;
-    } while (--row != 0);
-    y[0] = s0;
-    y[q->y1] = s1;
-    y[q->y2] = s2;
-    y[q->y3] = s3;
+/* All outputs of one pixel. */
+KERNEL_BLOCK void pixels_1(const patch_t *patch, const float *x, const float *w, const float *bias, float *y) {
+    const int32_t outputs = patch->outputs;
+    for (int32_t o = 0; o < outputs; o = next_block(o, outputs)) {
+        f32x4_t sums;
+        copy_outputs(sums.v, bias + o * patch->bias_step, outputs);
+        FOR_EACH_RUN(patch, x, w + o * patch->weights, dot_1x4_f32(&sums, x_run, w_run, patch->w_rows, patch->length));
+        copy_outputs(y + o, sums.v, outputs);
+    }
 }
 
 void conv2d_forward_f32(const op_t *op, void *const *buffers, const step_constants_t *constants) {
@@ -112,20 +94,23 @@ void conv2d_forward_f32(const op_t *op, void *const *buffers, const step_constan
     shape_t s = conv2d_shape(op);
     shape_flatten(&s);
     const int32_t weights = s.kernel_h * s.kernel_w * s.group_in; /* of one output */
-    const int32_t blocks = (s.group_out + 3) / 4;
-    const quad_t full = quad(4, weights), last = quad(s.group_out - (blocks - 1) * 4, weights);
     /* With one group the taps of a row are one run, of tap_length each; otherwise runs of run_length. */
     const bool joined = s.groups == 1;
     const int32_t tap_runs = joined ? 0 : 1, tap_length = joined ? s.in_channels : 0;
     const int32_t run_length = joined ? 0 : s.group_in;
-    const range_t interior = window_interior(s.in_w, s.out_w, s.kernel_w, s.stride_w, s.pad_w);
+    const range_t interior = window_interior(s.in_w, s.out_w, s.kernel_w, s.stride_w, s.pad_w, 0);
     patch_t patch = {
         .x_row = s.in_w * s.in_channels,
         .x_run = s.in_channels,
         .w_row = s.kernel_w * s.group_in,
         .w_run = s.group_in,
-        .x_second = s.stride_w * s.in_channels,
-        .y_second = s.out_channels,
+        .x_next = s.stride_w * s.in_channels,
+        .y_next = s.out_channels,
+        .outputs = s.group_out,
+        .weights = weights,
+        .bias_step = bias_step,
+        .w_rows = {smaller(1, s.group_out - 1) * weights, smaller(2, s.group_out - 1) * weights,
+                   smaller(3, s.group_out - 1) * weights},
     };
     for (int32_t group = 0; group < s.groups; group++) {
         const float *group_weight = weight + group * s.group_out * weights;
@@ -136,7 +121,7 @@ void conv2d_forward_f32(const op_t *op, void *const *buffers, const step_constan
             const float *row = input + group * s.group_in + (iy + ky.first) * s.in_w * s.in_channels;
             float *y_row = output + group * s.group_out + oy * s.out_w * s.out_channels;
             for (int32_t ox = 0; ox < s.out_w;) {
-                const bool pair = ox >= interior.first && ox + 1 < interior.first + interior.count;
+                const int32_t next = window_next(FOURS_INSIDE, interior, ox);
                 const int32_t ix = ox * s.stride_w - s.pad_w;
                 const range_t kx = window_taps(ix, s.kernel_w, s.in_w);
                 float *y = y_row + ox * s.out_channels;
@@ -149,19 +134,13 @@ void conv2d_forward_f32(const op_t *op, void *const *buffers, const step_constan
                 patch.runs = kx.count * tap_runs + joined;
                 patch.length = kx.count * tap_length + run_length;
                 const float *x = row + (ix + kx.first) * s.in_channels;
-                const float *w = group_weight + (ky.first * s.kernel_w + kx.first) * s.group_in, *b = group_bias;
-                for (int32_t block = blocks; block > 0; block--) {
-                    const quad_t *q = block > 1 ? &full : &last;
-                    if (pair) {
-                        block_2x4(&patch, q, x, w, b, y);
-                    } else {
-                        block_1x4(&patch, q, x, w, b, y);
-                    }
-                    w += 4 * weights;
-                    b += 4 * bias_step;
-                    y += 4;
+                const float *w = group_weight + (ky.first * s.kernel_w + kx.first) * s.group_in;
+                if (next == 4) {
+                    pixels_4(&patch, x, w, group_bias, y);
+                } else {
+                    pixels_1(&patch, x, w, group_bias, y);
                 }
-                ox += pair ? 2 : 1;
+                ox += next;
             }
         }
     }
@@ -172,16 +151,31 @@ uint32_t conv2d_forward_f32_scratch_bytes(const op_t *op) {
     return 0;
 }
 
-const char *const conv2d_forward_f32_work_terms[] = {
-    "calls",         "rows",        "blanks",      "blank_iterations",  "pairs",
-    "singles",       "pair_blocks", "pair_rows",   "pair_runs",         "pair_iterations",
-    "single_blocks", "single_rows", "single_runs", "single_iterations", "bytes_read",
-    "bytes_written", NULL};
+const char *const conv2d_forward_f32_work_terms[] = {"calls",
+                                                     "rows",
+                                                     "blanks",
+                                                     "blank_iterations",
+                                                     "quads",
+                                                     "singles",
+                                                     "quad_blocks",
+                                                     "quad_rows",
+                                                     "quad_runs",
+                                                     "quad_iterations",
+                                                     "quad_tails",
+                                                     "single_blocks",
+                                                     "single_rows",
+                                                     "single_runs",
+                                                     "single_iterations",
+                                                     "single_tails",
+                                                     "bytes_read",
+                                                     "bytes_written",
+                                                     NULL};
 
 void conv2d_forward_f32_work(const op_t *op, uint64_t counts[WORK_MAX_TERMS]) {
     shape_t s = conv2d_shape(op);
     shape_flatten(&s);
-    const window_work_t w = window_slide_work(&s);
+    const window_rule_t rule = {.length = s.group_in, .joined = s.groups == 1, .fours = FOURS_INSIDE};
+    const window_work_t w = window_slide_work(&s, rule);
     const uint64_t groups = (uint64_t)s.groups, blocks = groups * (uint64_t)((s.group_out + 3) / 4);
     const bytes_moved_t moved = work_bytes(op);
     const uint64_t values[] = {
@@ -189,16 +183,18 @@ void conv2d_forward_f32_work(const op_t *op, uint64_t counts[WORK_MAX_TERMS]) {
         groups * w.rows,
         groups * w.blanks,
         groups * w.blanks * (uint64_t)s.group_out,
-        groups * w.pairs,
-        groups * w.singles,
-        blocks * w.pairs,
-        blocks * w.pair_rows,
-        blocks * (s.groups == 1 ? w.pair_rows : w.pair_taps),
-        blocks * w.pair_taps * (uint64_t)s.group_in,
-        blocks * w.singles,
-        blocks * w.single_rows,
-        blocks * (s.groups == 1 ? w.single_rows : w.single_taps),
-        blocks * w.single_taps * (uint64_t)s.group_in,
+        groups * w.quads.positions,
+        groups * w.singles.positions,
+        blocks * w.quads.positions,
+        blocks * w.quads.rows,
+        blocks * w.quads.runs,
+        blocks * w.quads.iterations,
+        blocks * w.quads.tails,
+        blocks * w.singles.positions,
+        blocks * w.singles.rows,
+        blocks * w.singles.runs,
+        blocks * w.singles.iterations,
+        blocks * w.singles.tails,
         moved.read,
         moved.written,
     };

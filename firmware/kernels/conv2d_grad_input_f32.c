@@ -1,111 +1,87 @@
-/* Gathers: every input position sums over the taps that reached it, so nothing is zeroed first or written twice. Two
+/* Gathers: every input position sums over the taps that reached it, so nothing is zeroed first or written twice. Four
  * positions of a row that meet the same taps (one stride apart) by four input channels in registers; positions that a
- * border clips are taken singly, channels left over by four one at a time. */
+ * border clips, and those left over by four, are taken singly. Channels left over by four are taken by a block that
+ * begins earlier and computes some again; one channel at a time where there are fewer than four. */
 #include <string.h>
 
 #include "block.h"
 #include "kernels.h"
+#include "micro_f32.h"
 #include "shape.h"
 #include "window.h"
 #include "window_work.h"
 #include "work.h"
 
 /* x is grad_output here. For each tap: `outputs` values of grad_output, contiguous, against weights that lie
- * `w_output` apart. */
+ * `w_output` apart; of them come `inputs` values. */
 typedef struct {
     walk_t walk;
-    int32_t outputs, w_output;
+    int32_t outputs, w_output, inputs;
 } gather_t;
 
-KERNEL_BLOCK void block_2x4(const gather_t *gather, const float *x, const float *w, float *y) {
-    float s00 = 0.0f, s01 = 0.0f, s02 = 0.0f, s03 = 0.0f;
-    float s10 = 0.0f, s11 = 0.0f, s12 = 0.0f, s13 = 0.0f;
-    int32_t row = gather->walk.rows;
-    do {
-        const float *x_tap = x, *w_tap = w;
-        int32_t tap = gather->walk.taps;
-        do {
-            const float *x0 = x_tap, *x1 = x_tap + gather->walk.x_second, *w0 = w_tap;
-            int32_t o = gather->outputs;
-            do {
-                const float a0 = *x0++, a1 = *x1++;
-                const float b0 = w0[0], b1 = w0[1], b2 = w0[2], b3 = w0[3];
-                w0 += gather->w_output;
-                s00 += a0 * b0;
-                s01 += a0 * b1;
-                s02 += a0 * b2;
-                s03 += a0 * b3;
-                s10 += a1 * b0;
-                s11 += a1 * b1;
-                s12 += a1 * b2;
-                s13 += a1 * b3;
-            } while (--o != 0);
-            x_tap += gather->walk.x_tap;
-            w_tap += gather->walk.w_tap;
-        } while (--tap != 0);
-        x += gather->walk.x_row;
-        w += gather->walk.w_row;
-    } while (--row != 0);
-    y[0] = s00;
-    y[1] = s01;
-    y[2] = s02;
-    y[3] = s03;
-    y += gather->walk.y_second;
-    y[0] = s10;
-    y[1] = s11;
-    y[2] = s12;
-    y[3] = s13;
+/* Calls run for every tap of the walk, x_tap and w_tap being where it begins. */
+#define FOR_EACH_TAP(walk, x, w, run)                                                                                  \
+    do {                                                                                                               \
+        const float *x_row = (x), *w_row = (w);                                                                        \
+        int32_t left_rows = (walk)->rows;                                                                              \
+        do {                                                                                                           \
+            const float *x_tap = x_row, *w_tap = w_row;                                                                \
+            int32_t left_taps = (walk)->taps;                                                                          \
+            do {                                                                                                       \
+                run;                                                                                                   \
+                x_tap += (walk)->x_tap;                                                                                \
+                w_tap += (walk)->w_tap;                                                                                \
+            } while (--left_taps != 0);                                                                                \
+            x_row += (walk)->x_row;                                                                                    \
+            w_row += (walk)->w_row;                                                                                    \
+        } while (--left_rows != 0);                                                                                    \
+    } while (0)
+
+/* All channels of four positions, of which there are at least four. */
+KERNEL_BLOCK void positions_4(const gather_t *gather, const float *x, const float *w, float *y) {
+    const walk_t *walk = &gather->walk;
+    const float *zeros = NO_BIAS;
+    for (int32_t c = 0; c < gather->inputs; c = next_block(c, gather->inputs)) {
+        f32x4_t sums[4];
+        fill_4x4_f32(sums, zeros);
+        FOR_EACH_TAP(walk, x, w + c,
+                     outer_4x4_f32(sums, x_tap, walk->x_next, w_tap, gather->w_output, gather->outputs));
+        float *to = y + c;
+        for (int32_t p = 0; p < 4; p++) {
+            copy_f32x4(to, sums[p].v);
+            to += walk->y_next;
+        }
+    }
 }
 
-KERNEL_BLOCK void block_1x4(const gather_t *gather, const float *x, const float *w, float *y) {
-    float s0 = 0.0f, s1 = 0.0f, s2 = 0.0f, s3 = 0.0f;
-    int32_t row = gather->walk.rows;
-    do {
-        const float *x_tap = x, *w_tap = w;
-        int32_t tap = gather->walk.taps;
-        do {
-            const float *x0 = x_tap, *w0 = w_tap;
-            int32_t o = gather->outputs;
-            do {
-                const float a0 = *x0++;
-                s0 += a0 * w0[0];
-                s1 += a0 * w0[1];
-                s2 += a0 * w0[2];
-                s3 += a0 * w0[3];
-                w0 += gather->w_output;
-            } while (--o != 0);
-            x_tap += gather->walk.x_tap;
-            w_tap += gather->walk.w_tap;
-        } while (--tap != 0);
-        x += gather->walk.x_row;
-        w += gather->walk.w_row;
-    } while (--row != 0);
-    y[0] = s0;
-    y[1] = s1;
-    y[2] = s2;
-    y[3] = s3;
+/* All channels of one position, of which there are at least four. */
+KERNEL_BLOCK void positions_1(const gather_t *gather, const float *x, const float *w, float *y) {
+    const walk_t *walk = &gather->walk;
+    for (int32_t c = 0; c < gather->inputs; c = next_block(c, gather->inputs)) {
+        f32x4_t sums;
+        copy_f32x4(sums.v, NO_BIAS);
+        FOR_EACH_TAP(walk, x, w + c, outer_1x4_f32(&sums, x_tap, w_tap, gather->w_output, gather->outputs));
+        copy_f32x4(y + c, sums.v);
+    }
 }
 
-KERNEL_BLOCK void block_1x1(const gather_t *gather, const float *x, const float *w, float *y) {
-    float s0 = 0.0f;
-    int32_t row = gather->walk.rows;
+static inline float dot_1x1(const gather_t *gather, const float *x, const float *w) {
+    float sum = 0.0f;
+    int32_t o = gather->outputs;
     do {
-        const float *x_tap = x, *w_tap = w;
-        int32_t tap = gather->walk.taps;
-        do {
-            const float *x0 = x_tap, *w0 = w_tap;
-            int32_t o = gather->outputs;
-            do {
-                s0 += *x0++ * *w0;
-                w0 += gather->w_output;
-            } while (--o != 0);
-            x_tap += gather->walk.x_tap;
-            w_tap += gather->walk.w_tap;
-        } while (--tap != 0);
-        x += gather->walk.x_row;
-        w += gather->walk.w_row;
-    } while (--row != 0);
-    *y = s0;
+        sum += *x++ * *w;
+        w += gather->w_output;
+    } while (--o != 0);
+    return sum;
+}
+
+/* All channels of one position, of which there are fewer than four. */
+KERNEL_BLOCK void narrow_1(const gather_t *gather, const float *x, const float *w, float *y) {
+    for (int32_t c = 0; c < gather->inputs; c++) {
+        float sum = 0.0f;
+        FOR_EACH_TAP(&gather->walk, x, w + c, sum += dot_1x1(gather, x_tap, w_tap));
+        y[c] = sum;
+    }
 }
 
 /* One row of grad_input for one group; x and w belong to the group, x to output row 0. */
@@ -113,6 +89,8 @@ static inline void row_of(const shape_t *s, int32_t iy, const float *x, const fl
     const phase_t down = window_phase(iy, s->in_h, s->kernel_h, s->stride_h, s->pad_h);
     const range_t my = phase_taps(down.q, down.taps, s->out_h);
     const int32_t weights = s->kernel_h * s->kernel_w * s->group_in;
+    const bool wide = s->group_in >= 4;
+    const fours_t fours = wide ? FOURS_INSIDE : FOURS_NONE;
     gather_t gather = {
         .walk =
             {
@@ -120,20 +98,21 @@ static inline void row_of(const shape_t *s, int32_t iy, const float *x, const fl
                 .x_tap = -s->out_channels,
                 .w_row = s->stride_h * s->kernel_w * s->group_in,
                 .w_tap = s->stride_w * s->group_in,
-                .x_second = s->out_channels,
-                .y_second = s->stride_w * s->in_channels,
+                .x_next = s->out_channels,
+                .y_next = s->stride_w * s->in_channels,
             },
         .outputs = s->group_out,
         .w_output = weights,
+        .inputs = s->group_in,
     };
     const float *x_row = x + (down.q - my.first) * s->out_w * s->out_channels;
     const float *w_row = w + (down.tap + my.first * s->stride_h) * s->kernel_w * s->group_in;
     float *y_row = y + iy * s->in_w * s->in_channels;
     for (int32_t p = 0; p < smaller(s->stride_w, s->in_w); p++) {
         const phase_t phase = window_phase(p, s->in_w, s->kernel_w, s->stride_w, s->pad_w);
-        const range_t interior = phase_interior(phase, s->out_w);
+        const range_t interior = phase_interior(phase, s->out_w, 0);
         for (int32_t n = 0; n < phase.positions;) {
-            const bool pair = n >= interior.first && n + 1 < interior.first + interior.count;
+            const int32_t next = window_next(fours, interior, n);
             const range_t mx = phase_taps(phase.q + n, phase.taps, s->out_w);
             const float *x0 = x_row + (phase.q + n - mx.first) * s->out_channels;
             const float *w0 = w_row + (phase.tap + mx.first * s->stride_w) * s->group_in;
@@ -145,21 +124,14 @@ static inline void row_of(const shape_t *s, int32_t iy, const float *x, const fl
             }
             gather.walk.rows = my.count;
             gather.walk.taps = mx.count;
-            int32_t c = 0;
-            for (; c + 4 <= s->group_in; c += 4) {
-                if (pair) {
-                    block_2x4(&gather, x0, w0 + c, y0 + c);
-                } else {
-                    block_1x4(&gather, x0, w0 + c, y0 + c);
-                }
+            if (!wide) {
+                narrow_1(&gather, x0, w0, y0);
+            } else if (next == 4) {
+                positions_4(&gather, x0, w0, y0);
+            } else {
+                positions_1(&gather, x0, w0, y0);
             }
-            for (; c < s->group_in; c++) {
-                block_1x1(&gather, x0, w0 + c, y0 + c);
-                if (pair) {
-                    block_1x1(&gather, x0 + gather.walk.x_second, w0 + c, y0 + c + gather.walk.y_second);
-                }
-            }
-            n += pair ? 2 : 1;
+            n += next;
         }
     }
 }
@@ -189,16 +161,18 @@ const char *const conv2d_grad_input_f32_work_terms[] = {"calls",
                                                         "phases",
                                                         "blanks",
                                                         "blank_iterations",
-                                                        "pairs",
+                                                        "quads",
                                                         "singles",
-                                                        "pair_blocks",
-                                                        "pair_rows",
-                                                        "pair_taps",
-                                                        "pair_iterations",
+                                                        "quad_blocks",
+                                                        "quad_rows",
+                                                        "quad_taps",
+                                                        "quad_iterations",
+                                                        "quad_tails",
                                                         "single_blocks",
                                                         "single_rows",
                                                         "single_taps",
                                                         "single_iterations",
+                                                        "single_tails",
                                                         "narrow_blocks",
                                                         "narrow_rows",
                                                         "narrow_taps",
@@ -210,9 +184,12 @@ const char *const conv2d_grad_input_f32_work_terms[] = {"calls",
 void conv2d_grad_input_f32_work(const op_t *op, uint64_t counts[WORK_MAX_TERMS]) {
     shape_t s = conv2d_shape(op);
     shape_flatten(&s);
-    const window_work_t w = window_gather_work(&s);
-    const uint64_t groups = (uint64_t)s.groups, outputs = (uint64_t)s.group_out;
-    const uint64_t wide = groups * (uint64_t)(s.group_in / 4), narrow = groups * (uint64_t)(s.group_in % 4);
+    const bool is_wide = s.group_in >= 4;
+    const window_rule_t rule = {.length = s.group_out, .fours = is_wide ? FOURS_INSIDE : FOURS_NONE};
+    const window_work_t w = window_gather_work(&s, rule);
+    const uint64_t groups = (uint64_t)s.groups;
+    const uint64_t wide = is_wide ? groups * (uint64_t)((s.group_in + 3) / 4) : 0;
+    const uint64_t narrow = is_wide ? 0 : groups * (uint64_t)s.group_in;
     const bytes_moved_t moved = work_bytes(op);
     const uint64_t values[] = {
         1,
@@ -220,20 +197,22 @@ void conv2d_grad_input_f32_work(const op_t *op, uint64_t counts[WORK_MAX_TERMS])
         groups * w.phases,
         groups * w.blanks,
         groups * w.blanks * (uint64_t)s.group_in,
-        groups * w.pairs,
-        groups * w.singles,
-        wide * w.pairs,
-        wide * w.pair_rows,
-        wide * w.pair_taps,
-        wide * w.pair_taps * outputs,
-        wide * w.singles,
-        wide * w.single_rows,
-        wide * w.single_taps,
-        wide * w.single_taps * outputs,
-        narrow * (2 * w.pairs + w.singles),
-        narrow * (2 * w.pair_rows + w.single_rows),
-        narrow * (2 * w.pair_taps + w.single_taps),
-        narrow * (2 * w.pair_taps + w.single_taps) * outputs,
+        groups * w.quads.positions,
+        groups * w.singles.positions,
+        wide * w.quads.positions,
+        wide * w.quads.rows,
+        wide * w.quads.taps,
+        wide * w.quads.iterations,
+        wide * w.quads.tails,
+        wide * w.singles.positions,
+        wide * w.singles.rows,
+        wide * w.singles.taps,
+        wide * w.singles.iterations,
+        wide * w.singles.tails,
+        narrow * w.singles.positions,
+        narrow * w.singles.rows,
+        narrow * w.singles.taps,
+        narrow * w.singles.taps * (uint64_t)s.group_out,
         moved.read,
         moved.written,
     };

@@ -17,13 +17,13 @@ uint32_t cosine_head_grad_input_f32_scratch_bytes(const op_t *op) {
 }
 
 const char *const cosine_head_grad_input_f32_work_terms[] = {
-    "calls", "blocks", "iterations", "singles", "single_iterations", "bytes_read", "bytes_written", NULL};
+    "calls", "blocks", "iterations", "tails", "singles", "single_iterations", "bytes_read", "bytes_written", NULL};
 
 void cosine_head_grad_input_f32_work(const op_t *op, uint64_t counts[WORK_MAX_TERMS]) {
     const cosine_head_geometry_t *g = &op->geometry.cosine_head;
-    const uint64_t blocks = g->features / 4u, singles = g->features % 4u;
+    const matvec_columns_work_t w = matvec_columns_work(g->classes, g->features);
     const bytes_moved_t moved = work_bytes(op);
-    const uint64_t values[] = {1,          blocks,       blocks * g->classes, singles, singles * g->classes,
+    const uint64_t values[] = {1,          w.blocks,     w.iterations, w.tails, w.singles, w.single_iterations,
                                moved.read, moved.written};
     memcpy(counts, values, sizeof values);
 }

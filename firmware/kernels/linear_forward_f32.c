@@ -17,13 +17,14 @@ uint32_t linear_forward_f32_scratch_bytes(const op_t *op) {
     return 0;
 }
 
-const char *const linear_forward_f32_work_terms[] = {"calls",      "blocks",        "iterations",
+const char *const linear_forward_f32_work_terms[] = {"calls",      "blocks",        "iterations", "tails",
                                                      "bytes_read", "bytes_written", NULL};
 
 void linear_forward_f32_work(const op_t *op, uint64_t counts[WORK_MAX_TERMS]) {
     const linear_geometry_t *g = &op->geometry.linear;
     const uint64_t blocks = (g->out_features + 3u) / 4u;
     const bytes_moved_t moved = work_bytes(op);
-    const uint64_t values[] = {1, blocks, blocks * g->in_features, moved.read, moved.written};
+    const uint64_t values[] = {1,          blocks,       blocks * (g->in_features / 4u), blocks * (g->in_features % 4u),
+                               moved.read, moved.written};
     memcpy(counts, values, sizeof values);
 }

@@ -1,4 +1,4 @@
-/* Four inputs in registers, those left over one at a time. */
+/* Four inputs in registers. */
 #include <string.h>
 
 #include "kernels.h"
@@ -17,13 +17,13 @@ uint32_t linear_grad_input_f32_scratch_bytes(const op_t *op) {
 }
 
 const char *const linear_grad_input_f32_work_terms[] = {
-    "calls", "blocks", "iterations", "singles", "single_iterations", "bytes_read", "bytes_written", NULL};
+    "calls", "blocks", "iterations", "tails", "singles", "single_iterations", "bytes_read", "bytes_written", NULL};
 
 void linear_grad_input_f32_work(const op_t *op, uint64_t counts[WORK_MAX_TERMS]) {
     const linear_geometry_t *g = &op->geometry.linear;
-    const uint64_t blocks = g->in_features / 4u, singles = g->in_features % 4u;
+    const matvec_columns_work_t w = matvec_columns_work(g->out_features, g->in_features);
     const bytes_moved_t moved = work_bytes(op);
-    const uint64_t values[] = {1,          blocks,       blocks * g->out_features, singles, singles * g->out_features,
+    const uint64_t values[] = {1,          w.blocks,     w.iterations, w.tails, w.singles, w.single_iterations,
                                moved.read, moved.written};
     memcpy(counts, values, sizeof values);
 }

@@ -5,23 +5,16 @@
 #include <stdint.h>
 
 #include "block.h"
+#include "micro_f32.h"
 
 /* y = scale * (x @ matrix) for four columns, and for one. */
 KERNEL_BLOCK void matvec_columns_4_f32(const float *matrix, const float *x, float scale, int32_t rows, int32_t columns,
                                        float *y) {
-    float s0 = 0.0f, s1 = 0.0f, s2 = 0.0f, s3 = 0.0f;
-    do {
-        const float a = *x++;
-        s0 += a * matrix[0];
-        s1 += a * matrix[1];
-        s2 += a * matrix[2];
-        s3 += a * matrix[3];
-        matrix += columns;
-    } while (--rows != 0);
-    y[0] = scale * s0;
-    y[1] = scale * s1;
-    y[2] = scale * s2;
-    y[3] = scale * s3;
+    f32x4_t sums = {{0.0f, 0.0f, 0.0f, 0.0f}};
+    outer_1x4_f32(&sums, x, matrix, columns, rows);
+    for (int32_t c = 0; c < 4; c++) {
+        y[c] = scale * sums.v[c];
+    }
 }
 
 KERNEL_BLOCK void matvec_columns_1_f32(const float *matrix, const float *x, float scale, int32_t rows, int32_t columns,
@@ -34,16 +27,30 @@ KERNEL_BLOCK void matvec_columns_1_f32(const float *matrix, const float *x, floa
     *y = scale * s;
 }
 
-/* y = scale * (x @ matrix): four columns in registers, those left over one at a time. */
+/* y = scale * (x @ matrix): four columns in registers. Columns left over by four are taken by a block that begins
+ * earlier and computes some again; one at a time where there are fewer than four. */
 static inline void matvec_columns_f32(const float *matrix, const float *x, float scale, int32_t rows, int32_t columns,
                                       float *y) {
-    int32_t column = 0;
-    for (; column + 4 <= columns; column += 4) {
-        matvec_columns_4_f32(matrix + column, x, scale, rows, columns, y + column);
+    if (columns >= 4) {
+        for (int32_t column = 0; column < columns; column = next_block(column, columns)) {
+            matvec_columns_4_f32(matrix + column, x, scale, rows, columns, y + column);
+        }
+    } else {
+        for (int32_t column = 0; column < columns; column++) {
+            matvec_columns_1_f32(matrix + column, x, scale, rows, columns, y + column);
+        }
     }
-    for (; column < columns; column++) {
-        matvec_columns_1_f32(matrix + column, x, scale, rows, columns, y + column);
-    }
+}
+
+/* What matvec_columns_f32 does, as counts: iterations are four rows of a block, tails one. */
+typedef struct {
+    uint64_t blocks, iterations, tails, singles, single_iterations;
+} matvec_columns_work_t;
+
+static inline matvec_columns_work_t matvec_columns_work(uint64_t rows, uint64_t columns) {
+    const uint64_t blocks = columns >= 4 ? (columns + 3) / 4 : 0, singles = columns >= 4 ? 0 : columns;
+    const matvec_columns_work_t w = {blocks, blocks * (rows / 4), blocks * (rows % 4), singles, singles * rows};
+    return w;
 }
 
 #endif

@@ -4,31 +4,25 @@
 
 #include <stdint.h>
 
+#include "block.h"
+#include "micro_f32.h"
 #include "window.h"
 
-/* y = scale * (matrix @ x + bias): four rows in registers. In a last block that is not full, the missing rows repeat
- * the last: they compute and store the same value again. bias may be NULL. */
-static inline void matvec_rows_f32(const float *matrix, const float *x, const float *bias, float scale, int32_t rows,
-                                   int32_t columns, float *y) {
-    static const float no_bias[4] = {0.0f, 0.0f, 0.0f, 0.0f};
-    for (int32_t row = 0; row < rows; row += 4) {
-        const int32_t last = smaller(4, rows - row) - 1;
-        const int32_t i1 = smaller(1, last), i2 = smaller(2, last), i3 = smaller(3, last);
-        const float *w0 = matrix + row * columns, *w1 = w0 + i1 * columns;
-        const float *w2 = w0 + i2 * columns, *w3 = w0 + i3 * columns;
-        const float *b = bias ? bias + row : no_bias, *p = x;
-        float s0 = b[0], s1 = b[i1], s2 = b[i2], s3 = b[i3];
-        for (int32_t i = columns; i > 0; i--) {
-            const float a = *p++;
-            s0 += a * *w0++;
-            s1 += a * *w1++;
-            s2 += a * *w2++;
-            s3 += a * *w3++;
+/* y = scale * (matrix @ x + bias): four rows in registers. Rows left over by four are taken by a block that begins
+ * earlier and computes some again; of fewer than four the last is repeated, and not stored again. bias may be NULL. */
+KERNEL_BLOCK void matvec_rows_f32(const float *matrix, const float *x, const float *bias, float scale, int32_t rows,
+                                  int32_t columns, float *y) {
+    const int32_t last = smaller(4, rows) - 1;
+    const rows_of_4_t four = {smaller(1, last) * columns, smaller(2, last) * columns, last * columns};
+    for (int32_t row = 0; row < rows; row = next_block(row, rows)) {
+        f32x4_t sums = {{0.0f, 0.0f, 0.0f, 0.0f}};
+        for (int32_t i = 0; bias && i <= last; i++) {
+            sums.v[i] = bias[row + i];
         }
-        y[row] = scale * s0;
-        y[row + i1] = scale * s1;
-        y[row + i2] = scale * s2;
-        y[row + i3] = scale * s3;
+        dot_1x4_f32(&sums, x, matrix + row * columns, four, columns);
+        for (int32_t i = 0; i <= last; i++) {
+            y[row + i] = scale * sums.v[i];
+        }
     }
 }
 
