@@ -23,7 +23,7 @@ from costmodels.features import (
     plain_terms,
     work_terms,
 )
-from costmodels.group import Group, typical_error_percent
+from costmodels.group import Group, loops, typical_error_percent
 from costmodels.measured import Measured, read
 from costmodels.memory import ArenaMemory
 from costmodels.priors import prior_costs
@@ -127,7 +127,10 @@ class CostModel:
             X = np.hstack([T, geometry_features([training.ops[i] for i in rows])])
             regressor = WorkRegressor(n_terms=len(names), prior=priors[key]).fit(X, latency[rows])
             probe = (training.ops[rows[0]], tuple(T[0].astype(int).tolist()))
-            self.groups_[key] = Group(names, regressor, int(stack.iloc[rows].max()), probe)
+            stack_of: dict[str, int] = {}
+            for counts, seen in zip(T, stack.iloc[rows], strict=True):
+                stack_of[loops(counts)] = max(int(seen), stack_of.get(loops(counts), 0))
+            self.groups_[key] = Group(names, regressor, stack_of, probe)
         self.pooled_ = {
             key: NonNegativeTerms().fit(plain_terms([training.ops[i] for i in rows]), latency[rows])
             for key, rows in _rows_by(str(op.pass_) for op in training.ops).items()
@@ -153,7 +156,7 @@ class CostModel:
             "us_per_mac": None if np.isnan(scalar.us_per_mac_) else scalar.us_per_mac_,
             "typical_error_percent": typical_error_percent(self.groups_.values()),
             "noise_floor_percent": float(100 * training.frame["noise"].median()),
-            "stack_bytes": max((group.stack_bytes for group in self.groups_.values()), default=0),
+            "stack_bytes": max((group.largest_stack_bytes for group in self.groups_.values()), default=0),
             "n_ops": len(training.ops),
             "fitted_geometries": sorted(set(training.geometries)),
             "held_out_accuracy": None,
@@ -295,7 +298,7 @@ class CostModel:
 
     def _stack(self, op: Op) -> int:
         group = self.groups_.get(group_key(op))
-        return group.stack_bytes if group else self.card_["stack_bytes"]
+        return group.stack_of(self.work(op).values()) if group else self.card_["stack_bytes"]
 
     # ------------------------------------------------------------------------------------------------- saving
 
@@ -347,7 +350,7 @@ class CostModel:
                 key: Group(
                     tuple(record["terms"]),
                     saved.regressor_from_record(record, record["arrays"], arrays),
-                    int(record["stack_bytes"]),
+                    {entered: int(stack) for entered, stack in record["stack_bytes"].items()},
                     (Op.from_dict(record["probe"]["op"]), tuple(record["probe"]["counts"])),
                 )
                 for key, record in card.pop("groups").items()

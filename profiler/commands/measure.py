@@ -67,6 +67,13 @@ def measure(
         typer.Option("--time", min=0.0, metavar="SECONDS", help="No further repetitions of an op after this time."),
     ] = None,
     limit: LimitOption = None,
+    companions: Annotated[
+        bool,
+        typer.Option(
+            "--companions/--no-companions",
+            help="Measure ops beside the network's own where those are too few to fit a kind's kernels.",
+        ),
+    ] = True,
     seed: SeedOption = 1,
     out: Annotated[
         Path | None,
@@ -98,6 +105,7 @@ def measure(
         classes=classes,
         limit=limit,
         seed=seed,
+        companions=companions,
     )
     with open_device(port) as device:
         identity = device.identity
@@ -113,7 +121,7 @@ def measure(
                 message("there is no trial to go on with; beginning a new run")
             count = len(wanted.ops) - len(left)
             message(
-                f"measuring {count} of {len(wanted.ops)} ops of {network} on {identity.board} "
+                f"measuring {count} of {len(wanted.ops)} ops of {network}{_beside(wanted.plan)} on {identity.board} "
                 f"(timer: {identity.timer_label}) into {run.folder}"
             )
             if "qemu user" in identity.core.lower():
@@ -129,6 +137,10 @@ def measure(
     table = store.load(run.folder, status=None)
     steadiness = Steadiness(drift(trials), unsteady(trials, policy))
     return _report(run.folder, table, left, steadiness, seconds=time.monotonic() - start, json_=json_)
+
+
+def _beside(plan: dict[str, Any]) -> str:
+    return f" ({plan['companions']} of them companions)" if plan["companions"] else ""
 
 
 def _sit(device: Any, run: store.Run, loop: Loop) -> None:

@@ -132,10 +132,15 @@ def wanted_ops(
     classes: int,
     limit: int | None,
     seed: int,
+    companions: bool = False,
 ) -> Wanted:
-    """Everything that the options ask for; all of them are checked before the network is made."""
+    """Everything that the options ask for; all of them are checked before the network is made.
+
+    With ``companions``, ops beside the network's own are added where those tell too little about their kernels.
+    """
     shape = parse_input_shape(input_)
     chosen, shares, kinds = parse_passes(passes), parse_ratios(ratios), parse_optimizers(optimizers)
+    from profiler.workloads.coverage import companion_ops  # noqa: PLC0415
     from profiler.workloads.plan import Head  # noqa: PLC0415
     from profiler.workloads.step import HEAD_KINDS, network_ops  # noqa: PLC0415
 
@@ -154,6 +159,7 @@ def wanted_ops(
     if limit is not None and limit < len(ops):
         keep = set(random.Random(seed).sample(range(len(ops)), limit))
         ops = [op for index, op in enumerate(ops) if index in keep]
+    beside = companion_ops(ops) if companions and limit is None else []
     if not ops:
         raise UserError(
             f"{network} has no op of the passes {passes}", hint="leave --passes away for all of them", exit_status=2
@@ -170,9 +176,10 @@ def wanted_ops(
         "classes": classes,
         "limit": limit,
         "seed": seed,
-        "ops": [op.key for op in ops],
+        "companions": len(beside),
+        "ops": [op.key for op in (*ops, *beside)],
     }
-    return Wanted(net, ops, plan)
+    return Wanted(net, [*ops, *beside], plan)
 
 
 def run_folder(text: Path | None) -> Path | None:

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+import random
 from collections.abc import Iterable, Sequence
 
-from profiler.ops import Add, Geometry, Linear, Op, Optimizer, Pass
+from profiler.ops import Add, Conv2d, Depthwise, Geometry, Linear, Op, Optimizer, Pass
 from profiler.workloads.head import head_geometries
 from profiler.workloads.network import INPUT, Network
 from profiler.workloads.plan import Head
 
 #: What of each layer is profiled beside the ratios of output channels: input channels, and the bias alone.
 _RATIOS_IN = (1 / 4, 1)
+#: Geometries of a kind from which on the network's own tell its kernels' loops apart.
+_ENOUGH_GEOMETRIES = 20
+#: With fewer, each gets companions until there are about so many, but at most _COMPANIONS_EACH.
+_WANTED_GEOMETRIES = 36
+_COMPANIONS_EACH = 6
 
 
 def network_ops(
@@ -64,3 +71,51 @@ def _trainings(g: Geometry, ratios: Sequence[float]) -> Iterable[dict]:
             yield {"trained_channels": max(1, round(count * share)), "trained_axis": axis, "trains_bias": bias}
     if bias:
         yield {"trained_channels": 0, "trains_bias": True}
+
+
+def companion_ops(ops: Sequence[Op]) -> list[Op]:
+    """Ops of no layer, measured so that a cost model can tell apart the loops of kernels that a network uses little.
+
+    A network has few geometries of a kind (13 depthwise convolutions, say, of four kernel sizes and two strides), fewer
+    than its kernels have loops. Companions keep kernel, stride, padding and groups and vary the map and the channels;
+    they are never larger than the layer that they accompany.
+
+    Args:
+        ops: What is profiled.
+
+    Returns:
+        ``forward``, ``grad_input`` and ``grad_weight`` of each companion, as far as ``ops`` has those passes of the
+        kind; always the same for the same ops.
+    """
+    companions: dict[Op, None] = {}
+    for cls in (Conv2d, Depthwise, Linear):
+        geometries = list(dict.fromkeys(op.geometry for op in ops if type(op.geometry) is cls))
+        if not geometries or len(geometries) >= _ENOUGH_GEOMETRIES:
+            continue
+        passes = {op.pass_ for op in ops if type(op.geometry) is cls}
+        each = min(_COMPANIONS_EACH, math.ceil(_WANTED_GEOMETRIES / len(geometries)) - 1)
+        for geometry in geometries:
+            rng = random.Random(repr(geometry.values()))
+            for companion in (_companion(geometry, rng) for _ in range(each)):
+                for pass_ in (Pass.FORWARD, Pass.GRAD_INPUT):
+                    if pass_ in passes:
+                        companions[Op(companion, pass_)] = None
+                if Pass.GRAD_WEIGHT in passes:
+                    count = rng.randint(1, companion.channels("out"))
+                    bias = bool(companion.bias_elements)
+                    companions[Op(companion, Pass.GRAD_WEIGHT, trained_channels=count, trains_bias=bias)] = None
+    return [op for op in companions if op not in set(ops)]
+
+
+def _companion(g: Conv2d | Depthwise | Linear, rng: random.Random) -> Conv2d | Depthwise | Linear:
+    def smaller(extent: int, least: int = 1, step: int = 1) -> int:
+        return max(least, round(extent / step * rng.uniform(0.3, 1))) * step
+
+    if isinstance(g, Linear):
+        return dataclasses.replace(g, in_features=smaller(g.in_features), out_features=smaller(g.out_features))
+    changes = {"in_h": smaller(g.in_h, min(g.in_h, g.kernel_h)), "in_w": smaller(g.in_w, min(g.in_w, g.kernel_w))}
+    groups = g.groups if isinstance(g, Conv2d) else 1
+    changes["in_channels"] = smaller(g.in_channels, step=groups)
+    if isinstance(g, Conv2d):
+        changes["out_channels"] = smaller(g.out_channels, step=groups)
+    return dataclasses.replace(g, **changes)

@@ -21,7 +21,8 @@ def test_known_non_negative_unit_costs_are_found(unit_costs, seed):
     unit_costs = np.add(unit_costs, [1.0, 0, 0, 0])  # some cost a call, so that no op is free
     X = counts(60, np.random.default_rng(seed))
     fitted = NonNegativeTerms().fit(X, X @ unit_costs)
-    np.testing.assert_allclose(fitted.predict(X), X @ unit_costs, rtol=1e-4)
+    # The penalty that shares out what the data leave open costs the smallest op some 1e-4.
+    np.testing.assert_allclose(fitted.predict(X), X @ unit_costs, rtol=1e-3)
     assert (fitted.coef_ >= 0).all()
 
 

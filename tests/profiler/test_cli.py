@@ -61,7 +61,7 @@ def test_ticks_grow_with_macs(folder):
     )
     status, _, err = profile(
         *("--port", "qemu://stm32f405", "--network", "grownet:make", "--input", "3x16x16", "--passes", "forward"),
-        *("--head", "none", "--out", "run"),
+        *("--head", "none", "--no-companions", "--out", "run"),
     )
     assert status == 0, err
     convolutions = store.load(folder / "run").query("kind == 'conv2d'").sort_values("macs")

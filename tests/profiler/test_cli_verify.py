@@ -39,7 +39,7 @@ def test_verify_prints_a_line_for_each_wrong_op_and_ends_with_status_1(monkeypat
     wrong = [line for line in out.splitlines() if line.startswith("wrong: ")]
     assert len(wrong) == 1
     assert "depthwise/forward" in wrong[0]
-    status, out, err = profile("--port", "native://", *NETWORK, "--repetitions", 1, "--out", "run")
+    status, out, err = profile("--port", "native://", *NETWORK, "--no-companions", "--repetitions", 1, "--out", "run")
     assert status == 1
     assert "error: 1 of " in err
     kept = store.load(Path("run"), status=None).set_index("op_key").status
