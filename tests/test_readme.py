@@ -29,8 +29,9 @@ def commands() -> list[str]:
 
 
 def python() -> str:
-    start = README.index("    from costmodels.model import CostModel")
-    return re.sub(r"^    ", "", README[start : README.index("\n\n[", start)], flags=re.MULTILINE)
+    """The indented block under "From Python"."""
+    section = README[README.index("## From Python") :].split("\n## ")[0]
+    return "\n".join(line.removeprefix("    ") for line in section.splitlines()[1:] if not line or line[0] == " ")
 
 
 @pytest.mark.slow
@@ -54,5 +55,5 @@ def test_every_command_of_the_readme_runs_as_printed(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     latency_ms, std_ms, memory_bytes = map(float, done.stdout.split())
-    assert 0 < std_ms < latency_ms < 7200
+    assert 0 < std_ms < latency_ms < 4640
     assert memory_bytes > 0
