@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from torch import nn
 
 from profiler import prng, reference
 from profiler.measure.steps import allow_for_kinks, check_outputs, starting_values
+from profiler.ops import Op, Pass, Relu
 from profiler.workloads.lower import lower
 from profiler.workloads.plan import LayerPlan, StepPlan
 from profiler.workloads.program import DeviceMemory, Program, step_program
@@ -56,3 +59,12 @@ def test_a_wrong_result_stays_wrong(program: Program, monkeypatch: pytest.Monkey
     wrong = {name: values * (1.1 if "moment1" in name else 1.0) for name, values in expected.items()}
     checks = judged(program, wrong, reference.KINK_WIDTH, monkeypatch)
     assert {check.name.rpartition("/")[2] for check in checks if not check.right} == {"weight_moment1", "bias_moment1"}
+
+
+def test_a_clamped_relu_passes_the_gradient_strictly_inside_its_range() -> None:
+    tensors = {"x": np.array([-1.0, 0.0, 0.5, 6.0, 7.0]), "grad_y": np.full(5, 2.0)}
+    for pass_, names in ((Pass.FORWARD, ("x", "y")), (Pass.GRAD_INPUT, ("y", "grad_y", "grad_x"))):
+        entry = SimpleNamespace(op=Op(Relu(5, 6), pass_), tensors=names)
+        reference._run_relu(entry, tensors, 0.0)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(tensors["y"], [0, 0, 0.5, 6, 6])
+    np.testing.assert_array_equal(tensors["grad_x"], [0, 0, 2, 0, 0])

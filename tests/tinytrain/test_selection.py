@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from made_up import MadeUpCosts
 
 from costmodels.analytical import AnalyticalCosts
+from costmodels.sources import StepCost
 from profiler.errors import UserError
 from profiler.workloads.lower import lower
 from profiler.workloads.plan import LayerPlan, StepPlan
@@ -152,3 +153,12 @@ def test_ratios_outside_their_range_are_refused():
     for ratios in ((), (0.0, 1.0), (1.5,)):
         with pytest.raises(UserError, match="ratios"):
             select(NETWORK, made_up_information(), MadeUpCosts(), Budget(1e6), ratios=ratios)
+
+
+def test_a_budget_is_held_against_the_upper_end_of_an_uncertain_prediction():
+    certain = StepCost(100.0, math.nan, None, 10, ())
+    uncertain = StepCost(100.0, 2.0, None, 10, ())
+    assert Budget(100.0, confidence=0.95).allows(certain)  # a source without uncertainty is believed
+    assert Budget(100.0, confidence=0.5).allows(uncertain)
+    assert not Budget(103.28, confidence=0.95).allows(uncertain)
+    assert Budget(103.30, confidence=0.95).allows(uncertain)  # 100 + 1.645 x 2
