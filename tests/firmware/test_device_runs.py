@@ -69,6 +69,8 @@ def test_ticks_grow_with_macs_and_never_fall_below_a_sixteenth_of_them(device, p
     growth = (ticks[1] / ticks[0], ticks[2] / ticks[1])
     if emulated(device):
         assert min(growth) > 2.5 and max(growth) < 6.5
+    elif "QEMU user" in repr(device.identity):  # translated while it runs: the whole span only
+        assert ticks[2] > 5 * ticks[0]
     else:  # wall-clock time on a busy host, of ops whose fixed part weighs more
         assert min(growth) > 1.2 and ticks[2] > 5 * ticks[0]
 
