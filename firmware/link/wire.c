@@ -16,6 +16,7 @@ _Static_assert(LENGTH_OF(struct entry, value) == OP_MAX_GEOMETRY, "messages.cddl
 _Static_assert(LENGTH_OF(struct entry, buffer) == OP_MAX_BUFFERS, "messages.cddl, buffers");
 _Static_assert(LENGTH_OF(struct identity, region_m) == REGION_MAX_COUNT, "messages.cddl, memory");
 _Static_assert(LENGTH_OF(struct identity, exponent_plus_128) == BLOB_MAX_SEGMENTS, "messages.cddl, blob_exponents");
+_Static_assert(PASS_COUNT <= 4 && DTYPE_COUNT <= 16, "messages.cddl, capability");
 
 entry_description_t wire_entry(const struct entry *entry) {
     const struct trained_value *trained = &entry->trained_value_m;
@@ -64,17 +65,21 @@ static struct zcbor_string text(const char *characters, size_t limit) {
     return (struct zcbor_string){(const uint8_t *)characters, length < limit ? length : limit};
 }
 
+/* One number a (kind, dtype), with a bit a pass. Kernels beyond the limit of messages.cddl are not told of. */
 static void capabilities(struct identity *identity) {
     const size_t limit = LENGTH_OF(struct identity, capability);
     size_t count = 0;
     for (size_t i = 0; i < kernel_count(); i++) {
         const kernel_t *kernel = kernel_at(i);
-        const uint32_t capability = (uint32_t)kernel->kind << 8 | (uint32_t)kernel->pass << 4 | (uint32_t)kernel->dtype;
-        bool listed = false; /* with another variant */
-        for (size_t j = 0; j < count; j++)
-            listed = listed || identity->capability[j] == capability;
-        if (!listed && count < limit)
-            identity->capability[count++] = capability;
+        const uint32_t what = (uint32_t)kernel->kind << 8 | (uint32_t)kernel->dtype << 4;
+        size_t j = 0;
+        while (j < count && (identity->capability[j] & ~0xfu) != what)
+            j++;
+        if (j == limit)
+            continue;
+        if (j == count)
+            identity->capability[count++] = what;
+        identity->capability[j] |= 1u << kernel->pass;
     }
     identity->capability_count = count;
 }

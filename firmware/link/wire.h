@@ -8,7 +8,7 @@
 #include "request_types.h"
 #include "runtime/program.h"
 
-#define PROTOCOL_VERSION 1
+#define PROTOCOL_VERSION 2
 
 /* The largest frame on the wire, with its code bytes and delimiter, that the device takes. */
 #define LINK_FRAME_BYTES 1280

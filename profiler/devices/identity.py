@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from profiler.ops import DTYPE_CODES, GEOMETRIES, PASS_CODES
 
 #: What the timer counts where it counts instructions instead of time; goes into every table and plot.
 INSTRUCTIONS = "instructions"
+
+
+def capability_codes(numbers: Iterable[int]) -> tuple[int, ...]:
+    """A code ``kind << 8 | pass << 4 | dtype`` an op, from what travels: ``kind << 8 | dtype << 4 | bit a pass``."""
+    return tuple(
+        n & 0xFF00 | pass_ << 4 | n >> 4 & 15 for n in numbers for pass_ in PASS_CODES.values() if n >> pass_ & 1
+    )
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,10 @@ from dataclasses import dataclass
 
 import cbor2
 
-from profiler.devices.identity import Identity, MemoryRegion
+from profiler.devices.identity import Identity, MemoryRegion, capability_codes
 
 #: Version of messages.cddl that this host speaks.
-PROTOCOL = 1
+PROTOCOL = 2
 
 ENTRIES_PER_REQUEST = 8
 
@@ -383,7 +383,7 @@ def _identity(fields: list) -> Identity | OtherProtocol:
         largest_frame_bytes=_uint(frame, 16, "largest frame"),
         largest_program=_uint(program, 16, "largest program"),
         entry_bytes=_uint(entry, 16, "entry's size"),
-        capabilities=_uints(capabilities, 16, "capabilities", 1, 48),
+        capabilities=capability_codes(_uints(capabilities, 16, "capabilities", 1, 64)),
         firmware_version=_text(version, "firmware version", 1, 16),
         build_hash=_text(build_hash, "build hash", 1, 16),
         compiler=_text(compiler, "compiler", 1, 48),

@@ -18,8 +18,8 @@ from raw_device import (
     emulated,
 )
 
-from profiler import prng
-from profiler.ops import Empty, Linear, Op, Pass
+from profiler import kernels, prng
+from profiler.ops import DTYPE_CODES, GEOMETRIES, PASS_CODES, Empty, Linear, Op, Pass
 
 LINEAR = Op(Linear(40, 12), Pass.FORWARD)
 EMPTY = Op(Empty(), Pass.FORWARD)
@@ -49,8 +49,11 @@ def test_the_identity_lists_arena_blob_and_every_kernel(device):
     assert regions[1] == identity[11][0] and len(identity[11][2]) == 4
     assert regions[0] >= 112 * 1024
     assert identity[12] >= 1024
-    codes = set(identity[15])
-    assert {1 << 8 | p << 4 for p in range(4)} <= codes and 12 << 8 in codes
+    wanted: dict[int, int] = {}
+    for kind, pass_, dtype, _ in kernels.supported():
+        what = GEOMETRIES[kind].code << 8 | DTYPE_CODES[dtype] << 4
+        wanted[what] = wanted.get(what, 0) | 1 << PASS_CODES[Pass(pass_)]
+    assert sorted(identity[15]) == sorted(what | passes for what, passes in wanted.items())
     assert len(identity[17]) == 16 and int(identity[17], 16)
 
 

@@ -15,14 +15,14 @@ from collections.abc import Callable, Iterator
 import cbor2
 import serial
 
-from profiler.link import frames, ports
+from profiler.link import frames, messages, ports
 from profiler.ops import Op, Pass, Relu
 from profiler.workloads.program import microbenchmark
 
 IDENTITY = [
-    *[7, 1, "scripted", "none", b"", 1_000_000, ["TIM2", 10**6, 32, 0, 1], "none", 0, "none"],
+    *[7, messages.PROTOCOL, "scripted", "none", b"", 1_000_000, ["TIM2", 10**6, 32, 0, 1], "none", 0, "none"],
     *[[["sram", 1 << 20, 0, 0], ["blob", 1 << 19, 1, 0]], [1 << 19, 77, [127, 126]]],
-    *[1280, 1024, 96, [0x100, 0x110], "0.1.0", "0123456789abcdef", "gcc", "-O2"],
+    *[1280, 1024, 96, [0x103], "0.1.0", "0123456789abcdef", "gcc", "-O2"],
 ]
 
 

@@ -79,9 +79,9 @@ def test_the_timed_entries_are_those_from_image_end_on():
 # ---------------------------------------------------------------- replies
 
 IDENTITY = [
-    *[7, 1, "a-board", "cortex-m4f", b"\x01\x02", 168_000_000, ["TIM2", 10**9, 32, 1, 1], "none", 0, "single"],
+    *[7, 2, "a-board", "cortex-m4f", b"\x01\x02", 168_000_000, ["TIM2", 10**9, 32, 1, 1], "none", 0, "single"],
     *[[["sram", 128 << 10, 0, 0], ["blob", 1 << 19, 1, 0]], [1 << 19, 77, [127, 126]]],
-    *[1280, 1024, 96, [0x100, 0x110], "0.1.0", "0123456789abcdef", "gcc 12", "-O2"],
+    *[1280, 1024, 96, [0x103, 0x219], "0.1.0", "0123456789abcdef", "gcc 12", "-O2"],
 ]
 ANSWERS = {
     "ok": [0],
@@ -110,7 +110,13 @@ def test_an_identity_keeps_every_field_and_survives_json():
     identity = decode_reply(reply(IDENTITY)).answer
     assert identity.board == "a-board" and identity.unique_id == "0102" and identity.entry_bytes == 96
     assert identity.region(1).name == "blob" and identity.blob_exponents == (127, 126)
-    assert identity.supported() == {("conv2d", "forward", "f32"), ("conv2d", "grad_input", "f32")}
+    assert identity.capabilities == (0x100, 0x110, 0x201, 0x231)
+    assert identity.supported() == {
+        ("conv2d", "forward", "f32"),
+        ("conv2d", "grad_input", "f32"),
+        ("depthwise", "forward", "s8"),
+        ("depthwise", "update", "s8"),
+    }
     assert Identity.from_dict(identity.to_dict()) == identity
 
 
@@ -122,7 +128,7 @@ def test_emulated_devices_label_their_timer_instructions_and_others_by_name():
 
 
 def test_an_identity_of_another_version_is_recognised_whatever_else_it_holds():
-    assert decode_reply(reply([7, 2, "new", [1, 2], b"x"])).answer == messages.OtherProtocol(2)
+    assert decode_reply(reply([7, 3, "new", [1, 2], b"x"])).answer == messages.OtherProtocol(3)
 
 
 HOSTILE = {
