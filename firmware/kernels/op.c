@@ -1,10 +1,9 @@
-/* What follows from an op alone: whether it makes sense, its buffers, its geometry from the wire. */
+/* What follows from an op alone: its geometry from the wire, and whether it makes sense. */
 #include <string.h>
 
 #include "kernel.h"
+#include "op_buffers.h"
 #include "shape.h"
-
-#define LARGEST_BUFFER (UINT64_C(1) << 28) /* bytes */
 
 /* ---- geometry from the wire: the fields in order are uint16_t, or uint32_t for add and relu */
 
@@ -116,16 +115,12 @@ static bool valid_geometry(const op_t *op) {
     }
 }
 
-static bool weighted(const op_t *op) {
-    return op->kind == OP_CONV2D || op->kind == OP_DEPTHWISE || op->kind == OP_LINEAR;
-}
-
 static bool valid_trained(const op_t *op) {
     const trained_t *t = &op->trained;
     if (op->pass == PASS_FORWARD || op->pass == PASS_GRAD_INPUT) {
         return t->channel_count == 0 && t->bias == 0 && (op->kind != OP_EMPTY || op->pass == PASS_FORWARD);
     }
-    if (!weighted(op) || t->axis > AXIS_IN || t->bias > 1 || t->optimizer > OPTIMIZER_ADAM) {
+    if (!op_weighted(op) || t->axis > AXIS_IN || t->bias > 1 || t->optimizer > OPTIMIZER_ADAM) {
         return false;
     }
     const bool out = t->axis == AXIS_OUT;
@@ -153,229 +148,7 @@ static bool valid_trained(const op_t *op) {
     return true;
 }
 
-/* ---- buffers: sizes in floats, 64 bit wide, since an op that is not valid yet may be huge */
-
-typedef struct {
-    uint64_t floats[OP_MAX_BUFFERS];
-    buffer_spec_t *specs;
-    size_t count;
-} list_t;
-
-static void append(list_t *list, uint64_t floats, uint8_t access, int8_t in_place) {
-    list->floats[list->count] = floats;
-    const buffer_spec_t spec = {(uint32_t)(floats * sizeof(float)), access, in_place};
-    list->specs[list->count++] = spec;
-}
-
-typedef struct {
-    uint64_t input, output, weight, bias;
-    uint64_t weight_gradient, bias_gradient; /* compact; 0 where nothing trains */
-} sizes_t;
-
-static uint64_t product(int32_t a, int32_t b, int32_t c) {
-    /* Two factors fit 36 bits; saturate instead of overflowing with the third. */
-    const uint64_t ab = (uint64_t)a * (uint64_t)b;
-    return ab > LARGEST_BUFFER ? ab : ab * (uint64_t)c;
-}
-
-static sizes_t window_sizes(const shape_t *s) {
-    const sizes_t sizes = {
-        .input = product(s->in_h, s->in_w, s->in_channels),
-        .output = product(s->out_h, s->out_w, s->out_channels),
-    };
-    return sizes;
-}
-
-static sizes_t sizes_of(const op_t *op) {
-    const trained_t *t = &op->trained;
-    const bool out = t->axis == AXIS_OUT;
-    const int32_t k = t->channel_count;
-    sizes_t sizes = {0};
-    shape_t s;
-    switch (op->kind) {
-    case OP_CONV2D: {
-        s = conv2d_shape(op);
-        sizes = window_sizes(&s);
-        const uint64_t group_in = product(s.kernel_h, s.kernel_w, s.group_in);
-        sizes.weight = group_in > LARGEST_BUFFER ? group_in : group_in * (uint64_t)s.out_channels;
-        sizes.bias = op->geometry.conv2d.has_bias ? (uint64_t)s.out_channels : 0;
-        const uint64_t channel = out ? group_in : (uint64_t)s.kernel_h * (uint64_t)s.kernel_w * (uint64_t)s.group_out;
-        sizes.weight_gradient = (uint64_t)k * channel;
-        break;
-    }
-    case OP_DEPTHWISE:
-        s = depthwise_shape(op);
-        sizes = window_sizes(&s);
-        sizes.weight = product(s.kernel_h, s.kernel_w, s.in_channels);
-        sizes.bias = op->geometry.depthwise.has_bias ? (uint64_t)s.in_channels : 0;
-        sizes.weight_gradient = product(s.kernel_h, s.kernel_w, k);
-        break;
-    case OP_LINEAR: {
-        const linear_geometry_t *g = &op->geometry.linear;
-        sizes.input = g->in_features;
-        sizes.output = g->out_features;
-        sizes.weight = sizes.input * sizes.output;
-        sizes.bias = g->has_bias ? g->out_features : 0;
-        sizes.weight_gradient = (uint64_t)k * (out ? sizes.input : sizes.output);
-        break;
-    }
-    case OP_GLOBAL_AVG_POOL: {
-        const global_avg_pool_geometry_t *g = &op->geometry.global_avg_pool;
-        sizes.input = product(g->in_h, g->in_w, g->in_channels);
-        sizes.output = g->in_channels;
-        break;
-    }
-    case OP_AVG_POOL2D:
-    case OP_MAX_POOL2D:
-        s = pool2d_shape(op);
-        sizes = window_sizes(&s);
-        break;
-    case OP_ADD:
-        sizes.input = sizes.output = op->geometry.add.elements;
-        break;
-    case OP_RELU:
-        sizes.input = sizes.output = op->geometry.relu.elements;
-        break;
-    case OP_SOFTMAX_CROSS_ENTROPY:
-        sizes.input = sizes.output = op->geometry.softmax_cross_entropy.classes;
-        break;
-    case OP_L2_NORMALIZE:
-        sizes.input = sizes.output = op->geometry.l2_normalize.features;
-        break;
-    case OP_COSINE_HEAD: {
-        const cosine_head_geometry_t *g = &op->geometry.cosine_head;
-        sizes.input = g->features;
-        sizes.output = g->classes;
-        sizes.weight = sizes.input * sizes.output;
-        break;
-    }
-    default:
-        break;
-    }
-    if (t->bias) {
-        sizes.bias_gradient = k > 0 && out ? (uint64_t)k : sizes.bias;
-    }
-    return sizes;
-}
-
-static void append_update(list_t *list, const op_t *op, uint64_t whole, uint64_t compact) {
-    if (compact == 0) {
-        return;
-    }
-    append(list, whole, BUFFER_READ_WRITE, -1);
-    append(list, compact, BUFFER_READ_WRITE, -1);
-    if (op->trained.optimizer == OPTIMIZER_ADAM) {
-        append(list, compact, BUFFER_READ_WRITE, -1);
-        append(list, compact, BUFFER_READ_WRITE, -1);
-    }
-}
-
-static void list_weighted(list_t *list, const op_t *op, const sizes_t *n) {
-    switch (op->pass) {
-    case PASS_FORWARD:
-        append(list, n->input, BUFFER_READ, -1);
-        append(list, n->weight, BUFFER_READ, -1);
-        if (n->bias > 0) {
-            append(list, n->bias, BUFFER_READ, -1);
-        }
-        append(list, n->output, BUFFER_WRITE, -1);
-        break;
-    case PASS_GRAD_INPUT:
-        append(list, n->output, BUFFER_READ, -1);
-        append(list, n->weight, BUFFER_READ, -1);
-        append(list, n->input, BUFFER_WRITE, -1);
-        break;
-    case PASS_GRAD_WEIGHT:
-        if (n->weight_gradient > 0) {
-            append(list, n->input, BUFFER_READ, -1);
-        }
-        append(list, n->output, BUFFER_READ, -1);
-        if (n->weight_gradient > 0) {
-            append(list, n->weight_gradient, BUFFER_READ_WRITE, -1);
-        }
-        if (n->bias_gradient > 0) {
-            append(list, n->bias_gradient, BUFFER_READ_WRITE, -1);
-        }
-        break;
-    default:
-        append_update(list, op, n->weight, n->weight_gradient);
-        append_update(list, op, n->bias, n->bias_gradient);
-        break;
-    }
-}
-
-static void list_plain(list_t *list, const op_t *op, const sizes_t *n) {
-    const bool forward = op->pass == PASS_FORWARD;
-    switch (op->kind) {
-    case OP_ADD:
-        append(list, n->input, BUFFER_READ, -1);
-        append(list, n->input, BUFFER_READ, -1);
-        append(list, n->output, BUFFER_WRITE, 0);
-        break;
-    case OP_SOFTMAX_CROSS_ENTROPY:
-        append(list, n->input, BUFFER_READ, -1);
-        append(list, 1, BUFFER_READ, -1);
-        append(list, n->output, BUFFER_WRITE, 0);
-        if (forward) {
-            append(list, 1, BUFFER_READ_WRITE, -1);
-        }
-        break;
-    case OP_COSINE_HEAD:
-        append(list, forward ? n->input : n->output, BUFFER_READ, -1);
-        append(list, n->weight, BUFFER_READ, -1);
-        append(list, forward ? n->output : n->input, BUFFER_WRITE, -1);
-        break;
-    case OP_RELU:
-    case OP_L2_NORMALIZE:
-        append(list, n->input, BUFFER_READ, -1);
-        if (!forward) {
-            append(list, n->output, BUFFER_READ, -1);
-        }
-        append(list, n->input, BUFFER_WRITE, forward ? 0 : 1);
-        break;
-    case OP_GLOBAL_AVG_POOL:
-    case OP_AVG_POOL2D:
-    case OP_MAX_POOL2D:
-        if (!forward && op->kind == OP_MAX_POOL2D) {
-            append(list, n->input, BUFFER_READ, -1);
-        }
-        append(list, forward ? n->input : n->output, BUFFER_READ, -1);
-        append(list, forward ? n->output : n->input, BUFFER_WRITE, -1);
-        break;
-    default:
-        break;
-    }
-}
-
-static list_t list_buffers(const op_t *op, buffer_spec_t *specs) {
-    const sizes_t sizes = sizes_of(op);
-    list_t list = {{0}, specs, 0};
-    if (weighted(op)) {
-        list_weighted(&list, op, &sizes);
-    } else {
-        list_plain(&list, op, &sizes);
-    }
-    return list;
-}
-
-size_t op_buffers(const op_t *op, buffer_spec_t specs[OP_MAX_BUFFERS]) {
-    return list_buffers(op, specs).count;
-}
-
 bool op_valid(const op_t *op) {
-    if (op->pass >= PASS_COUNT || op->dtype >= DTYPE_COUNT || op->variant >= VARIANT_COUNT || !valid_geometry(op) ||
-        !valid_trained(op)) {
-        return false;
-    }
-    buffer_spec_t specs[OP_MAX_BUFFERS];
-    const list_t list = list_buffers(op, specs);
-    for (size_t i = 0; i < list.count; i++) {
-        if (list.floats[i] > LARGEST_BUFFER / sizeof(float)) {
-            return false;
-        }
-    }
-    /* A tensor that a pass does not touch counts too: positions and taps are computed in 32 bits. */
-    const sizes_t sizes = sizes_of(op);
-    return sizes.input <= LARGEST_BUFFER / sizeof(float) && sizes.output <= LARGEST_BUFFER / sizeof(float) &&
-           sizes.weight <= LARGEST_BUFFER / sizeof(float);
+    return op->pass < PASS_COUNT && op->dtype < DTYPE_COUNT && op->variant < VARIANT_COUNT && valid_geometry(op) &&
+           valid_trained(op) && op_small_enough(op);
 }
