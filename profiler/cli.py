@@ -7,6 +7,7 @@ import typer
 from profiler.cli_support import DefaultVerbGroup, run_app
 from profiler.commands.devices import devices
 from profiler.commands.export import export
+from profiler.commands.firmware import app as firmware
 from profiler.commands.measure import measure
 from profiler.commands.step import step
 from profiler.commands.verify import verify
@@ -26,6 +27,7 @@ app.command()(verify)
 app.command()(step)
 app.command()(export)
 app.command()(devices)
+app.add_typer(firmware, name="firmware")
 
 
 def main() -> None:

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from profiler.devices.build import PRESETS
+from profiler.errors import UserError
+
 
 @dataclass(frozen=True)
 class EmulatedBoard:
@@ -54,3 +57,18 @@ def known_ports() -> list[tuple[str, str]]:
     rows.append(("native://", "this host's own processor, through the Linux agent"))
     rows.append(("native://aarch64", "the AArch64 Linux agent under qemu-user (functional check, no timing)"))
     return rows
+
+
+def preset_of(board: str) -> str:
+    """The preset that builds a board's firmware.
+
+    Args:
+        board: A preset's name, or an emulated board's as in ``qemu://NAME``.
+
+    Raises:
+        UserError: there is no such board.
+    """
+    name = EMULATED[board].preset if board in EMULATED else board
+    if name not in PRESETS:
+        raise UserError(f"there is no board {board!r}", hint=f"known are {', '.join(PRESETS)}", exit_status=2)
+    return name

@@ -7,11 +7,11 @@ linux-native`` in ``firmware/`` does the same by hand.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import importlib.util
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -21,6 +21,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from profiler.errors import UserError
+
+try:
+    import fcntl
+except ImportError:  # Windows: two builds at once are not told apart there
+    fcntl = None  # type: ignore[assignment]
 
 FIRMWARE_ROOT = Path(__file__).resolve().parents[2] / "firmware"
 
@@ -42,22 +47,66 @@ class Preset:
     library: str
     library_package: str
 
+    @property
+    def bare_metal(self) -> bool:
+        """Whether it makes the image of a microcontroller, not a program for Linux."""
+        return self.artifact == "firmware.elf"
 
-_BARE_METAL = Preset("firmware.elf", "arm-none-eabi-gcc", "gcc-arm-none-eabi", "libm.a", "libnewlib-arm-none-eabi")
 
-PRESETS: dict[str, Preset] = {
-    "qemu-stm32f405": _BARE_METAL,
-    "qemu-mps2-an500": _BARE_METAL,
-    "linux-native": Preset("agent", "cc", "gcc", "libm.so", "libc6-dev"),
-    "linux-aarch64": Preset(
+_NATIVE = Preset("agent", "cc", "gcc", "libm.so", "libc6-dev")
+
+#: What a preset makes follows from the toolchain file that it names or inherits; a preset without one is for this host.
+_BY_TOOLCHAIN: dict[str, Preset] = {
+    "arm-none-eabi.cmake": Preset(
+        "firmware.elf", "arm-none-eabi-gcc", "gcc-arm-none-eabi", "libm.a", "libnewlib-arm-none-eabi"
+    ),
+    "aarch64-linux-gnu.cmake": Preset(
         "agent", "aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu", "libc.a", "libc6-dev-arm64-cross"
     ),
 }
 
 
+def _read_presets() -> dict[str, Preset]:
+    try:
+        configure = json.loads((FIRMWARE_ROOT / "CMakePresets.json").read_text())["configurePresets"]
+    except FileNotFoundError:
+        return {}  # installed without the firmware's sources: build() says so
+    by_name = {preset["name"]: preset for preset in configure}
+
+    def toolchain(name: str) -> str:
+        preset = by_name[name]
+        if "toolchainFile" in preset:
+            return Path(preset["toolchainFile"]).name
+        parents = preset.get("inherits", [])
+        found = map(toolchain, [parents] if isinstance(parents, str) else parents)
+        return next(filter(None, found), "")
+
+    return {name: _BY_TOOLCHAIN.get(toolchain(name), _NATIVE) for name, p in by_name.items() if not p.get("hidden")}
+
+
+#: Every preset of ``firmware/CMakePresets.json`` that can be built.
+PRESETS: dict[str, Preset] = _read_presets()
+
+
 def artifact(preset: str) -> Path:
     """Where :func:`build` leaves what runs: ``firmware.elf``, or the Linux agent."""
     return build_folder(preset) / _preset(preset).artifact
+
+
+def built_hash(preset: str) -> str:
+    """The build hash that the device will show, of the build that lies in :func:`build_folder`.
+
+    Raises:
+        UserError: there is no build.
+    """
+    source = build_folder(preset) / "generated" / "build_info.c"
+    try:
+        found = re.search(r'build_hash\[\] = "(\w+)"', source.read_text())
+    except OSError:
+        found = None
+    if not found:
+        raise UserError(f"{preset} is not built", hint=f"profile firmware build {preset}")
+    return found[1]
 
 
 def build_folder(preset: str) -> Path:
@@ -80,13 +129,13 @@ def build(preset: str) -> Path:
     Raises:
         UserError: an unknown preset, a missing tool (named, with its Debian package), or sources that do not compile.
     """
-    made = _preset(preset)
-    folder = build_folder(preset)
     if not (FIRMWARE_ROOT / "CMakePresets.json").is_file():
         raise UserError(
             f"no firmware sources in {FIRMWARE_ROOT}",
             hint="install the project from a checkout: pip install -e .",
         )
+    made = _preset(preset)
+    folder = build_folder(preset)
     if _up_to_date(folder, made):
         return folder
     folder.parent.mkdir(exist_ok=True)
@@ -145,7 +194,8 @@ def _up_to_date(folder: Path, made: Preset) -> bool:
 @contextlib.contextmanager
 def _lock(path: Path) -> Iterator[None]:
     with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # released when the file closes, however the process ends
+        if fcntl is not None:
+            fcntl.flock(file, fcntl.LOCK_EX)  # released when the file closes, however the process ends
         yield
 
 
