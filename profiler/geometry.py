@@ -63,7 +63,7 @@ class Geometry:
         return 0
 
 
-class _Window(Geometry):
+class Window(Geometry):
     """What slides a window over a map: zero padded alike on both sides of an axis, dilation 1."""
 
     def __post_init__(self) -> None:
@@ -88,7 +88,7 @@ class _Window(Geometry):
         return (self.out_h, self.out_w, getattr(self, "out_channels", self.in_channels))
 
 
-class _Vector(Geometry):
+class Vector(Geometry):
     """What maps a vector to one of the same length, which is the geometry's first field."""
 
     @property
@@ -128,7 +128,7 @@ class Weighted(Geometry):
 
 
 @dataclass(frozen=True)
-class Conv2d(_Window, Weighted):
+class Conv2d(Window, Weighted):
     """2-D convolution."""
 
     kind: ClassVar[str] = "conv2d"
@@ -177,7 +177,7 @@ class Conv2d(_Window, Weighted):
 
 
 @dataclass(frozen=True)
-class Depthwise(_Window, Weighted):
+class Depthwise(Window, Weighted):
     """Depthwise 2-D convolution with channel multiplier 1. Its only axis to train is ``out``."""
 
     kind: ClassVar[str] = "depthwise"
@@ -275,7 +275,7 @@ class GlobalAvgPool(Geometry):
 
 
 @dataclass(frozen=True)
-class _Pool2d(_Window):
+class _Pool2d(Window):
     in_h: int
     in_w: int
     in_channels: int
@@ -309,7 +309,7 @@ class MaxPool2d(_Pool2d):
 
 
 @dataclass(frozen=True)
-class Add(_Vector):
+class Add(Vector):
     """Elementwise sum of two tensors. Its ``grad_input`` sums two gradients that meet where a tensor forks."""
 
     kind: ClassVar[str] = "add"
@@ -318,7 +318,7 @@ class Add(_Vector):
 
 
 @dataclass(frozen=True)
-class Relu(_Vector):
+class Relu(Vector):
     """ReLU (``maximum`` 0) or a ReLU clamped at ``maximum`` (6 for ReLU6). Gradient passes where 0 < y < maximum."""
 
     kind: ClassVar[str] = "relu"
@@ -328,7 +328,7 @@ class Relu(_Vector):
 
 
 @dataclass(frozen=True)
-class SoftmaxCrossEntropy(_Vector):
+class SoftmaxCrossEntropy(Vector):
     """Softmax and cross-entropy against one label: loss and, backward, ``probabilities - onehot(label)``."""
 
     kind: ClassVar[str] = "softmax_cross_entropy"
@@ -337,7 +337,7 @@ class SoftmaxCrossEntropy(_Vector):
 
 
 @dataclass(frozen=True)
-class L2Normalize(_Vector):
+class L2Normalize(Vector):
     """``output = input / max(‖input‖, 1e-12)``, as ``torch.nn.functional.normalize``."""
 
     kind: ClassVar[str] = "l2_normalize"
@@ -369,28 +369,9 @@ class CosineHead(Geometry):
 
 
 @dataclass(frozen=True)
-class Empty(_Vector):
+class Empty(Vector):
     """Nothing at all: what it measures is the harness's own cost, subtracted visibly from every op."""
 
     kind: ClassVar[str] = "empty"
     code: ClassVar[int] = 12
     passes: ClassVar[tuple[Pass, ...]] = (Pass.FORWARD,)
-
-
-GEOMETRIES: dict[str, type[Geometry]] = {
-    cls.kind: cls
-    for cls in (
-        Conv2d,
-        Depthwise,
-        Linear,
-        GlobalAvgPool,
-        AvgPool2d,
-        MaxPool2d,
-        Add,
-        Relu,
-        SoftmaxCrossEntropy,
-        L2Normalize,
-        CosineHead,
-        Empty,
-    )
-}

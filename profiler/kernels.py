@@ -7,6 +7,7 @@ that the arena planner, the cost model's features and the devices share one trut
 from __future__ import annotations
 
 import ctypes
+import dataclasses
 from collections.abc import Sequence
 from functools import cache, lru_cache
 from types import MappingProxyType
@@ -25,12 +26,16 @@ from profiler.ops import (
     Access,
     BufferSpec,
     Op,
+    Quantization,
 )
 
 #: As in ``firmware/kernels/kernel.h`` and ``op.h``.
 WORK_MAX_TERMS = 24
 OP_MAX_BUFFERS = 10
 OP_MAX_GEOMETRY = 12
+
+#: numpy's types of a buffer's elements.
+ELEMENT_TYPES = {"f32": np.float32, "s8": np.int8, "s32": np.int32, "u8": np.uint8}
 
 _CACHED_OPS = 1 << 16
 
@@ -65,6 +70,12 @@ class _Trained(ctypes.Structure):
     )
 
 
+class CQuantization(ctypes.Structure):
+    """``quantization_t``."""
+
+    _fields_ = tuple((field.name, ctypes.c_int8) for field in dataclasses.fields(Quantization))
+
+
 class COp(ctypes.Structure):
     """``op_t``."""
 
@@ -75,6 +86,7 @@ class COp(ctypes.Structure):
         ("variant", ctypes.c_uint8),
         ("geometry", _GeometryUnion),
         ("trained", _Trained),
+        ("quantization", CQuantization),
     )
 
 
@@ -132,13 +144,14 @@ def library() -> ctypes.CDLL:
     return loaded
 
 
-def c_op(op: Op, channels: np.ndarray | None = None) -> COp:
+def c_op(op: Op, channels: np.ndarray | None = None, quantization: Quantization | None = None) -> COp:
     """The op as the firmware has it.
 
     Args:
         op: Any op.
         channels: uint16 array of shape ``(op.trained_channels,)``, ascending: which channels train; the first ones
             where it is None. The result points into it.
+        quantization: For dtype ``s8``; its defaults where it is None.
 
     Raises:
         ValueError: a geometry value that the firmware has no room for, or channels that are no such array.
@@ -153,6 +166,8 @@ def c_op(op: Op, channels: np.ndarray | None = None) -> COp:
     made.trained.axis = AXIS_CODES[op.trained_axis]
     made.trained.bias = op.trains_bias
     made.trained.optimizer = OPTIMIZER_CODES[op.optimizer]
+    if op.dtype == "s8":
+        made.quantization = CQuantization(*(quantization or Quantization()).values())
     values = op.geometry.values()
     if max(values, default=0) >= 1 << 32 or not library().op_set_geometry(
         made, (ctypes.c_uint32 * len(values))(*values), len(values)
@@ -168,8 +183,8 @@ def c_op(op: Op, channels: np.ndarray | None = None) -> COp:
     return made
 
 
-def _valid_op(op: Op, channels: np.ndarray | None = None) -> COp:
-    made = c_op(op, channels)
+def _valid_op(op: Op, channels: np.ndarray | None = None, quantization: Quantization | None = None) -> COp:
+    made = c_op(op, channels, quantization)
     if not library().op_valid(made):
         raise ValueError(f"the firmware takes no such op: {op.key}")
     return made
@@ -260,15 +275,17 @@ def run(
     buffers: Sequence[np.ndarray],
     constants: StepConstants | None = None,
     channels: np.ndarray | None = None,
+    quantization: Quantization | None = None,
 ) -> None:
     """Run the op's kernel on this machine's CPU, on arrays in place.
 
     Args:
         op: Any op that has a kernel.
-        buffers: One C-contiguous array a buffer, of the sizes of :func:`buffer_specs` in any shape; float32, the label
-            of a loss int32. Arrays may share memory only as :func:`in_place` allows.
+        buffers: One C-contiguous array a buffer, of the sizes of :func:`buffer_specs` in any shape, and of their
+            elements' types. Arrays may share memory only as :func:`in_place` allows.
         constants: For ``update``; anything with these four attributes.
         channels: See :func:`c_op`.
+        quantization: See :func:`c_op`.
 
     Raises:
         ValueError: a buffer of the wrong number, size, type or layout, or an op that the firmware does not take.
@@ -277,7 +294,7 @@ def run(
     if len(buffers) != len(specs):
         raise ValueError(f"{op.key} takes {len(specs)} buffers, got {len(buffers)}")
     for spec, buffer in zip(specs, buffers, strict=True):
-        wanted = np.int32 if spec.role == "label" else np.float32
+        wanted = ELEMENT_TYPES[spec.element]
         if buffer.dtype != wanted or buffer.size != spec.elements:
             raise ValueError(
                 f"{op.key}: {spec.role} must be {np.dtype(wanted).name} of shape {spec.shape}, "
@@ -288,7 +305,7 @@ def run(
         if spec.access is not Access.READ and not buffer.flags.writeable:
             raise ValueError(f"{op.key}: {spec.role} must be writeable")
     kernel = _kernel(op)
-    made = _valid_op(op, channels)
+    made = _valid_op(op, channels, quantization)
     scratch = np.empty(scratch_bytes(op), dtype=np.uint8)
     pointers = [buffer.ctypes.data for buffer in buffers] + ([scratch.ctypes.data] if scratch.size else [])
     c = constants or StepConstants()

@@ -8,12 +8,13 @@ The C twin is ``firmware/kernels/op.h``; ``tests/firmware`` holds the two agains
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Literal, get_args
 
+from profiler.buffers import Access, BufferSpec, buffers_f32
+from profiler.buffers_s8 import buffers_s8
 from profiler.geometry import (
-    GEOMETRIES,
     Add,
     AvgPool2d,
     Axis,
@@ -31,55 +32,33 @@ from profiler.geometry import (
     SoftmaxCrossEntropy,
     Weighted,
 )
+from profiler.geometry_s8 import (
+    GEOMETRIES,
+    Dequantize,
+    FusedConv2d,
+    MaskSource,
+    PointwiseDepthwise,
+    Requantize,
+    SaturationMask,
+    has_dtype,
+)
 
 __all__ = [
     "AXIS_CODES", "DTYPE_CODES", "GEOMETRIES", "OPTIMIZER_CODES", "PASS_CODES", "VARIANT_CODES", "WORD_BYTES",
-    "Access", "Add", "AvgPool2d", "Axis", "BufferSpec", "Conv2d", "CosineHead", "Depthwise", "Empty", "Geometry",
-    "GlobalAvgPool", "L2Normalize", "Layer", "Linear", "MaxPool2d", "Op", "Optimizer", "Pass", "Relu",
+    "Access", "Add", "AvgPool2d", "Axis", "BufferSpec", "Conv2d", "CosineHead", "Depthwise", "Dequantize", "Empty",
+    "FusedConv2d", "Geometry", "GlobalAvgPool", "L2Normalize", "Layer", "Linear", "MaskSource", "MaxPool2d", "Op",
+    "Optimizer", "Pass", "PointwiseDepthwise", "Quantization", "Relu", "Requantize", "SaturationMask",
     "SoftmaxCrossEntropy",
 ]  # fmt: skip
 
 Optimizer = Literal["sgd", "adam"]
 
-#: Word size of every buffer of a float32 op, in bytes.
+#: Bytes of a float32 or int32 element.
 WORD_BYTES = 4
-
-
-class Access(StrEnum):
-    READ = "read"
-    WRITE = "write"
-    READ_WRITE = "read_write"
-
-
-@dataclass(frozen=True)
-class BufferSpec:
-    """One buffer of an op.
-
-    Attributes:
-        role: What it holds, for example ``input`` or ``weight_gradient``.
-        shape: Elements along each axis, as laid out on the device.
-        access: Whether the kernel reads it, writes it, or both.
-    """
-
-    role: str
-    shape: tuple[int, ...]
-    access: Access
-
-    @property
-    def elements(self) -> int:
-        n = 1
-        for extent in self.shape:
-            n *= extent
-        return n
-
-    @property
-    def byte_count(self) -> int:
-        return self.elements * WORD_BYTES
-
 
 PASS_CODES: dict[Pass, int] = {Pass.FORWARD: 0, Pass.GRAD_INPUT: 1, Pass.GRAD_WEIGHT: 2, Pass.UPDATE: 3}
 DTYPE_CODES: dict[str, int] = {"f32": 0, "s8": 1}
-VARIANT_CODES: dict[str, int] = {"blocked": 0, "reference": 1}
+VARIANT_CODES: dict[str, int] = {"blocked": 0, "reference": 1, "in_place": 2}
 AXIS_CODES: dict[str, int] = {"out": 0, "in": 1}
 OPTIMIZER_CODES: dict[str, int] = {"sgd": 0, "adam": 1}
 
@@ -100,20 +79,56 @@ class Layer:
 
 
 @dataclass(frozen=True)
+class Quantization:
+    """The scalars of an int8 op, all from -128 to 127. They decide its result and not its cost.
+
+    Attributes:
+        input_zero_point: Of the input (for ``add`` of its first one).
+        output_zero_point: Of the output.
+        activation_min: Least value of the output.
+        activation_max: Largest value of the output.
+        second_zero_point: Of ``add``'s second input, or of the tensor between the halves of ``pointwise_depthwise``.
+        second_min: Least value of that tensor.
+        second_max: Largest value of that tensor.
+    """
+
+    input_zero_point: int = -7
+    output_zero_point: int = 4
+    activation_min: int = -128
+    activation_max: int = 127
+    second_zero_point: int = 3
+    second_min: int = -128
+    second_max: int = 127
+
+    def __post_init__(self) -> None:
+        values = self.values()
+        if any(not -128 <= v <= 127 for v in values):
+            raise ValueError(f"quantization: every value must be from -128 to 127, got {values}")
+        if self.activation_min > self.activation_max or self.second_min > self.second_max:
+            raise ValueError(f"quantization: a least value is above its largest: {values}")
+
+    def values(self) -> tuple[int, ...]:
+        """The fields in order, as they are encoded."""
+        return tuple(getattr(self, field.name) for field in dataclasses.fields(self))
+
+
+@dataclass(frozen=True)
 class Op:
     """One pass of one layer with its geometry and data type.
 
     Attributes:
         geometry: The layer's geometry.
         pass_: Which pass.
-        dtype: ``f32`` (``s8`` is reserved).
+        dtype: ``f32``, or ``s8``: int8 forward, float32 gradients against int8 weights backward.
         trained_channels: For ``grad_weight`` and ``update``: how many channels' weights train. 0 with ``trains_bias``
-            is a bias-only op. Must be 0 for other passes.
+            is a bias-only op. For ``forward`` and ``grad_input`` of dtype ``s8``: of how many leading channels the
+            weights lie in a segment of their own, which can be written. Else 0.
         trained_axis: Whether those are output or input channels.
         trains_bias: For ``grad_weight`` and ``update``: whether the bias trains too: the bias of the trained channels
             if ``trained_axis`` is ``out`` and any channel trains, else the whole bias.
         optimizer: For ``update``.
-        variant: ``blocked`` (what is deployed) or ``reference`` (the plain kernel beside it).
+        variant: ``blocked`` (what is deployed), ``reference`` (the plain kernel beside it), or ``in_place`` (int8
+            depthwise forward that overwrites its input).
     """
 
     geometry: Geometry
@@ -131,28 +146,37 @@ class Op:
             raise ValueError(f"{g.kind} has no pass {self.pass_}; it has {', '.join(g.passes)}")
         if self.dtype not in DTYPE_CODES or self.variant not in VARIANT_CODES:
             raise ValueError(f"unknown dtype or kernel variant: {self.dtype}, {self.variant}")
+        if not has_dtype(g, self.pass_, self.dtype):
+            raise ValueError(f"{g.kind} {self.pass_} has no dtype {self.dtype}")
         if self.trained_axis not in get_args(Axis) or self.optimizer not in get_args(Optimizer):
             raise ValueError(f"unknown trained axis or optimizer: {self.trained_axis}, {self.optimizer}")
-        if self.pass_ in (Pass.GRAD_WEIGHT, Pass.UPDATE):
-            assert isinstance(g, Weighted)
-            if self.trained_axis == "in" and (isinstance(g, Depthwise)):
-                raise ValueError("depthwise trains output channels only")
-            if not 0 <= self.trained_channels <= g.channels(self.trained_axis):
-                raise ValueError(
-                    f"{g.kind}: trained_channels must be 0 to {g.channels(self.trained_axis)}, "
-                    f"got {self.trained_channels}"
-                )
-            if self.trains_bias and not g.bias_elements:
-                raise ValueError(f"{g.kind}: the layer has no bias to train")
-            if not self.trained_channels and not self.trains_bias:
-                raise ValueError(f"{g.kind} {self.pass_}: nothing to train: 0 channels and no bias")
-        elif self.trained_channels or self.trains_bias:
-            raise ValueError(f"{self.pass_} trains nothing: trained_channels and trains_bias must be unset")
+        if self.trained_channels or self.trains_bias or self.pass_ in (Pass.GRAD_WEIGHT, Pass.UPDATE):
+            self._check_trained()
         # Fields without a meaning for this op take their default, so that equal work compares equal.
         if self.pass_ is not Pass.UPDATE:
             object.__setattr__(self, "optimizer", "sgd")
         if not self.trained_channels:
             object.__setattr__(self, "trained_axis", "out")
+
+    def _check_trained(self) -> None:
+        g = self.geometry
+        reads_weights = self.pass_ in (Pass.FORWARD, Pass.GRAD_INPUT)
+        segmented = self.dtype == "s8" and isinstance(g, Weighted) and not self.trains_bias
+        if reads_weights and not segmented:
+            raise ValueError(f"{self.pass_} trains nothing: trained_channels and trains_bias must be unset")
+        assert isinstance(g, Weighted)
+        if self.trained_axis == "in" and isinstance(g, Depthwise):
+            raise ValueError("depthwise trains output channels only")
+        if not 0 <= self.trained_channels <= g.channels(self.trained_axis):
+            raise ValueError(
+                f"{g.kind}: trained_channels must be 0 to {g.channels(self.trained_axis)}, got {self.trained_channels}"
+            )
+        if self.dtype == "s8" and self.trained_channels and getattr(g, "groups", 1) > 1:
+            raise ValueError(f"{g.kind}: int8 weights of a grouped convolution train all or none")
+        if self.trains_bias and not g.bias_elements:
+            raise ValueError(f"{g.kind}: the layer has no bias to train")
+        if not self.trained_channels and not self.trains_bias:
+            raise ValueError(f"{g.kind} {self.pass_}: nothing to train: 0 channels and no bias")
 
     @property
     def kind(self) -> str:
@@ -164,7 +188,7 @@ class Op:
         if not self.trained_channels:
             return 0
         shape = self.geometry.weight_gradient_shape(self.trained_channels, self.trained_axis)  # type: ignore[attr-defined]
-        return BufferSpec("", shape, Access.READ).elements
+        return math.prod(shape)
 
     @property
     def trained_biases(self) -> int:
@@ -180,13 +204,13 @@ class Op:
         g = self.geometry
         if self.pass_ in (Pass.FORWARD, Pass.GRAD_INPUT):
             return g.forward_macs
-        if self.pass_ is Pass.UPDATE or not self.trained_channels:
+        if not self.trained_channels or (self.pass_ is Pass.UPDATE and not isinstance(g, FusedConv2d)):
             return 0
         return g.forward_macs * self.trained_channels // g.channels(self.trained_axis)  # type: ignore[attr-defined]
 
     def buffers(self) -> tuple[BufferSpec, ...]:
         """Every buffer but scratch, in the order in which the firmware takes them."""
-        return tuple(_buffers(self))
+        return tuple(buffers_s8(self) if self.dtype == "s8" else buffers_f32(self))
 
     @property
     def outputs(self) -> tuple[BufferSpec, ...]:
@@ -201,7 +225,7 @@ class Op:
     def key(self) -> str:
         """A short, stable name: equal ops have equal keys."""
         parts = [self.kind, str(self.pass_), self.dtype, "x".join(map(str, self.geometry.values()))]
-        if self.pass_ in (Pass.GRAD_WEIGHT, Pass.UPDATE):
+        if self.trained_channels or self.trains_bias:
             parts.append(f"{self.trained_axis}{self.trained_channels}{'b' if self.trains_bias else ''}")
         if self.pass_ is Pass.UPDATE:
             parts.append(self.optimizer)
@@ -218,7 +242,7 @@ class Op:
             "geometry": {f.name: getattr(self.geometry, f.name) for f in dataclasses.fields(self.geometry)},
             "variant": self.variant,
         }
-        if self.pass_ in (Pass.GRAD_WEIGHT, Pass.UPDATE):
+        if self.trained_channels or self.trains_bias:
             record |= {
                 "trained_channels": self.trained_channels,
                 "trained_axis": self.trained_axis,
@@ -249,83 +273,3 @@ class Op:
             )
         except (KeyError, TypeError) as error:
             raise ValueError(f"not an op record: {error}") from None
-
-
-def _buffers(op: Op) -> list[BufferSpec]:
-    g, read, write, both = op.geometry, Access.READ, Access.WRITE, Access.READ_WRITE
-    if isinstance(g, Empty):
-        return []
-    if isinstance(g, Weighted):
-        return _weighted_buffers(op, g)
-    x, y = g.input_shape, g.output_shape
-    forward = op.pass_ is Pass.FORWARD
-    if isinstance(g, Add):
-        # Both passes sum: activations forward, gradients that meet at a fork backward.
-        return [BufferSpec("a", x, read), BufferSpec("b", x, read), BufferSpec("output", y, write)]
-    if isinstance(g, SoftmaxCrossEntropy):
-        if forward:
-            return [
-                BufferSpec("input", x, read),
-                BufferSpec("label", (1,), read),
-                BufferSpec("probabilities", y, write),
-                BufferSpec("loss", (1,), both),  # accumulated over the images of a step
-            ]
-        return [
-            BufferSpec("probabilities", y, read),
-            BufferSpec("label", (1,), read),
-            BufferSpec("grad_input", x, write),
-        ]
-    if isinstance(g, CosineHead):
-        prototypes = BufferSpec("prototypes", (g.classes, g.features), read)
-        if forward:
-            return [BufferSpec("input", x, read), prototypes, BufferSpec("output", y, write)]
-        return [BufferSpec("grad_output", y, read), prototypes, BufferSpec("grad_input", x, write)]
-    if forward:
-        return [BufferSpec("input", x, read), BufferSpec("output", y, write)]
-    gradients = [BufferSpec("grad_output", y, read), BufferSpec("grad_input", x, write)]
-    if isinstance(g, Relu):
-        return [BufferSpec("output", y, read), *gradients]
-    if isinstance(g, MaxPool2d | L2Normalize):
-        return [BufferSpec("input", x, read), *gradients]
-    return gradients
-
-
-def _weighted_buffers(op: Op, g: Weighted) -> list[BufferSpec]:
-    read, write, both = Access.READ, Access.WRITE, Access.READ_WRITE
-    weight = BufferSpec("weight", g.weight_shape, read)
-    bias = [BufferSpec("bias", (g.bias_elements,), read)] if g.bias_elements else []
-    if op.pass_ is Pass.FORWARD:
-        return [
-            BufferSpec("input", g.input_shape, read),
-            weight,
-            *bias,
-            BufferSpec("output", g.output_shape, write),
-        ]
-    if op.pass_ is Pass.GRAD_INPUT:
-        return [
-            BufferSpec("grad_output", g.output_shape, read),
-            weight,
-            BufferSpec("grad_input", g.input_shape, write),
-        ]
-    weight_shape = g.weight_gradient_shape(op.trained_channels, op.trained_axis)
-    bias_shape = (op.trained_biases,)
-    if op.pass_ is Pass.GRAD_WEIGHT:
-        # The input is needed only for the weights' gradient: bias-only training saves no activation.
-        specs = [BufferSpec("input", g.input_shape, read)] if op.trained_channels else []
-        specs.append(BufferSpec("grad_output", g.output_shape, read))
-        if op.trained_channels:
-            specs.append(BufferSpec("weight_gradient", weight_shape, both))
-        if op.trains_bias:
-            specs.append(BufferSpec("bias_gradient", bias_shape, both))
-        return specs
-    specs = []
-    for name, full, compact, present in (
-        ("weight", g.weight_shape, weight_shape, bool(op.trained_channels)),
-        ("bias", (g.bias_elements,), bias_shape, op.trains_bias),
-    ):
-        if not present:
-            continue
-        specs += [BufferSpec(name, full, both), BufferSpec(f"{name}_gradient", compact, both)]
-        if op.optimizer == "adam":
-            specs += [BufferSpec(f"{name}_moment1", compact, both), BufferSpec(f"{name}_moment2", compact, both)]
-    return specs

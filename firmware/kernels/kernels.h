@@ -16,6 +16,35 @@
  * log(sum) to the loss and touches nothing else. softmax_cross_entropy: inputs more than 87 below the largest have
  * probability 0.
  *
+ * dtype s8. A real value is scale * (q - zero point) with q int8; weights have zero point 0 and a scale an output
+ * channel. With x the input, z its zero point, w the weights and b the bias (or 0):
+ *   forward (conv2d, depthwise, linear; TensorFlow Lite's rules, bit for bit)
+ *       accumulator = b + sum (x - z) * w, in int32, padding adding nothing
+ *       output = clamp(output_zero_point + rescale(accumulator, multiplier, shift), activation_min, activation_max)
+ *       rescale(a, m, s): r = the high word of the doubled product, saturating, rounded to nearest with ties up
+ *           (SaturatingRoundingDoublingHighMul); then r / 2^-s rounded to nearest with ties away from zero
+ *           (RoundingDivideByPOT). m: 0 to 2^31 - 1; s: -31 to 0.
+ *       The accumulator must stay within int32: any fan-in up to 65535 with |b| up to 2^28 does.
+ *   avg_pool2d, global_avg_pool forward: the sum over what lies inside the map divided by its count, rounded to nearest
+ *       with ties away from zero, clamped; max_pool2d forward: the maximum over what lies inside, clamped
+ *   add forward: a' = rescale((a - input_zero_point) * 2^20, pair 0), b' likewise with second_zero_point and pair 1;
+ *       output = clamp(output_zero_point + rescale(a' + b', pair 2), activation_min, activation_max)
+ *   pointwise_depthwise forward: exactly the two ops, the tensor between them with zero point second_zero_point and
+ *       limits second_min, second_max
+ *   dequantize forward: output = scale * (x - input_zero_point), grad_input = grad_output * scale
+ *   saturation_mask: bit i % 8 of byte i / 8 is activation_min < x[i] < activation_max; unused bits are 0
+ *   requantize grad_input: grad_output * scale[channel] where the output lay between the limits (mask), else 0. This is
+ *       the gradient of the accumulators, with scale = input scale * weight scale / output scale.
+ *   grad_input: the transposed convolution of grad_output with the int8 weights, in float32
+ *   grad_weight: sums of (x - z) * grad_output, in float32, and of grad_output: gradients of the int8 weights and the
+ *       int32 bias
+ *   update: sgd w = clamp(round(w - rate * g / s_w^2), -127, 127), b = round(b - rate * g / (s_w * s_x)^2), which is
+ *       MCUNetV3's quantisation-aware scaling (arXiv 2206.15472, section 3.1) and the same step as in real values. adam:
+ *       the moments are those of the real gradient g / s_w (of the bias g / (s_w * s_x)), its step divided by s_w (by
+ *       s_w * s_x). round: to nearest, ties to even; g: gradient * gradient_scale; gradients are left at zero.
+ *       Changes are limited to +-2^24 before they are rounded.
+ *   fused_conv2d update: grad_weight and then update with sgd, no gradient kept.
+ *
  * In place (a written buffer may be the very same memory as a read one):
  *   add forward, grad_input                   output over a
  *   relu forward                              output over input
@@ -24,6 +53,9 @@
  *   softmax_cross_entropy grad_input          grad_input over probabilities
  *   l2_normalize forward                      output over input
  *   l2_normalize grad_input                   grad_input over grad_output
+ *   s8: add forward                           output over a
+ *       depthwise forward, variant in_place   output over input
+ *       requantize, dequantize grad_input     grad_input over grad_output
  *
  * Time. No kernel branches on data: the number of instructions follows from the op alone, and is very nearly a linear
  * function of its work counts with non-negative coefficients, each count being the trips of one loop. It does not

@@ -1,4 +1,4 @@
-/* What follows from an op alone: its geometry from the wire, and whether it makes sense. */
+/* What follows from an op alone: whether it makes sense, its buffers, its geometry from the wire. */
 #include <string.h>
 
 #include "kernel.h"
@@ -11,6 +11,7 @@ static size_t fields_of(uint8_t kind, size_t *bytes) {
     *bytes = sizeof(uint16_t);
     switch (kind) {
     case OP_CONV2D:
+    case OP_FUSED_CONV2D:
         return sizeof(conv2d_geometry_t) / sizeof(uint16_t);
     case OP_DEPTHWISE:
         return sizeof(depthwise_geometry_t) / sizeof(uint16_t);
@@ -33,6 +34,14 @@ static size_t fields_of(uint8_t kind, size_t *bytes) {
         return sizeof(l2_normalize_geometry_t) / sizeof(uint16_t);
     case OP_COSINE_HEAD:
         return sizeof(cosine_head_geometry_t) / sizeof(uint16_t);
+    case OP_POINTWISE_DEPTHWISE:
+        return sizeof(pointwise_depthwise_geometry_t) / sizeof(uint16_t);
+    case OP_REQUANTIZE:
+        return sizeof(requantize_geometry_t) / sizeof(uint16_t);
+    case OP_SATURATION_MASK:
+    case OP_DEQUANTIZE:
+        *bytes = sizeof(uint32_t);
+        return sizeof(elements_geometry_t) / sizeof(uint32_t);
     default:
         return 0;
     }
@@ -65,7 +74,8 @@ static bool valid_window(const shape_t *s) {
 static bool valid_geometry(const op_t *op) {
     shape_t s;
     switch (op->kind) {
-    case OP_CONV2D: {
+    case OP_CONV2D:
+    case OP_FUSED_CONV2D: {
         const conv2d_geometry_t *g = &op->geometry.conv2d;
         if (g->groups == 0 || g->in_channels % g->groups || g->out_channels % g->groups || g->stride_h == 0 ||
             g->stride_w == 0 || g->has_bias > 1) {
@@ -110,34 +120,63 @@ static bool valid_geometry(const op_t *op) {
         const cosine_head_geometry_t *g = &op->geometry.cosine_head;
         return g->features > 0 && g->classes > 0 && g->scale > 0;
     }
+    case OP_POINTWISE_DEPTHWISE: {
+        const pointwise_depthwise_geometry_t *g = &op->geometry.pointwise_depthwise;
+        if (g->in_channels == 0 || g->stride_h == 0 || g->stride_w == 0 || g->has_bias > 1 ||
+            g->has_depthwise_bias > 1) {
+            return false;
+        }
+        s = pointwise_depthwise_shape(op);
+        return valid_window(&s);
+    }
+    case OP_REQUANTIZE: {
+        const requantize_geometry_t *g = &op->geometry.requantize;
+        return g->positions > 0 && g->channels > 0 && g->mask <= MASK_BITS;
+    }
+    case OP_SATURATION_MASK:
+    case OP_DEQUANTIZE:
+        return op->geometry.elements.elements > 0;
     default:
         return op->kind == OP_EMPTY;
     }
 }
 
+/* Channels along the trained axis and whether there is a bias, of an op with weights. */
+static uint32_t channels_to_train(const op_t *op, uint32_t *has_bias) {
+    const bool out = op->trained.axis == AXIS_OUT;
+    if (op->kind == OP_DEPTHWISE) {
+        *has_bias = op->geometry.depthwise.has_bias;
+        return out ? op->geometry.depthwise.in_channels : 0;
+    }
+    if (op->kind == OP_LINEAR) {
+        *has_bias = op->geometry.linear.has_bias;
+        return out ? op->geometry.linear.out_features : op->geometry.linear.in_features;
+    }
+    *has_bias = op->geometry.conv2d.has_bias;
+    return out ? op->geometry.conv2d.out_channels : op->geometry.conv2d.in_channels;
+}
+
+static bool grouped(const op_t *op) {
+    return (op->kind == OP_CONV2D || op->kind == OP_FUSED_CONV2D) && op->geometry.conv2d.groups > 1;
+}
+
 static bool valid_trained(const op_t *op) {
     const trained_t *t = &op->trained;
-    if (op->pass == PASS_FORWARD || op->pass == PASS_GRAD_INPUT) {
-        return t->channel_count == 0 && t->bias == 0 && (op->kind != OP_EMPTY || op->pass == PASS_FORWARD);
-    }
-    if (!op_weighted(op) || t->axis > AXIS_IN || t->bias > 1 || t->optimizer > OPTIMIZER_ADAM) {
+    const bool reads_weights = op->pass == PASS_FORWARD || op->pass == PASS_GRAD_INPUT;
+    const bool s8 = op->dtype == DTYPE_S8;
+    if (op->kind == OP_EMPTY && op->pass != PASS_FORWARD) {
         return false;
     }
-    const bool out = t->axis == AXIS_OUT;
-    uint32_t channels, has_bias;
-    if (op->kind == OP_CONV2D) {
-        const conv2d_geometry_t *g = &op->geometry.conv2d;
-        channels = out ? g->out_channels : g->in_channels;
-        has_bias = g->has_bias;
-    } else if (op->kind == OP_DEPTHWISE) {
-        channels = out ? op->geometry.depthwise.in_channels : 0;
-        has_bias = op->geometry.depthwise.has_bias;
-    } else {
-        const linear_geometry_t *g = &op->geometry.linear;
-        channels = out ? g->out_features : g->in_features;
-        has_bias = g->has_bias;
+    if (t->channel_count == 0 && t->bias == 0) {
+        return reads_weights;
     }
-    if (t->channel_count > channels || t->bias > has_bias || (t->channel_count == 0 && t->bias == 0)) {
+    if (!op_weighted(op) || (reads_weights && (!s8 || t->bias)) || t->axis > AXIS_IN || t->bias > 1 ||
+        t->optimizer > OPTIMIZER_ADAM || (s8 && (t->channels || (t->channel_count && grouped(op))))) {
+        return false;
+    }
+    uint32_t has_bias;
+    const uint32_t channels = channels_to_train(op, &has_bias);
+    if (t->channel_count > channels || t->bias > has_bias) {
         return false;
     }
     for (uint32_t i = 0; t->channels && i < t->channel_count; i++) {

@@ -1,27 +1,19 @@
-/* The buffers of an op. Sizes are in floats, 64 bit wide, since an op that is not valid yet may be huge. */
+/* An op's buffers in order: sizes, access, in place. */
 #include "op_buffers.h"
 
-#include "kernel.h"
 #include "shape.h"
 
 #define LARGEST_BUFFER (UINT64_C(1) << 28) /* bytes */
 
-typedef struct {
-    uint64_t floats[OP_MAX_BUFFERS];
-    buffer_spec_t *specs;
-    size_t count;
-} list_t;
-
-static void append(list_t *list, uint64_t floats, uint8_t access, int8_t in_place) {
-    list->floats[list->count] = floats;
-    const buffer_spec_t spec = {(uint32_t)(floats * sizeof(float)), access, in_place};
+void buffer_append(buffer_list_t *list, uint64_t elements, uint32_t element_bytes, uint8_t access, int8_t in_place) {
+    list->bytes[list->count] = elements * element_bytes;
+    const buffer_spec_t spec = {(uint32_t)(elements * element_bytes), access, in_place};
     list->specs[list->count++] = spec;
 }
 
-typedef struct {
-    uint64_t input, output, weight, bias;
-    uint64_t weight_gradient, bias_gradient; /* compact; 0 where nothing trains */
-} sizes_t;
+static void append_floats(buffer_list_t *list, uint64_t floats, uint8_t access, int8_t in_place) {
+    buffer_append(list, floats, sizeof(float), access, in_place);
+}
 
 static uint64_t product(int32_t a, int32_t b, int32_t c) {
     /* Two factors fit 36 bits; saturate instead of overflowing with the third. */
@@ -29,22 +21,23 @@ static uint64_t product(int32_t a, int32_t b, int32_t c) {
     return ab > LARGEST_BUFFER ? ab : ab * (uint64_t)c;
 }
 
-static sizes_t window_sizes(const shape_t *s) {
-    const sizes_t sizes = {
+static op_sizes_t window_sizes(const shape_t *s) {
+    const op_sizes_t sizes = {
         .input = product(s->in_h, s->in_w, s->in_channels),
         .output = product(s->out_h, s->out_w, s->out_channels),
     };
     return sizes;
 }
 
-static sizes_t sizes_of(const op_t *op) {
+op_sizes_t op_sizes(const op_t *op) {
     const trained_t *t = &op->trained;
     const bool out = t->axis == AXIS_OUT;
     const int32_t k = t->channel_count;
-    sizes_t sizes = {0};
+    op_sizes_t sizes = {0};
     shape_t s;
     switch (op->kind) {
-    case OP_CONV2D: {
+    case OP_CONV2D:
+    case OP_FUSED_CONV2D: {
         s = conv2d_shape(op);
         sizes = window_sizes(&s);
         const uint64_t group_in = product(s.kernel_h, s.kernel_w, s.group_in);
@@ -100,6 +93,22 @@ static sizes_t sizes_of(const op_t *op) {
         sizes.weight = sizes.input * sizes.output;
         break;
     }
+    case OP_POINTWISE_DEPTHWISE: {
+        const pointwise_depthwise_geometry_t *g = &op->geometry.pointwise_depthwise;
+        s = pointwise_depthwise_shape(op);
+        sizes = window_sizes(&s);
+        sizes.input = product(g->in_h, g->in_w, g->in_channels);
+        sizes.weight = product(g->in_channels, g->mid_channels, 1);
+        sizes.bias = g->has_bias ? g->mid_channels : 0;
+        break;
+    }
+    case OP_REQUANTIZE:
+        sizes.input = sizes.output = product(op->geometry.requantize.positions, op->geometry.requantize.channels, 1);
+        break;
+    case OP_SATURATION_MASK:
+    case OP_DEQUANTIZE:
+        sizes.input = sizes.output = op->geometry.elements.elements;
+        break;
     default:
         break;
     }
@@ -109,43 +118,43 @@ static sizes_t sizes_of(const op_t *op) {
     return sizes;
 }
 
-static void append_update(list_t *list, const op_t *op, uint64_t whole, uint64_t compact) {
+static void append_update(buffer_list_t *list, const op_t *op, uint64_t whole, uint64_t compact) {
     if (compact == 0) {
         return;
     }
-    append(list, whole, BUFFER_READ_WRITE, -1);
-    append(list, compact, BUFFER_READ_WRITE, -1);
+    append_floats(list, whole, BUFFER_READ_WRITE, NOT_IN_PLACE);
+    append_floats(list, compact, BUFFER_READ_WRITE, NOT_IN_PLACE);
     if (op->trained.optimizer == OPTIMIZER_ADAM) {
-        append(list, compact, BUFFER_READ_WRITE, -1);
-        append(list, compact, BUFFER_READ_WRITE, -1);
+        append_floats(list, compact, BUFFER_READ_WRITE, NOT_IN_PLACE);
+        append_floats(list, compact, BUFFER_READ_WRITE, NOT_IN_PLACE);
     }
 }
 
-static void list_weighted(list_t *list, const op_t *op, const sizes_t *n) {
+static void list_weighted(buffer_list_t *list, const op_t *op, const op_sizes_t *n) {
     switch (op->pass) {
     case PASS_FORWARD:
-        append(list, n->input, BUFFER_READ, -1);
-        append(list, n->weight, BUFFER_READ, -1);
+        append_floats(list, n->input, BUFFER_READ, NOT_IN_PLACE);
+        append_floats(list, n->weight, BUFFER_READ, NOT_IN_PLACE);
         if (n->bias > 0) {
-            append(list, n->bias, BUFFER_READ, -1);
+            append_floats(list, n->bias, BUFFER_READ, NOT_IN_PLACE);
         }
-        append(list, n->output, BUFFER_WRITE, -1);
+        append_floats(list, n->output, BUFFER_WRITE, NOT_IN_PLACE);
         break;
     case PASS_GRAD_INPUT:
-        append(list, n->output, BUFFER_READ, -1);
-        append(list, n->weight, BUFFER_READ, -1);
-        append(list, n->input, BUFFER_WRITE, -1);
+        append_floats(list, n->output, BUFFER_READ, NOT_IN_PLACE);
+        append_floats(list, n->weight, BUFFER_READ, NOT_IN_PLACE);
+        append_floats(list, n->input, BUFFER_WRITE, NOT_IN_PLACE);
         break;
     case PASS_GRAD_WEIGHT:
         if (n->weight_gradient > 0) {
-            append(list, n->input, BUFFER_READ, -1);
+            append_floats(list, n->input, BUFFER_READ, NOT_IN_PLACE);
         }
-        append(list, n->output, BUFFER_READ, -1);
+        append_floats(list, n->output, BUFFER_READ, NOT_IN_PLACE);
         if (n->weight_gradient > 0) {
-            append(list, n->weight_gradient, BUFFER_READ_WRITE, -1);
+            append_floats(list, n->weight_gradient, BUFFER_READ_WRITE, NOT_IN_PLACE);
         }
         if (n->bias_gradient > 0) {
-            append(list, n->bias_gradient, BUFFER_READ_WRITE, -1);
+            append_floats(list, n->bias_gradient, BUFFER_READ_WRITE, NOT_IN_PLACE);
         }
         break;
     default:
@@ -155,53 +164,55 @@ static void list_weighted(list_t *list, const op_t *op, const sizes_t *n) {
     }
 }
 
-static void list_plain(list_t *list, const op_t *op, const sizes_t *n) {
+static void list_plain(buffer_list_t *list, const op_t *op, const op_sizes_t *n) {
     const bool forward = op->pass == PASS_FORWARD;
     switch (op->kind) {
     case OP_ADD:
-        append(list, n->input, BUFFER_READ, -1);
-        append(list, n->input, BUFFER_READ, -1);
-        append(list, n->output, BUFFER_WRITE, 0);
+        append_floats(list, n->input, BUFFER_READ, NOT_IN_PLACE);
+        append_floats(list, n->input, BUFFER_READ, NOT_IN_PLACE);
+        append_floats(list, n->output, BUFFER_WRITE, 0);
         break;
     case OP_SOFTMAX_CROSS_ENTROPY:
-        append(list, n->input, BUFFER_READ, -1);
-        append(list, 1, BUFFER_READ, -1);
-        append(list, n->output, BUFFER_WRITE, 0);
+        append_floats(list, n->input, BUFFER_READ, NOT_IN_PLACE);
+        append_floats(list, 1, BUFFER_READ, NOT_IN_PLACE);
+        append_floats(list, n->output, BUFFER_WRITE, 0);
         if (forward) {
-            append(list, 1, BUFFER_READ_WRITE, -1);
+            append_floats(list, 1, BUFFER_READ_WRITE, NOT_IN_PLACE);
         }
         break;
     case OP_COSINE_HEAD:
-        append(list, forward ? n->input : n->output, BUFFER_READ, -1);
-        append(list, n->weight, BUFFER_READ, -1);
-        append(list, forward ? n->output : n->input, BUFFER_WRITE, -1);
+        append_floats(list, forward ? n->input : n->output, BUFFER_READ, NOT_IN_PLACE);
+        append_floats(list, n->weight, BUFFER_READ, NOT_IN_PLACE);
+        append_floats(list, forward ? n->output : n->input, BUFFER_WRITE, NOT_IN_PLACE);
         break;
     case OP_RELU:
     case OP_L2_NORMALIZE:
-        append(list, n->input, BUFFER_READ, -1);
+        append_floats(list, n->input, BUFFER_READ, NOT_IN_PLACE);
         if (!forward) {
-            append(list, n->output, BUFFER_READ, -1);
+            append_floats(list, n->output, BUFFER_READ, NOT_IN_PLACE);
         }
-        append(list, n->input, BUFFER_WRITE, forward ? 0 : 1);
+        append_floats(list, n->input, BUFFER_WRITE, forward ? 0 : 1);
         break;
     case OP_GLOBAL_AVG_POOL:
     case OP_AVG_POOL2D:
     case OP_MAX_POOL2D:
         if (!forward && op->kind == OP_MAX_POOL2D) {
-            append(list, n->input, BUFFER_READ, -1);
+            append_floats(list, n->input, BUFFER_READ, NOT_IN_PLACE);
         }
-        append(list, forward ? n->input : n->output, BUFFER_READ, -1);
-        append(list, forward ? n->output : n->input, BUFFER_WRITE, -1);
+        append_floats(list, forward ? n->input : n->output, BUFFER_READ, NOT_IN_PLACE);
+        append_floats(list, forward ? n->output : n->input, BUFFER_WRITE, NOT_IN_PLACE);
         break;
     default:
         break;
     }
 }
 
-static list_t list_buffers(const op_t *op, buffer_spec_t *specs) {
-    const sizes_t sizes = sizes_of(op);
-    list_t list = {{0}, specs, 0};
-    if (op_weighted(op)) {
+static buffer_list_t list_buffers(const op_t *op, buffer_spec_t *specs) {
+    const op_sizes_t sizes = op_sizes(op);
+    buffer_list_t list = {{0}, specs, 0};
+    if (op->dtype == DTYPE_S8) {
+        op_list_s8(&list, op, &sizes);
+    } else if (op_weighted(op)) {
         list_weighted(&list, op, &sizes);
     } else {
         list_plain(&list, op, &sizes);
@@ -215,14 +226,14 @@ size_t op_buffers(const op_t *op, buffer_spec_t specs[OP_MAX_BUFFERS]) {
 
 bool op_small_enough(const op_t *op) {
     buffer_spec_t specs[OP_MAX_BUFFERS];
-    const list_t list = list_buffers(op, specs);
+    const buffer_list_t list = list_buffers(op, specs);
     for (size_t i = 0; i < list.count; i++) {
-        if (list.floats[i] > LARGEST_BUFFER / sizeof(float)) {
+        if (list.bytes[i] > LARGEST_BUFFER) {
             return false;
         }
     }
     /* A tensor that a pass does not touch counts too: positions and taps are computed in 32 bits. */
-    const sizes_t sizes = sizes_of(op);
+    const op_sizes_t sizes = op_sizes(op);
     return sizes.input <= LARGEST_BUFFER / sizeof(float) && sizes.output <= LARGEST_BUFFER / sizeof(float) &&
            sizes.weight <= LARGEST_BUFFER / sizeof(float);
 }

@@ -72,6 +72,16 @@ static inline shape_t depthwise_shape(const op_t *op) {
     return pool2d_shape(op);
 }
 
+/* The depthwise half of a pointwise convolution streamed into a depthwise one. */
+static inline shape_t pointwise_depthwise_shape(const op_t *op) {
+    const pointwise_depthwise_geometry_t *g = &op->geometry.pointwise_depthwise;
+    op_t depthwise = {.kind = OP_DEPTHWISE};
+    const depthwise_geometry_t half = {g->in_h,     g->in_w,     g->mid_channels, g->kernel_h, g->kernel_w,
+                                       g->stride_h, g->stride_w, g->pad_h,        g->pad_w,    g->has_depthwise_bias};
+    depthwise.geometry.depthwise = half;
+    return depthwise_shape(&depthwise);
+}
+
 /* A pointwise convolution sees no rows: one long row has fewer remainders. */
 static inline void shape_flatten(shape_t *s) {
     bool pointwise = s->kernel_h == 1 && s->kernel_w == 1 && s->pad_h == 0 && s->pad_w == 0;

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 
 from profiler import ops
+from profiler.geometry_s8 import S8_ONLY
 from profiler.kernels import StepConstants
 from profiler.ops import Access, Op, Pass
 
@@ -25,8 +26,13 @@ VARIANTS = ("blocked", "reference")
 CASES = 220
 #: Largest relative error against float64.
 TOLERANCE = 1e-5
-#: Every kind and pass that is an op.
-KINDS_AND_PASSES = [(kind, pass_) for kind, cls in ops.GEOMETRIES.items() for pass_ in cls.passes if kind != "empty"]
+#: Every kind and pass that is an op of dtype f32.
+KINDS_AND_PASSES = [
+    (kind, pass_)
+    for kind, cls in ops.GEOMETRIES.items()
+    for pass_ in cls.passes
+    if kind != "empty" and not issubclass(cls, S8_ONLY)
+]
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,7 @@ def c_valid(
 def test_the_firmware_takes_a_geometry_where_python_does(data: st.DataObject) -> None:
     kind = data.draw(st.sampled_from(sorted(ops.GEOMETRIES)))
     fields = [field.name for field in dataclasses.fields(ops.GEOMETRIES[kind])]
-    values = tuple(data.draw(st.integers(0, 1 if name == "has_bias" else 6), label=name) for name in fields)
+    values = tuple(data.draw(st.integers(0, 1 if name.startswith("has_") else 6), label=name) for name in fields)
     try:
         ops.GEOMETRIES[kind](*values)
         taken = True
@@ -132,8 +132,8 @@ def test_tensors_above_256_mib_are_refused_however_they_multiply() -> None:
 
 def test_strangers_are_refused() -> None:
     lib = kernels.library()
-    for op in (kernels.COp(kind=0), kernels.COp(kind=13), kernels.COp(kind=255), kernels.COp(kind=12, pass_=4),
-               kernels.COp(kind=12, dtype=2), kernels.COp(kind=12, variant=2)):  # fmt: skip
+    for op in (kernels.COp(kind=0), kernels.COp(kind=20), kernels.COp(kind=255), kernels.COp(kind=12, pass_=4),
+               kernels.COp(kind=12, dtype=2), kernels.COp(kind=12, variant=3)):  # fmt: skip
         assert not lib.op_valid(op)
     assert lib.op_valid(kernels.COp(kind=12))
     assert not lib.kernel_find(1, 0, 1, 0)

@@ -1,0 +1,142 @@
+/* The buffers of ops of dtype s8. */
+#include <stdbool.h>
+
+#include "op_buffers.h"
+#include "shape.h"
+
+enum { S8 = 1, S32 = 4, F32 = 4, PAIR = 8 };
+
+static void append_if(buffer_list_t *list, uint64_t elements, uint32_t element_bytes, uint8_t access) {
+    if (elements > 0) {
+        buffer_append(list, elements, element_bytes, access, NOT_IN_PLACE);
+    }
+}
+
+static uint64_t output_channels(const op_t *op) {
+    switch (op->kind) {
+    case OP_DEPTHWISE:
+        return op->geometry.depthwise.in_channels;
+    case OP_LINEAR:
+        return op->geometry.linear.out_features;
+    default:
+        return op->geometry.conv2d.out_channels;
+    }
+}
+
+static void append_update(buffer_list_t *list, const op_t *op, uint64_t parameters, uint32_t parameter_bytes,
+                          uint64_t trained) {
+    if (trained == 0) {
+        return;
+    }
+    buffer_append(list, parameters, parameter_bytes, BUFFER_READ_WRITE, NOT_IN_PLACE);
+    buffer_append(list, trained, F32, BUFFER_READ_WRITE, NOT_IN_PLACE);
+    if (op->trained.optimizer == OPTIMIZER_ADAM) {
+        buffer_append(list, trained, F32, BUFFER_READ_WRITE, NOT_IN_PLACE);
+        buffer_append(list, trained, F32, BUFFER_READ_WRITE, NOT_IN_PLACE);
+    }
+}
+
+static void list_weighted(buffer_list_t *list, const op_t *op, const op_sizes_t *n) {
+    const uint64_t frozen = n->weight - n->weight_gradient;
+    switch (op->pass) {
+    case PASS_FORWARD:
+        buffer_append(list, n->input, S8, BUFFER_READ, NOT_IN_PLACE);
+        append_if(list, frozen, S8, BUFFER_READ);
+        append_if(list, n->weight_gradient, S8, BUFFER_READ);
+        append_if(list, n->bias, S32, BUFFER_READ);
+        buffer_append(list, output_channels(op), PAIR, BUFFER_READ, NOT_IN_PLACE);
+        buffer_append(list, n->output, S8, BUFFER_WRITE, op->variant == VARIANT_IN_PLACE ? 0 : NOT_IN_PLACE);
+        break;
+    case PASS_GRAD_INPUT:
+        buffer_append(list, n->output, F32, BUFFER_READ, NOT_IN_PLACE);
+        append_if(list, frozen, S8, BUFFER_READ);
+        append_if(list, n->weight_gradient, S8, BUFFER_READ);
+        buffer_append(list, n->input, F32, BUFFER_WRITE, NOT_IN_PLACE);
+        break;
+    case PASS_GRAD_WEIGHT:
+        append_if(list, n->weight_gradient > 0 ? n->input : 0, S8, BUFFER_READ);
+        buffer_append(list, n->output, F32, BUFFER_READ, NOT_IN_PLACE);
+        append_if(list, n->weight_gradient, F32, BUFFER_READ_WRITE);
+        append_if(list, n->bias_gradient, F32, BUFFER_READ_WRITE);
+        break;
+    default:
+        append_update(list, op, n->weight_gradient, S8, n->weight_gradient);
+        append_update(list, op, n->bias, S32, n->bias_gradient);
+        buffer_append(list, 1 + output_channels(op), F32, BUFFER_READ, NOT_IN_PLACE);
+        break;
+    }
+}
+
+static void list_fused(buffer_list_t *list, const op_t *op, const op_sizes_t *n) {
+    append_if(list, n->weight_gradient > 0 ? n->input : 0, S8, BUFFER_READ);
+    buffer_append(list, n->output, F32, BUFFER_READ, NOT_IN_PLACE);
+    append_if(list, n->weight_gradient, S8, BUFFER_READ_WRITE);
+    append_if(list, n->bias_gradient > 0 ? n->bias : 0, S32, BUFFER_READ_WRITE);
+    buffer_append(list, 1 + output_channels(op), F32, BUFFER_READ, NOT_IN_PLACE);
+}
+
+static void list_pointwise_depthwise(buffer_list_t *list, const op_t *op, const op_sizes_t *n) {
+    const pointwise_depthwise_geometry_t *g = &op->geometry.pointwise_depthwise;
+    const uint64_t taps = (uint64_t)g->kernel_h * g->kernel_w;
+    buffer_append(list, n->input, S8, BUFFER_READ, NOT_IN_PLACE);
+    buffer_append(list, n->weight, S8, BUFFER_READ, NOT_IN_PLACE);
+    append_if(list, n->bias, S32, BUFFER_READ);
+    buffer_append(list, g->mid_channels, PAIR, BUFFER_READ, NOT_IN_PLACE);
+    buffer_append(list, taps * g->mid_channels, S8, BUFFER_READ, NOT_IN_PLACE);
+    append_if(list, g->has_depthwise_bias ? g->mid_channels : 0, S32, BUFFER_READ);
+    buffer_append(list, g->mid_channels, PAIR, BUFFER_READ, NOT_IN_PLACE);
+    buffer_append(list, n->output, S8, BUFFER_WRITE, NOT_IN_PLACE);
+}
+
+static void list_requantize(buffer_list_t *list, const op_t *op, const op_sizes_t *n) {
+    const requantize_geometry_t *g = &op->geometry.requantize;
+    const int8_t grad_output = g->mask == MASK_NONE ? 1 : 2;
+    append_if(list, g->mask == MASK_OUTPUT ? n->output : 0, S8, BUFFER_READ);
+    append_if(list, g->mask == MASK_BITS ? (n->output + 7) / 8 : 0, 1, BUFFER_READ);
+    buffer_append(list, g->channels, F32, BUFFER_READ, NOT_IN_PLACE);
+    buffer_append(list, n->output, F32, BUFFER_READ, NOT_IN_PLACE);
+    buffer_append(list, n->input, F32, BUFFER_WRITE, grad_output);
+}
+
+void op_list_s8(buffer_list_t *list, const op_t *op, const op_sizes_t *n) {
+    const bool forward = op->pass == PASS_FORWARD;
+    switch (op->kind) {
+    case OP_CONV2D:
+    case OP_DEPTHWISE:
+    case OP_LINEAR:
+        list_weighted(list, op, n);
+        break;
+    case OP_FUSED_CONV2D:
+        list_fused(list, op, n);
+        break;
+    case OP_POINTWISE_DEPTHWISE:
+        list_pointwise_depthwise(list, op, n);
+        break;
+    case OP_GLOBAL_AVG_POOL:
+    case OP_AVG_POOL2D:
+    case OP_MAX_POOL2D:
+        buffer_append(list, n->input, S8, BUFFER_READ, NOT_IN_PLACE);
+        buffer_append(list, n->output, S8, BUFFER_WRITE, NOT_IN_PLACE);
+        break;
+    case OP_ADD:
+        buffer_append(list, n->input, S8, BUFFER_READ, NOT_IN_PLACE);
+        buffer_append(list, n->input, S8, BUFFER_READ, NOT_IN_PLACE);
+        buffer_append(list, 3, PAIR, BUFFER_READ, NOT_IN_PLACE);
+        buffer_append(list, n->output, S8, BUFFER_WRITE, 0);
+        break;
+    case OP_REQUANTIZE:
+        list_requantize(list, op, n);
+        break;
+    case OP_SATURATION_MASK:
+        buffer_append(list, n->input, S8, BUFFER_READ, NOT_IN_PLACE);
+        buffer_append(list, (n->output + 7) / 8, 1, BUFFER_WRITE, NOT_IN_PLACE);
+        break;
+    case OP_DEQUANTIZE:
+        buffer_append(list, n->input, forward ? S8 : F32, BUFFER_READ, NOT_IN_PLACE);
+        buffer_append(list, 1, F32, BUFFER_READ, NOT_IN_PLACE);
+        buffer_append(list, n->output, F32, BUFFER_WRITE, forward ? NOT_IN_PLACE : 0);
+        break;
+    default:
+        break;
+    }
+}
