@@ -2,7 +2,7 @@
 # Target: build_info.
 set(source_folders kernels runtime link cmake linux)
 if(NOT BOARD STREQUAL "linux")
-  set(source_folders kernels runtime link cmake boards/common boards/${BOARD})
+  set(source_folders kernels runtime link cmake boards/common boards/common/stm32 boards/${BOARD})
 endif()
 set(source_patterns CMakeLists.txt)
 foreach(folder IN LISTS source_folders)

@@ -19,7 +19,8 @@ from profiler.link import frames, ports
 from profiler.link.errors import PortError
 from profiler.link.frames import Frame, FrameStatus
 
-#: Bits a second of a serial port where nothing else is asked for: what the firmware of every board sets its UART to.
+#: Bits a second of a serial port where nothing else is asked for: what the firmware of every board sets its UART to
+#: (LINK_BAUD in firmware/boards/common/stm32/usart.h).
 BAUD = 921_600
 #: Longest time that reading a port without a file descriptor (rfc2217://, Windows) goes past a deadline.
 _SLICE_S = 0.05

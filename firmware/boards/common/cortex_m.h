@@ -10,9 +10,14 @@
 #define NVIC_CLEAR_PENDING(irq) REGISTER32(0xE000E280u + 4u * ((irq) / 32u))
 #define NVIC_BIT(irq) (1u << ((irq) % 32u))
 
+#define SCB_VTOR REGISTER32(0xE000ED08u)
 #define SCB_AIRCR REGISTER32(0xE000ED0Cu)
 #define SCB_CFSR REGISTER32(0xE000ED28u)
 #define SCB_HFSR REGISTER32(0xE000ED2Cu)
+
+static inline void register_modify(uint32_t address, uint32_t mask, uint32_t value) {
+    REGISTER32(address) = (REGISTER32(address) & ~mask) | value;
+}
 
 /* Interrupts stay masked for good (reset_handler): they wake the core from wfi, and no handler ever runs. */
 static inline void wait_for_interrupt(void) {

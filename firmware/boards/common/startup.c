@@ -48,6 +48,7 @@ __attribute__((naked)) void reset_handler(void) {
 }
 
 _Noreturn void start(void) {
+    SCB_VTOR = (uint32_t)(uintptr_t)vectors; /* a boot loader or debugger may have left another */
     for (size_t i = 0; data_start + i < data_end; i++)
         data_start[i] = data_load[i];
     for (uint32_t *word = bss_start; word < bss_end; word++)
@@ -100,7 +101,9 @@ __attribute__((used)) void report_fault(const uint32_t *frame, uint32_t exceptio
         send_hex(" lr ", frame[STACKED_LR]);
     }
     send_text("\r\n");
-    board_send_byte(0);
+    /* The reset cuts off what a UART still holds, a byte or two: the delimiter must not be among it. */
+    for (int i = 0; i < 3; i++)
+        board_send_byte(0);
     system_reset();
 }
 

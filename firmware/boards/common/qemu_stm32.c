@@ -1,24 +1,23 @@
-/* The STM32F405 as QEMU emulates it (-M netduinoplus2). RCC, flash interface and GPIO are not modelled: their registers
- * read 0 and ignore writes. So no code here waits for a ready bit without bound. */
+/* The STM32F205 and STM32F405 as QEMU emulates them (-M netduino2 and netduinoplus2): alike but for the core. RCC,
+ * flash interface and GPIO are not modelled: their registers read 0 and ignore writes. So no code here waits for a
+ * ready bit without bound. */
 #include "runtime/board.h"
 
 #include "cortex_m.h"
 #include "runtime/timer.h"
 #include "runtime/trigger.h"
+#include "stm32/gpio.h"
+#include "stm32/usart.h"
 
 #define RCC_AHB1ENR REGISTER32(0x40023830u)
 #define RCC_APB1ENR REGISTER32(0x40023840u)
 #define RCC_APB2ENR REGISTER32(0x40023844u)
 
-#define GPIOA_MODER REGISTER32(0x40020000u)
-#define GPIOA_BSRR REGISTER32(0x40020018u)
+#define GPIOA 0x40020000u
 #define TRIGGER_PIN 8u /* PA8. PA5 drives an LED on many boards. */
 
-#define USART1_SR REGISTER32(0x40011000u)
-#define USART1_DR REGISTER32(0x40011004u)
-#define USART1_CR1 REGISTER32(0x4001100Cu)
-#define USART_RXNE (1u << 5)
-#define USART_CR1_ENABLE ((1u << 13) | (1u << 5) | (1u << 3) | (1u << 2)) /* UE, RXNEIE, TE, RE */
+#define USART1 0x40011000u
+#define USART1_DR REGISTER32(USART1 + 0x04u)
 #define USART1_IRQ 37u
 
 #define TIM2_CR1 REGISTER32(0x40000000u)
@@ -27,13 +26,21 @@
 #define TIM2_PSC REGISTER32(0x40000028u)
 #define TIM2_ARR REGISTER32(0x4000002Cu)
 
+#if defined(__ARM_FP)
+#define CORE "Cortex-M4F (QEMU)"
+#define FPU "FPv4-SP-D16"
+#else
+#define CORE "Cortex-M3 (QEMU)"
+#define FPU "none"
+#endif
+
 extern uint8_t arena_start[], arena_end[], blob_start[], blob_end[];
 
 board_t board = {
     .board = BOARD_NAME,
-    .core = "Cortex-M4F (QEMU)",
+    .core = CORE,
     .caches = "",
-    .fpu = "FPv4-SP-D16",
+    .fpu = FPU,
     /* Under -icount shift=0 an instruction takes 1 ns of virtual time, and TIM2 counts at 1 GHz of virtual time. */
     .clock_hz = 1000000000,
     .timer_name = "instructions",
@@ -48,11 +55,8 @@ void board_init(void) {
     RCC_AHB1ENR |= 1u << 0; /* GPIOA */
     RCC_APB1ENR |= 1u << 0; /* TIM2 */
     RCC_APB2ENR |= 1u << 4; /* USART1 */
-    /* Output; the rest stays, for the debugger's pins are among it. */
-    GPIOA_MODER = (GPIOA_MODER & ~(3u << 2u * TRIGGER_PIN)) | 1u << 2u * TRIGGER_PIN;
-
-    USART1_CR1 = USART_CR1_ENABLE;
-    NVIC_ENABLE(USART1_IRQ) = NVIC_BIT(USART1_IRQ);
+    gpio_init_output(GPIOA, TRIGGER_PIN);
+    usart_init(USART1, USART1_IRQ, board.clock_hz, LINK_BAUD); /* QEMU ignores the rate */
 
     board.regions[0] =
         (memory_region_t){"sram", arena_start, (uint32_t)(arena_end - arena_start), REGION_ARENA, false, true};
@@ -79,15 +83,11 @@ uint64_t timer_now(void) {
 }
 
 void trigger_set(bool high) {
-    GPIOA_BSRR = high ? 1u << TRIGGER_PIN : 1u << (TRIGGER_PIN + 16);
+    gpio_write(GPIOA, TRIGGER_PIN, high);
 }
 
 int board_receive(void) {
-    while (!(USART1_SR & USART_RXNE))
-        wait_for_interrupt();
-    const uint8_t byte = (uint8_t)USART1_DR;
-    NVIC_CLEAR_PENDING(USART1_IRQ) = NVIC_BIT(USART1_IRQ);
-    return byte;
+    return usart_receive(USART1, USART1_IRQ);
 }
 
 void board_send_byte(uint8_t byte) {
