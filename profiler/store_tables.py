@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from profiler.errors import UserError
+from profiler.measure.observed import trial_disturbances
 from profiler.measure.statistics import mad, median
 from profiler.measure.trials import accepted_ticks, step_ticks
 from profiler.ops import GEOMETRIES, Op
@@ -72,6 +73,7 @@ COLUMNS: tuple[str, ...] = (
     "memory_peak_bytes",
     "energy_uj",
     "relative_error",
+    "disturbed_trials",
     "held_out",
 )
 #: Of :func:`load_steps`.
@@ -102,6 +104,7 @@ STEP_COLUMNS: tuple[str, ...] = (
     "memory_peak_bytes",
     "energy_mj",
     "relative_error",
+    "disturbed_by",
     "predicted_latency_ms",
     "predicted_memory_bytes",
     "predicted_by",
@@ -172,6 +175,7 @@ def load(path: Path | str, *, status: str | None = "ok") -> pd.DataFrame:
         accepted repetitions of all rounds, ``ticks_mad`` the median absolute deviation. ``latency_us`` is
         ``(ticks - overhead_ticks) / timer_hz``; where ``timer`` is ``instructions`` it is virtual time.
         ``memory_peak_bytes`` is arena and stack (scratch lies in the arena). ``energy_uj`` is NaN until measured.
+        ``disturbed_trials`` counts the rounds in which the device itself told of heat, throttling or another frequency.
         ``attrs["damage"]`` holds a sentence for every line that could not be read.
 
     Raises:
@@ -223,7 +227,7 @@ class _Merged:
         self.status = "ok"
         self.reason = ""
         self.ticks: list[int] = []
-        self.rounds = self.warm_ups = 0
+        self.rounds = self.warm_ups = self.disturbed = 0
         self.relative_error = np.nan
         self.peaks = (0, 0, 0, 0)  # in the order of _PEAKS
 
@@ -237,6 +241,7 @@ class _Merged:
         self.ticks += accepted_ticks(trial)
         self.rounds += 1
         self.warm_ups += trial["warm_ups"]
+        self.disturbed += bool(trial_disturbances(trial))
         arena, scratch, stack = trial["arena_peak_bytes"], trial["scratch_peak_bytes"], trial["stack_peak_bytes"]
         found = (arena, scratch, stack, arena + stack)
         if found != self.peaks:
@@ -246,6 +251,7 @@ class _Merged:
         row = dict(self.columns)
         row |= {"status": self.status, "reason": self.reason, "rounds": self.rounds, "warm_ups": self.warm_ups}
         row |= {"repetitions": len(self.ticks), "relative_error": self.relative_error, "energy_uj": np.nan}
+        row["disturbed_trials"] = self.disturbed
         row["overhead_ticks"] = overhead_ticks
         if self.ticks:
             row |= zip(_PEAKS, self.peaks, strict=True)
@@ -292,7 +298,8 @@ def load_steps(path: Path | str) -> pd.DataFrame:
     Returns:
         Columns :data:`STEP_COLUMNS`. Figures of a step that was not timed are NaN, and so is what its plan's notes do
         not foresee (``predicted_...``) or bound (``budget_...``). ``ticks`` is the median over repetitions of the sum
-        over all timed ops, images included; ``overhead_ticks`` the harness's share of it.
+        over all timed ops, images included; ``overhead_ticks`` the harness's share of it. ``disturbed_by`` says in
+        words what the device told of heat, throttling or another frequency.
 
     Raises:
         UserError: no run there, or one without a step.
@@ -314,6 +321,7 @@ def load_steps(path: Path | str) -> pd.DataFrame:
         for name in ("predicted_latency_ms", "predicted_memory_bytes", "budget_latency_ms", "budget_memory_bytes"):
             value = trial.get(name)
             row[name] = np.nan if value is None else float(value)
+        row["disturbed_by"] = ", ".join(trial_disturbances(trial))
         row["predicted_by"] = trial.get("predicted_by") or ""
         sums = step_ticks(trial)
         row["repetitions"] = len(sums)

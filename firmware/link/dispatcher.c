@@ -218,6 +218,17 @@ static void handle_peek(void) {
     send_plain(request.request_id, reply_answer_peek_reply_m_c);
 }
 
+static void handle_state(void) {
+    machine_state_t state = {0};
+    if (board.read_state == NULL) {
+        send_status(request.request_id, status_refused(STATUS_NO_STATE, 0, 0));
+        return;
+    }
+    board.read_state(&state);
+    wire_state(&reply.state_reply_m, &state);
+    send_plain(request.request_id, reply_answer_state_reply_m_c);
+}
+
 static void handle(const uint8_t *payload, size_t payload_bytes) {
     size_t used = 0;
     memset(&request, 0, sizeof(request));
@@ -256,6 +267,9 @@ static void handle(const uint8_t *payload, size_t payload_bytes) {
         break;
     case request_command_peek_m_c:
         handle_peek();
+        break;
+    case request_command_state_m_c:
+        handle_state();
         break;
     }
 }

@@ -123,6 +123,19 @@ void wire_identity(struct identity *identity) {
     identity->flags = text(build_flags, FLAGS_BYTES);
 }
 
+void wire_state(struct state_reply *reply, const machine_state_t *state) {
+    *reply = (struct state_reply){
+        .cpu = state->cpu,
+        .scheduling = text(state->scheduling, sizeof(state->scheduling) - 1),
+        .governor = text(state->governor, sizeof(state->governor) - 1),
+        .frequency_khz = state->frequency_khz,
+        .temperature_millikelvin = state->temperature_millikelvin,
+        .throttled_flags = state->throttled,
+        .throttled_flags_present = state->throttled_known,
+        .trigger = text(state->trigger, sizeof(state->trigger) - 1),
+    };
+}
+
 bool wire_append_range(const uint8_t *payload, size_t payload_bytes, const uint8_t **entries, size_t *entries_bytes) {
     zcbor_state_t states[5]; /* three lists deep, the state itself, and its constant part */
     uint32_t ignored;

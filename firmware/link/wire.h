@@ -6,6 +6,7 @@
 
 #include "reply_types.h"
 #include "request_types.h"
+#include "runtime/board.h"
 #include "runtime/program.h"
 
 #define PROTOCOL_VERSION 2
@@ -19,6 +20,9 @@ program_header_t wire_header(const struct program_header *header);
 
 /* Everything the device says about itself. */
 void wire_identity(struct identity *identity);
+
+/* The texts of `reply` lie in `state`. */
+void wire_state(struct state_reply *reply, const machine_state_t *state);
 
 /* Finds the CBOR of the entries in an append request's payload, from the first entry to the payload's end. */
 bool wire_append_range(const uint8_t *payload, size_t payload_bytes, const uint8_t **entries, size_t *entries_bytes);

@@ -1,24 +1,26 @@
 /* The agent: a Linux machine as a device. The same kernels, interpreter and protocol as on a microcontroller; here are
  * its board functions and its command line. */
 #include <errno.h>
-#include <getopt.h>
-#include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <time.h>
+#include <unistd.h>
 
+#include "clock.h"
+#include "core.h"
+#include "gpio_trigger.h"
 #include "host_info.h"
+#include "host_state.h"
 #include "link/dispatcher.h"
+#include "options.h"
 #include "runtime/board.h"
 #include "runtime/fill.h"
-#include "runtime/timer.h"
 #include "runtime/trigger.h"
 #include "tty.h"
 
 #define MEBIBYTE (UINT32_C(1) << 20)
-#define DEFAULT_ARENA_MEBIBYTES 256
 #define BLOB_BYTES (8 * MEBIBYTE)
 #define BLOB_SEED 0x5EEDB10Bu
 
@@ -26,6 +28,14 @@
 #define PAINTED_STACK_BYTES (256 * 1024)
 
 static char core_text[33], caches_text[65];
+static int core;
+
+static void read_state(machine_state_t *state) {
+    state->cpu = (uint16_t)core;
+    core_sharing(core, state->scheduling, sizeof(state->scheduling));
+    gpio_trigger_name(state->trigger, sizeof(state->trigger));
+    host_state(core, state);
+}
 
 board_t board = {
     .board = BOARD_NAME,
@@ -37,25 +47,8 @@ board_t board = {
     .ticks_per_instruction_den = 1,
     /* He-uniform bounds sqrt(6 / fan-in) for fan-ins about 16, 64, 256 and 1024, rounded to powers of two. */
     .blob = {.seed = BLOB_SEED, .exponent_count = 4, .exponents = {127, 126, 125, 124}},
+    .read_state = read_state,
 };
-
-/* The system's clock always runs. */
-void timer_start(void) {
-}
-
-void timer_stop(void) {
-}
-
-uint64_t timer_now(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC_RAW, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
-
-/* No pin yet: on a Raspberry Pi it would be a line of the GPIO character device. */
-void trigger_set(bool high) {
-    (void)high;
-}
 
 /* A process cannot mask interrupts; it is pinned to a core instead. */
 uint32_t board_interrupts_mask(void) {
@@ -90,80 +83,47 @@ static void make_memory(uint32_t arena_mebibytes) {
     board.region_count = 2;
 }
 
-/* Pins the process to `core`, or, if that is negative, to the last one it may use. Returns the core, 0 if unknown. */
-static int pin(int core) {
-    cpu_set_t allowed, wanted;
-    if (core < 0 && sched_getaffinity(0, sizeof(allowed), &allowed) == 0)
-        for (int i = 0; i < CPU_SETSIZE; i++)
-            core = CPU_ISSET(i, &allowed) ? i : core;
-    if (core < 0)
-        return 0;
-    CPU_ZERO(&wanted);
-    CPU_SET(core, &wanted);
-    if (sched_setaffinity(0, sizeof(wanted), &wanted) != 0)
-        fprintf(stderr, "agent: cannot pin to core %d: %s; timing will scatter more\n", core, strerror(errno));
-    return core;
+/* Ends the process from wherever it is, also in the middle of a run: a stopped unit must not keep the pin high. */
+static void end(int signal_number) {
+    (void)signal_number;
+    trigger_set(false);
+    tty_restore();
+    _exit(0);
 }
 
-static void usage(FILE *stream) {
-    fprintf(stream, "usage: agent [--core N] [--arena MEBIBYTES] [--stay] PATH | --stdio\n"
-                    "Makes this machine a device that answers on PATH, a serial or pseudo terminal.\n"
-                    "  --core N           core to run on (default: the last one allowed)\n"
-                    "  --arena MEBIBYTES  size of the arena region, 1 to 2047 (default: 256)\n"
-                    "  --stay             when the other side hangs up, open PATH again and wait\n"
-                    "  --stdio            answer on standard input and output instead of a PATH\n"
-                    "example: agent --stay /dev/ttyGS0\n");
+static void end_on_signals(void) {
+    static const int signals[] = {SIGTERM, SIGINT, SIGHUP};
+    struct sigaction action = {.sa_handler = end};
+    for (unsigned i = 0; i < sizeof(signals) / sizeof(signals[0]); i++)
+        sigaddset(&action.sa_mask, signals[i]);
+    for (unsigned i = 0; i < sizeof(signals) / sizeof(signals[0]); i++)
+        sigaction(signals[i], &action, NULL);
 }
 
-/* The number that a whole option value is; anything else ends the process with the usage. */
-static int number(const char *text, long smallest, long largest) {
-    char *end;
-    errno = 0;
-    const long value = strtol(text, &end, 10);
-    if (errno != 0 || end == text || *end != 0 || value < smallest || value > largest) {
-        fprintf(stderr, "agent: \"%s\" is no number from %ld to %ld\n", text, smallest, largest);
-        usage(stderr);
-        exit(2);
-    }
-    return (int)value;
+static void open_trigger(const options_t *options) {
+    char why[256];
+    if (options->trigger_line < 0 ||
+        gpio_trigger_open(options->trigger_chip, (uint32_t)options->trigger_line, why, sizeof(why)))
+        return;
+    fprintf(stderr, "agent: no trigger: %s\n", why);
+    if (options->trigger_asked)
+        exit(1);
+}
+
+static void choose_timer(const options_t *options) {
+    char why[128];
+    if (options->cycles && !clock_use_cycles(core, why, sizeof(why)))
+        fprintf(stderr, "agent: no timing by cycles: %s; timing by %s\n", why, board.timer_name);
 }
 
 int main(int argc, char **argv) {
-    static const struct option options[] = {
-        {"core", required_argument, NULL, 'c'}, {"arena", required_argument, NULL, 'a'},
-        {"stay", no_argument, NULL, 's'},       {"stdio", no_argument, NULL, 'i'},
-        {"help", no_argument, NULL, 'h'},       {NULL, 0, NULL, 0},
-    };
-    int arena_mebibytes = DEFAULT_ARENA_MEBIBYTES, core = -1, option;
-    bool stay = false, standard = false;
-    while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
-        switch (option) {
-        case 'c':
-            core = number(optarg, 0, CPU_SETSIZE - 1);
-            break;
-        case 'a':
-            arena_mebibytes = number(optarg, 1, 2047);
-            break;
-        case 's':
-            stay = true;
-            break;
-        case 'i':
-            standard = true;
-            break;
-        case 'h':
-            usage(stdout);
-            return 0;
-        default:
-            usage(stderr);
-            return 2;
-        }
-    }
-    if ((optind == argc) != standard || optind + 1 < argc) {
-        usage(stderr);
-        return 2;
-    }
-    tty_open(standard ? NULL : argv[optind], stay);
-    core = pin(core);
+    const options_t options = options_read(argc, argv);
+    end_on_signals();
+    core = core_pin(options.core);
+    if (options.realtime)
+        core_take();
+    choose_timer(&options);
+    open_trigger(&options);
     host_core(core_text, sizeof(core_text));
     host_caches(core, caches_text, sizeof(caches_text));
     board.clock_hz = host_clock_hz(core);
@@ -177,7 +137,11 @@ int main(int argc, char **argv) {
 #else
     board.fpu = "host";
 #endif
-    make_memory((uint32_t)arena_mebibytes);
+    if (options.port != NULL)
+        tty_open(options.port, options.baud, options.stay);
+    else
+        tty_use_standard_streams();
+    make_memory(options.arena_mebibytes); /* takes a while: whether the port is there is said before */
     dispatcher_init();
     dispatcher_loop();
     return 0;

@@ -9,17 +9,7 @@
 #endif
 
 #include "runtime/prng.h"
-
-static bool read_line(const char *path, char *line, size_t size) {
-    FILE *file = fopen(path, "r");
-    if (file == NULL)
-        return false;
-    const bool got = fgets(line, (int)size, file) != NULL;
-    fclose(file);
-    if (got)
-        line[strcspn(line, "\n")] = 0;
-    return got;
-}
+#include "sysfs.h"
 
 /* The value of the first "key : value" line of /proc/cpuinfo. */
 static bool cpuinfo(const char *key, char *value, size_t size) {
@@ -93,13 +83,13 @@ void host_caches(int cpu, char *text, size_t size) {
     size_t length = 0;
     text[0] = 0;
     for (int index = 0; index < 8; index++) {
-        char path[128], level[16], type[32], bytes[32];
+        char level[16], type[32], bytes[32];
         const char *const names[] = {"level", "type", "size"};
         char *const values[] = {level, type, bytes};
         const size_t sizes[] = {sizeof(level), sizeof(type), sizeof(bytes)};
         for (int i = 0; i < 3; i++) {
-            snprintf(path, sizeof(path), "/sys/devices/system/cpu/cpu%d/cache/index%d/%s", cpu, index, names[i]);
-            if (!read_line(path, values[i], sizes[i]))
+            if (!sysfs_line(values[i], sizes[i], "/sys/devices/system/cpu/cpu%d/cache/index%d/%s", cpu, index,
+                            names[i]))
                 return;
         }
         const char *suffix = type[0] == 'D' ? "d" : type[0] == 'I' ? "i" : "";
@@ -111,19 +101,16 @@ void host_caches(int cpu, char *text, size_t size) {
 }
 
 uint32_t host_clock_hz(int cpu) {
-    char path[96], text[64];
-    double hz = 0;
-    snprintf(path, sizeof(path), "/sys/devices/system/cpu/cpu%d/cpufreq/cpuinfo_max_freq", cpu);
-    if (read_line(path, text, sizeof(text)))
-        hz = atof(text) * 1e3;
-    else if (cpuinfo("cpu MHz", text, sizeof(text)))
+    char text[64];
+    double hz = (double)sysfs_number(10, 0, "/sys/devices/system/cpu/cpu%d/cpufreq/cpuinfo_max_freq", cpu) * 1e3;
+    if (hz <= 0 && cpuinfo("cpu MHz", text, sizeof(text)))
         hz = atof(text) * 1e6;
     return hz >= UINT32_MAX ? UINT32_MAX : (uint32_t)hz;
 }
 
 uint8_t host_unique_id(uint8_t id[16]) {
     char text[64];
-    if (!read_line("/etc/machine-id", text, sizeof(text)))
+    if (!sysfs_line(text, sizeof(text), "/etc/machine-id"))
         return 0;
     for (uint32_t word = 0; word < 4; word++) {
         uint32_t state = prng_mix(word + 1);

@@ -19,6 +19,16 @@ typedef struct {
 
 #define BLOB_MAX_SEGMENTS 8
 
+/* What moves the speed of a machine with an operating system, at one moment. 0 and "": it does not tell. */
+typedef struct {
+    uint16_t cpu;
+    char scheduling[33], governor[17];
+    uint32_t frequency_khz, temperature_millikelvin;
+    bool throttled_known;
+    uint32_t throttled; /* flags, see messages.cddl */
+    char trigger[49];
+} machine_state_t;
+
 typedef struct {
     uint32_t seed;
     uint8_t exponent_count;
@@ -39,6 +49,7 @@ typedef struct {
     memory_region_t regions[REGION_MAX_COUNT];
     uint8_t region_count;
     blob_t blob;
+    void (*read_state)(machine_state_t *state); /* `state` comes zeroed; NULL: a board without such a thing */
 } board_t;
 
 /* Filled by the port before the dispatcher starts, constant after. */

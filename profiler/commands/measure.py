@@ -39,6 +39,7 @@ from profiler.commands.options import (
 )
 from profiler.errors import UserError
 from profiler.measure.loop import Loop, drift, unsteady
+from profiler.measure.observed import disturbance_warning, disturbed
 from profiler.measure.schedule import Policy
 from profiler.measure.sitting import Left, manifest, open_run, sitting, split
 
@@ -135,7 +136,7 @@ def measure(
             hint="take a smaller input or another device",
         )
     table = store.load(run.folder, status=None)
-    steadiness = Steadiness(drift(trials), unsteady(trials, policy))
+    steadiness = Steadiness(drift(trials), unsteady(trials, policy), disturbed(trials), len(trials))
     return _report(run.folder, table, left, steadiness, seconds=time.monotonic() - start, json_=json_)
 
 
@@ -171,10 +172,14 @@ class Steadiness:
     Attributes:
         drift: Of the reference op, relative.
         unsteady: Keys of the ops whose median is not known well enough.
+        disturbed: What disturbed trials by the device's own account, and how many trials each did.
+        trials: How many there are.
     """
 
     drift: float
     unsteady: list[str]
+    disturbed: dict[str, int]
+    trials: int
 
     def say(self, ops: int) -> None:
         """Warn where it cannot, and say what to do."""
@@ -188,6 +193,8 @@ class Steadiness:
                 f"{len(self.unsteady)} of {ops} ops are not steady (95 % interval of the median wider than "
                 f"±{100 * Policy.interval_target:g} %): leave the device alone meanwhile, or give more --repetitions"
             )
+        if self.disturbed:
+            warn(disturbance_warning(self.disturbed, self.trials))
 
 
 def _report(
@@ -205,6 +212,7 @@ def _report(
                 "seconds": seconds,
                 "drift": steadiness.drift,
                 "unsteady": steadiness.unsteady,
+                "disturbed": steadiness.disturbed,
                 "ops": good,
                 "not_right": bad[["op_key", "status", "reason"]],
                 "not_measured": [item.to_dict() for item in left],

@@ -14,6 +14,7 @@ from profiler import store
 from profiler.cli_support import json_ready, message, parse_input_shape, print_json, print_table, progress, warn
 from profiler.commands.options import JsonOption, PortOption, SeedOption, load_network, run_folder
 from profiler.errors import UserError
+from profiler.measure.observed import disturbance_warning, disturbed, observed_run
 from profiler.measure.schedule import EMPTY, Policy, Slot
 from profiler.measure.sitting import manifest, open_run, sitting, split
 from profiler.measure.steps import foreseen, measure_step, step_trial
@@ -110,6 +111,9 @@ def step(
                 _measure_empty(device, run, repetitions, seed)
                 _sit(device, run, prepared, repetitions, seed)
             timer = device.identity.timer_label
+            trials = list(run.trials)
+    if counts := disturbed(trials):
+        warn(disturbance_warning(counts, len(trials)))
     _report(run.folder, timer, failures, json_)
 
 
@@ -184,7 +188,8 @@ def _measure_empty(device: Any, run: store.Run, repetitions: int, seed: int) -> 
         if EMPTY not in programs:
             return  # so many repetitions' ticks do not fit: neither does any step
         trial = op_trial(slot, build_hash=device.identity.build_hash, seed=seed)
-        run.append(trial | timed(device.run(programs[EMPTY], repetitions=1 + repetitions, seed=seed), 1))
+        result, state = observed_run(device, programs[EMPTY], repetitions=1 + repetitions, seed=seed)
+        run.append(trial | timed(result, 1) | state)
 
 
 def _sit(device: Any, run: store.Run, prepared: list[_Prepared], repetitions: int, seed: int) -> None:

@@ -18,11 +18,15 @@ from dataclasses import dataclass
 import cbor2
 
 from profiler.devices.identity import Identity, MemoryRegion, capability_codes
+from profiler.devices.state import MachineState
 
 #: Version of messages.cddl that this host speaks.
 PROTOCOL = 2
 
 ENTRIES_PER_REQUEST = 8
+
+#: 0 degrees Celsius in kelvin.
+KELVIN = 273.15
 
 #: One entry of a program, positional as in messages.cddl.
 WireEntry = Sequence[object]
@@ -147,6 +151,10 @@ def peek(reference: int, byte_count: int) -> list:
     return [7, reference, byte_count]
 
 
+def state() -> list:
+    return [8]
+
+
 def encode_request(request_id: int, command: list) -> bytes:
     """CBOR of a request; ``command`` comes from one of the functions above."""
     return _dumps([request_id, command])
@@ -206,7 +214,9 @@ class OtherProtocol:
     version: int
 
 
-Answer = Ok | Accepted | RefusedReply | Done | TicksPage | DigestReply | PeekReply | Identity | OtherProtocol
+Answer = (
+    Ok | Accepted | RefusedReply | Done | TicksPage | DigestReply | PeekReply | MachineState | Identity | OtherProtocol
+)
 
 
 @dataclass(frozen=True)
@@ -396,4 +406,19 @@ def _identity(fields: list) -> Identity | OtherProtocol:
     return identity
 
 
-_ANSWERS = (_ok, _accepted, _refused, _done, _ticks_page, _digest, _peek, _identity)
+def _state(fields: list) -> MachineState:
+    cpu, scheduling, governor, frequency_khz, millikelvin, throttled, trigger = _fields(fields, 7, "state")
+    temperature = _uint(millikelvin, 32, "temperature")
+    flags = _uints(throttled, 32, "throttled flags", 0, 1)
+    return MachineState(
+        cpu=_uint(cpu, 16, "cpu"),
+        scheduling=_text(scheduling, "scheduling", 0, 32),
+        governor=_text(governor, "governor", 0, 16),
+        frequency_khz=_uint(frequency_khz, 32, "frequency") or None,
+        temperature_c=round(temperature / 1000 - KELVIN, 3) if temperature else None,
+        throttled=flags[0] if flags else None,
+        trigger=_text(trigger, "trigger", 0, 48),
+    )
+
+
+_ANSWERS = (_ok, _accepted, _refused, _done, _ticks_page, _digest, _peek, _identity, _state)

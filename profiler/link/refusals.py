@@ -42,6 +42,7 @@ REASONS: dict[int, tuple[str, str, str]] = {
     19: ("no_optimizer", "an update, but no learning rate in the program's header", _FIX_PROGRAM),
     20: ("bad_range", "outside of what there is ({detail})", "ask for less"),
     21: ("timer_stopped", "its timer does not advance, so nothing would be measured", "check the board's timer set-up"),
+    22: ("no_state", "it does not tell what moves its speed", "measure without: only Linux machines tell"),
 }
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from profiler.devices.identity import Identity
+from profiler.devices.state import MachineState
 from profiler.link import messages
 from profiler.link.channel import Channel
 from profiler.link.errors import DeviceReset, Refused, WrongProtocol
@@ -113,6 +114,7 @@ class Device:
 
     def __init__(self, url: str, *, timeout_s: float = 5.0, baud: int = BAUD) -> None:
         self._sealed: tuple[int, EncodedProgram] | None = None
+        self._tells_state = True
         transport = Transport(url, baud=baud)
         try:
             self._channel = Channel(transport, timeout_s=timeout_s)
@@ -248,6 +250,20 @@ class Device:
                 raise self._contradiction(f"{len(reply.content)} bytes where {piece} were asked for")
             content += reply.content
         return bytes(content)
+
+    def state(self) -> MachineState | None:
+        """What moves the device's speed, as it is now; None where it does not tell, as no microcontroller does."""
+        if not self._tells_state:
+            return None
+        for attempt in range(MOST_RUNS):
+            try:
+                answer = self._channel.ask(messages.state(), MachineState)
+                break
+            except DeviceReset:
+                if attempt == MOST_RUNS - 1:
+                    raise
+        self._tells_state = not isinstance(answer, messages.RefusedReply)
+        return answer if self._tells_state else None
 
     # ------------------------------------------------------------ storing a program
 

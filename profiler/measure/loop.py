@@ -8,6 +8,7 @@ from typing import Any
 
 from profiler.link.errors import DeviceReset, Refused
 from profiler.measure import verify
+from profiler.measure.observed import observed_run
 from profiler.measure.schedule import EMPTY, Policy, Slot, reference_op, round_slots
 from profiler.measure.statistics import median, median_interval, steady
 from profiler.measure.trials import accepted_ticks, not_timed, op_trial, timed
@@ -131,8 +132,9 @@ class Loop:
                     trial |= not_timed("wrong", verdict.sentence)
             if trial["status"] == "ok":
                 warm_ups = self.policy.warm_ups
-                result = self.device.run(program, repetitions=warm_ups + self.policy.repetitions, seed=self.seed)
-                trial |= timed(result, warm_ups)
+                repetitions = warm_ups + self.policy.repetitions
+                result, state = observed_run(self.device, program, repetitions=repetitions, seed=self.seed)
+                trial |= timed(result, warm_ups) | state
         except Refused as error:
             trial |= not_timed("refused", error.args[0])
         except DeviceReset as error:

@@ -11,13 +11,13 @@ from profiler import kernels, prng
 from profiler.link import frames, ports
 from profiler.ops import AXIS_CODES, OPTIMIZER_CODES, PASS_CODES, VARIANT_CODES, WORD_BYTES, Pass
 
-IDENTIFY, BEGIN, APPEND, SEAL, RUN, READ, DIGEST, PEEK = range(8)
-OK, ACCEPTED, REFUSED, DONE, TICKS, DIGESTED, PEEKED, IDENTITY = range(8)
+IDENTIFY, BEGIN, APPEND, SEAL, RUN, READ, DIGEST, PEEK, STATE = range(9)
+OK, ACCEPTED, REFUSED, DONE, TICKS, DIGESTED, PEEKED, IDENTITY, STATE_TOLD = range(9)
 
 #: enum status_reason of firmware/runtime/status.h.
 BAD_REQUEST, TOO_LONG, NO_PROGRAM, WRONG_INDEX, WRONG_CRC, INCOMPLETE, SECTIONS, NO_MEMORY = range(1, 9)
 UNKNOWN_KERNEL, GEOMETRY, CHANNELS, BUFFER_COUNT, BAD_REGION, BOUNDS, READ_ONLY, OVERLAP = range(9, 17)
-BAD_FILL, MISPLACED, NO_OPTIMIZER, BAD_RANGE = range(17, 21)
+BAD_FILL, MISPLACED, NO_OPTIMIZER, BAD_RANGE, TIMER_STOPPED, NO_STATE = range(17, 23)
 
 #: Every device that needs no hardware.
 URLS = ("native://", "qemu://stm32f405", "qemu://mps2-an500", "native://aarch64")

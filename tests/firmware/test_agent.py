@@ -34,8 +34,8 @@ def test_it_ends_when_the_other_side_hangs_up(agent):
     assert subprocess.run([agent, "--stdio"], stdin=subprocess.DEVNULL, timeout=20, check=False).returncode == 0
 
 
-def test_staying_on_a_path_that_hangs_up_at_once_costs_next_to_no_processor_time(agent):
-    with subprocess.Popen([agent, "--arena", "1", "--stay", "/dev/null"]) as process:
+def test_a_path_that_hangs_up_at_once_costs_next_to_no_processor_time(agent):
+    with subprocess.Popen([agent, "--arena", "1", "--port", "/dev/null"]) as process:
         time.sleep(0.5)  # start-up draws the blob
         before, _ = cpu_seconds(process.pid)
         time.sleep(1.0)

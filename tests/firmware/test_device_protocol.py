@@ -1,6 +1,7 @@
 """The firmware's side of the protocol, on every device that needs no hardware: identity, storing, repeating, damage."""
 
 import copy
+import os
 import zlib
 
 import cbor2
@@ -68,6 +69,17 @@ def test_the_blob_is_what_the_host_draws(device):
         np.testing.assert_array_equal(got, words * scale)
         if whole is not None:
             np.testing.assert_array_equal(got, whole[index])
+
+
+def test_a_linux_machine_tells_its_state_and_a_microcontroller_refuses(device):
+    answer = device.ask([raw.STATE])
+    if emulated(device):
+        assert answer == [raw.REFUSED, raw.NO_STATE, 0, 0]
+        return
+    kind, cpu, sharing, _, _, _, throttled, trigger = answer
+    assert kind == raw.STATE_TOLD and cpu in os.sched_getaffinity(0)
+    assert sharing.split(",")[0] in ("shared", "isolated") and len(throttled) <= 1
+    assert trigger == ""  # no pin is driven unasked
 
 
 def test_a_stored_program_does_what_the_same_program_inside_a_run_does(device):

@@ -1,5 +1,6 @@
 """A device that answers at once, and runs on it: what the tests of measuring share."""
 
+import itertools
 import random
 from types import SimpleNamespace
 
@@ -53,9 +54,12 @@ RIGHT = Expected((1.0, 2.0, 3.0, 4.0), 2.0)
 
 
 class FakeDevice:
-    """Answers at once; what it is asked is in ``asked``. ``stop_after`` calls it behaves as told by ``stop``."""
+    """Answers at once; what it is asked is in ``asked``. ``stop_after`` calls it behaves as told by ``stop``. It tells
+    its ``states`` in turn."""
 
-    def __init__(self, *, wrong=(), errors=None, stop_after=None, stop=KeyboardInterrupt, ticks=None, **changes):
+    def __init__(
+        self, *, wrong=(), errors=None, stop_after=None, stop=KeyboardInterrupt, ticks=None, states=(None,), **changes
+    ):
         self.identity = identity(**changes)
         self.memory = DeviceMemory.of(self.identity)
         self.statistics = SimpleNamespace(to_dict=dict)
@@ -64,6 +68,7 @@ class FakeDevice:
         self._calls_left, self._stop = stop_after, stop
         self._ticks = ticks or (lambda key: len(key) * 10)
         self._key = ""
+        self._states = itertools.cycle(states)
 
     def _count(self):
         if self._calls_left is not None:
@@ -81,6 +86,9 @@ class FakeDevice:
         return SimpleNamespace(
             ticks=ticks, arena_peak_bytes=9, scratch_peak_bytes=1, stack_peak_bytes=2, wire_bytes=90, duration_s=0.01
         )
+
+    def state(self):
+        return next(self._states)
 
     def digest(self, place, words):
         self._count()

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from zcbor.zcbor import zcbor
 
 from profiler.devices.identity import Identity
+from profiler.devices.state import MachineState
 from profiler.link import messages
 from profiler.link.messages import BadReply, EncodedProgram, decode_reply
 
@@ -50,6 +51,7 @@ COMMANDS = {
     "read": messages.read(48),
     "digest": messages.digest(0x10001, 99),
     "peek": messages.peek(0x20, 768),
+    "state": messages.state(),
 }
 
 
@@ -92,6 +94,7 @@ ANSWERS = {
     "digest_reply": [5, [1.5, -2.0, 0.0, 1e300]],
     "peek_reply": [6, b"abcd"],
     "identity": IDENTITY,
+    "state_reply": [8, 3, "isolated", "performance", 1_500_000, 331_150, [0x50005], "pinctrl-bcm2711 line 17"],
 }
 
 
@@ -104,6 +107,13 @@ def test_every_kind_of_answer_is_understood(name):
     assert follows(REPLY, reply(ANSWERS[name]))
     decoded = decode_reply(reply(ANSWERS[name]))
     assert (decoded.request_id, decoded.boot_id) == (7, 99)
+
+
+def test_a_state_says_what_the_machine_tells_and_none_for_the_rest():
+    told = decode_reply(reply(ANSWERS["state_reply"])).answer
+    assert told == MachineState(3, "isolated", "performance", 1_500_000, 58.0, 0x50005, "pinctrl-bcm2711 line 17")
+    silent = decode_reply(reply([8, 0, "", "", 0, 0, [], ""])).answer
+    assert silent == MachineState(0, "", "", None, None, None, "")
 
 
 def test_an_identity_keeps_every_field_and_survives_json():
