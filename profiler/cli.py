@@ -9,6 +9,7 @@ from profiler.commands.devices import devices
 from profiler.commands.export import export
 from profiler.commands.firmware import app as firmware
 from profiler.commands.measure import measure
+from profiler.commands.reset import reset
 from profiler.commands.step import step
 from profiler.commands.verify import verify
 
@@ -27,6 +28,7 @@ app.command()(verify)
 app.command()(step)
 app.command()(export)
 app.command()(devices)
+app.command()(reset)
 app.add_typer(firmware, name="firmware")
 
 

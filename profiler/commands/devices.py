@@ -9,6 +9,8 @@ import typer
 from profiler.cli_support import json_ready, print_json, print_table, progress
 from profiler.commands.options import JsonOption
 from profiler.devices.boards import known_ports
+from profiler.devices.drive import mounted
+from profiler.devices.probes import probe_of
 from profiler.errors import UserError
 
 
@@ -30,6 +32,8 @@ def devices(
         print_json(json_ready(rows))
         return
     columns = ["port", "kind", "description"]
+    if any("probe" in row for row in rows):
+        columns += ["probe", "probably"]
     if identify:
         columns += ["board", "core", "timer", "clock_hz", "memory", "firmware", "answer"]
     print_table(rows, columns)
@@ -38,12 +42,18 @@ def devices(
 def _rows() -> list[dict[str, Any]]:
     from serial.tools import list_ports  # noqa: PLC0415
 
-    rows = []
+    boards = {d.serial.casefold(): d.board for d in mounted()}
+    rows: list[dict[str, Any]] = []
     for item in sorted(list_ports.comports(), key=lambda p: p.device):
         description = item.description if item.description != "n/a" else ""
         if item.vid is not None:
             description += f" ({item.vid:04x}:{item.pid:04x})"
-        rows.append({"port": item.device, "kind": "serial", "description": description.strip()})
+        row = {"port": item.device, "kind": "serial", "description": description.strip()}
+        probe = probe_of(item)
+        if probe is not None:
+            # A guess: the drive tells which board the probe is on, not what runs there. --identify asks.
+            row |= {"kind": "st-link", "probe": probe.serial, "probably": boards.get(probe.serial.casefold())}
+        rows.append(row)
     for port, description in known_ports():
         rows.append({"port": port, "kind": port.partition(":")[0], "description": description})
     return rows

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
 
 from profiler.cli_support import message, print_json, print_table, progress
-from profiler.commands.options import JsonOption
-from profiler.devices.boards import preset_of
+from profiler.commands.options import BaudOption, JsonOption, ProbeOption
+from profiler.devices import flash, probes
+from profiler.devices.boards import preset_of, real_board
 from profiler.devices.build import PRESETS, artifact, build, built_hash
+from profiler.devices.flash import Method
 from profiler.devices.sizes import bare_metal_presets, compiler, write
 from profiler.devices.sizes import measure as measure_sizes
 from profiler.errors import UserError
+from profiler.link.transport import BAUD
 
 app = typer.Typer(
     help="Build the firmware, load it into a board.\n\nExample: profile firmware flash nucleo-f446re",
@@ -53,6 +57,53 @@ def build_command(
     if sizes:
         typer.echo()
         print_table(sizes, caption=_SIZES_CAPTION)
+
+
+class _MethodChoice(StrEnum):
+    AUTO = "auto"
+    PYOCD = "pyocd"
+    ST_FLASH = "st-flash"
+    DRIVE = "drive"
+
+
+@app.command("flash")
+def flash_command(
+    board: Annotated[str, typer.Argument(metavar="BOARD", help="A board with an ST-LINK, e.g. nucleo-f446re.")],
+    *,
+    probe: ProbeOption = None,
+    method: Annotated[_MethodChoice, typer.Option("--method", help="How to load it.")] = _MethodChoice.AUTO,
+    port: Annotated[
+        str | None, typer.Option("--port", metavar="PORT", help="The board's port. [default: that of its probe]")
+    ] = None,
+    baud: BaudOption = BAUD,
+    json_: JsonOption = False,
+) -> None:
+    """Build a board's firmware, load it through its ST-LINK, and see that it answers.
+
+    Example: profile firmware flash nucleo-f446re
+    """
+    wanted = real_board(board)
+    chosen_probe = probes.choose(probe, port)
+    choice = flash.choose(wanted, chosen_probe, None if method is _MethodChoice.AUTO else Method(method))
+    image = flash.images(wanted)
+    message(f"loading {board} into {chosen_probe} through {choice.method} ({choice.why})")
+    with progress(100, "loading, percent") as ticker:
+        flash.load(wanted, chosen_probe, choice.method, image, lambda s: ticker.advance(100 * s - ticker.done))
+    message(f"loaded; waiting for {board} to answer")
+    there, identity = flash.handshake(wanted, chosen_probe, baud=baud, port=port)
+    if json_:
+        print_json(
+            {
+                "board": board,
+                "method": choice.method,
+                "probe": chosen_probe.serial,
+                "port": there,
+                "build_hash": identity.build_hash,
+                "identity": identity.to_dict(),
+            }
+        )
+    else:
+        typer.echo(f"{board} runs build {identity.build_hash}: profile --port {there} ...")
 
 
 @app.command()

@@ -26,6 +26,13 @@ PortOption = Annotated[
         help="Where the device is: qemu://stm32f405, qemu://mps2-an500, native://, /dev/ttyACM0, socket://HOST:PORT.",
     ),
 ]
+BaudOption = Annotated[
+    int, typer.Option("--baud", min=1, metavar="BAUD", help="Bits a second of a serial port; emulators have none.")
+]
+ProbeOption = Annotated[
+    str | None,
+    typer.Option("--probe", metavar="SERIAL", help="The ST-LINK's serial number, or its end. [default: the only one]"),
+]
 NetworkOption = Annotated[
     str,
     typer.Option(

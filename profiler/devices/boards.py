@@ -1,14 +1,12 @@
-"""The boards this project knows: how to start the emulated ones, and which firmware each takes.
+"""The boards this project knows: how to start the emulated ones, what loads firmware into the real ones.
 
-A real board is found by its port, not by a table; it will get a row in :data:`REAL` for flashing (preset, debug
-probe) once there is firmware for one.
+A device is found by its port and says itself who it is; the tables here are for starting an emulator and for loading.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from profiler.devices.build import PRESETS
 from profiler.errors import UserError
 
 
@@ -44,8 +42,98 @@ EMULATED: dict[str, EmulatedBoard] = {
     )
 }
 
-#: Real boards, by name. None yet.
-REAL: dict[str, object] = {}
+
+@dataclass(frozen=True)
+class RealBoard:
+    """A board with an ST-LINK on it.
+
+    Attributes:
+        name: Of the board, its preset and its folder ``firmware/boards/NAME``.
+        mcu: The part.
+        pyocd_targets: pyOCD's names for the part, best first: from the maker's CMSIS pack, then built in.
+        board_ids: What its ST-LINK calls the board: the first four digits of the code in the drive's ``MBED.HTM``.
+        drive_stem: How the label of the ST-LINK's drive ends after ``NODE_`` or ``NOD_`` (eleven characters at most, so
+            that a suffix may be missing).
+        description: One line for people.
+        st_flash_since: First version of st-flash that knows the part.
+        flash_base: Where its flash begins, and the image.
+    """
+
+    name: str
+    mcu: str
+    pyocd_targets: tuple[str, ...]
+    board_ids: tuple[str, ...]
+    drive_stem: str
+    description: str
+    st_flash_since: tuple[int, ...] = (1, 7, 0)
+    flash_base: int = 0x0800_0000
+
+    @property
+    def preset(self) -> str:
+        """CMake preset of its firmware."""
+        return self.name
+
+    @property
+    def readme(self) -> str:
+        """Where pins, clocks and what was checked are told, from the root of the repository."""
+        return f"firmware/boards/{self.name}/README.md"
+
+
+#: Real boards, by name. Board ids and pack names are those of pyOCD's own table of boards.
+REAL: dict[str, RealBoard] = {
+    board.name: board
+    for board in (
+        RealBoard(
+            "nucleo-f446re",
+            "STM32F446RE",
+            ("stm32f446retx",),
+            ("0777",),
+            "F446RE",
+            "NUCLEO-F446RE (Cortex-M4F, 128 KiB RAM)",
+        ),
+        RealBoard(
+            "nucleo-f746zg",
+            "STM32F746ZG",
+            ("stm32f746zgtx",),
+            ("0816",),
+            "F746ZG",
+            "NUCLEO-F746ZG (Cortex-M7, 320 KiB RAM)",
+        ),
+        RealBoard(
+            "nucleo-f767zi",
+            "STM32F767ZI",
+            ("stm32f767zitx", "stm32f767zi"),
+            ("0818",),
+            "F767ZI",
+            "NUCLEO-F767ZI (Cortex-M7, 512 KiB RAM)",
+        ),
+        RealBoard(
+            "nucleo-h743zi2",
+            "STM32H743ZI",
+            ("stm32h743zitx", "stm32h743xx"),
+            ("0836",),
+            "H743ZI",
+            "NUCLEO-H743ZI2 (Cortex-M7, 1 MiB RAM)",
+        ),
+        RealBoard(
+            "nucleo-l4r5zi",
+            "STM32L4R5ZI",
+            ("stm32l4r5zitx",),
+            ("0776",),
+            "L4R5ZI",
+            "NUCLEO-L4R5ZI (Cortex-M4F, 640 KiB RAM)",
+        ),
+        RealBoard(
+            "nucleo-u575zi-q",
+            "STM32U575ZI",
+            ("stm32u575zitx",),
+            ("0886",),
+            "U575ZI",
+            "NUCLEO-U575ZI-Q (Cortex-M33, 768 KiB RAM)",
+            st_flash_since=(1, 8, 0),
+        ),
+    )
+}
 
 #: Hosts that ``native://NAME`` runs the Linux agent for, and the preset that builds it. The empty name is this host.
 NATIVE_PRESETS: dict[str, str] = {"": "linux-native", "aarch64": "linux-aarch64"}
@@ -68,7 +156,29 @@ def preset_of(board: str) -> str:
     Raises:
         UserError: there is no such board.
     """
+    from profiler.devices.build import PRESETS  # noqa: PLC0415 - ports are opened without building anything
+
     name = EMULATED[board].preset if board in EMULATED else board
     if name not in PRESETS:
         raise UserError(f"there is no board {board!r}", hint=f"known are {', '.join(PRESETS)}", exit_status=2)
     return name
+
+
+def real_board(name: str) -> RealBoard:
+    """The real board of this name.
+
+    Raises:
+        UserError: there is none, or it is emulated.
+    """
+    if name in REAL:
+        return REAL[name]
+    known = f"boards with a probe are {', '.join(REAL)}"
+    preset = EMULATED[name].preset if name in EMULATED else name
+    for board in EMULATED.values():
+        if board.preset == preset:
+            raise UserError(
+                f"{name} is emulated: there is nothing to load",
+                hint=f"every command with --port qemu://{board.name} starts it with firmware up to date; {known}",
+                exit_status=2,
+            )
+    raise UserError(f"there is no board {name!r} to load firmware into", hint=known, exit_status=2)

@@ -3,6 +3,7 @@
 import sys
 
 import pytest
+from bench_desk import Desk
 from command_line import NETWORK, NETWORK_FILE, profile
 
 
@@ -23,3 +24,9 @@ def run(folder):
     status, _, err = profile("--port", "native://", *NETWORK, "--repetitions", 1, "--limit", 8, "--out", folder / "run")
     assert status == 0, err
     return folder / "run"
+
+
+@pytest.fixture
+def desk(tmp_path, monkeypatch):
+    """This host with no board attached and no tool to load firmware installed."""
+    return Desk(tmp_path, monkeypatch)
