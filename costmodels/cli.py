@@ -30,12 +30,18 @@ def fit(
     include_held_out: Annotated[
         bool, typer.Option("--include-held-out", help="Fit on every op; the model then has no honest accuracy.")
     ] = False,
+    caches: Annotated[
+        str | None,
+        typer.Option(metavar="warm|cold", help="Which ops, where the runs were timed with both.", show_default=False),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Fit a cost model to runs.
 
     Example: costmodels fit runs/an500 --out an500.model
     """
+    if caches not in (None, "warm", "cold"):
+        raise UserError(f"--caches {caches!r} is unknown", hint="there are warm and cold", exit_status=2)
     from costmodels.model import CostModel  # noqa: PLC0415  (scipy and scikit-learn take seconds: not for --help)
     from costmodels.plots import timer_note  # noqa: PLC0415
 
@@ -45,7 +51,7 @@ def fit(
             ticker.grow(groups - ticker.total)
             ticker.advance(done - ticker.done, note=key)
 
-        model = CostModel().fit(runs, include_held_out=include_held_out, on_group=show)
+        model = CostModel().fit(runs, include_held_out=include_held_out, on_group=show, caches=caches)
     model.save(out)
     card = model.card_
     groups = [
@@ -58,7 +64,9 @@ def fit(
         for key, group in sorted(model.groups_.items())
     ]
     if json:
-        summary = {name: card[name] for name in ("device", "timer", "n_ops", "us_per_mac", "held_out_accuracy")}
+        summary = {
+            name: card[name] for name in ("device", "timer", "caches", "n_ops", "us_per_mac", "held_out_accuracy")
+        }
         print_json({"model": out, **summary, "groups": groups})
         return
     note = timer_note(card["timer"])
@@ -85,7 +93,8 @@ def evaluate(
     from costmodels.model import CostModel  # noqa: PLC0415
     from costmodels.plots import predicted_against_measured, timer_note  # noqa: PLC0415
 
-    result = evaluate(CostModel.load(model), read(runs))
+    fitted = CostModel.load(model)
+    result = evaluate(fitted, read(runs, fitted.caches))
     if plot is not None:
         predicted_against_measured(result, plot)
         message(f"plot written to {plot}")

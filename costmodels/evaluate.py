@@ -170,6 +170,7 @@ def check_same_device(model: CostModel, measured: Measured) -> None:
     for name, ours, theirs in (
         ("device", model.card_["device"], measured.device),
         ("timer", model.card_["timer"], measured.timer),
+        ("caches", model.caches, measured.caches),
         ("firmware build", model.card_["build_hash"], identity.get("build_hash", model.card_["build_hash"])),
     ):
         if ours != theirs:

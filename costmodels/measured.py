@@ -36,6 +36,7 @@ class Measured:
         timer: What its ticks count.
         identity: The device's identity record from the manifest; empty for a bare data frame.
         run_hash: Hash over the rows that were read.
+        caches: ``warm`` or ``cold``: how all of them were timed.
     """
 
     ops: tuple[Op, ...]
@@ -44,6 +45,7 @@ class Measured:
     timer: str
     identity: dict
     run_hash: str
+    caches: str = "warm"
 
     @property
     def latency_us(self) -> np.ndarray:
@@ -65,14 +67,19 @@ def geometry_key(op: Op) -> str:
     return "/".join((op.kind, "x".join(map(str, op.geometry.values()))))
 
 
-def read(runs: pd.DataFrame | Path | str | Sequence[Path | str]) -> Measured:
+def read(runs: pd.DataFrame | Path | str | Sequence[Path | str], caches: str | None = None) -> Measured:
     """Read runs, or a data frame, that belong together.
 
+    Args:
+        runs: Which.
+        caches: Only ops timed with ``warm`` or with ``cold`` caches; None: whichever of the two there is.
+
     Raises:
-        UserError: no run, missing columns, nothing measured, or different devices, timers or firmware builds.
+        UserError: no run, missing columns, nothing measured, different devices, timers or firmware builds, or ops timed
+            both warm and cold where ``caches`` does not choose.
     """
     if isinstance(runs, pd.DataFrame):
-        return from_frame(runs, {})
+        return from_frame(runs, {}, caches)
     paths = [Path(runs)] if isinstance(runs, str | Path) else [Path(run) for run in runs]
     if not paths:
         raise UserError("there is no run to read", hint="name one, for example measurements/<device>/<run>")
@@ -85,10 +92,10 @@ def read(runs: pd.DataFrame | Path | str | Sequence[Path | str]) -> Measured:
                     f"({identities[0].get(name)!r} and {identity.get(name)!r})",
                     hint="fit one device and build at a time",
                 )
-    return from_frame(pd.concat([load(path) for path in paths], ignore_index=True), identities[0])
+    return from_frame(pd.concat([load(path) for path in paths], ignore_index=True), identities[0], caches)
 
 
-def from_frame(frame: pd.DataFrame, identity: dict) -> Measured:
+def from_frame(frame: pd.DataFrame, identity: dict, caches: str | None = None) -> Measured:
     """Check a table with the store's columns, and take the median over trials of the same op."""
     missing = [name for name in REQUIRED_COLUMNS if name not in frame.columns]
     if missing:
@@ -100,6 +107,7 @@ def from_frame(frame: pd.DataFrame, identity: dict) -> Measured:
         frame = frame[frame["status"].isin(("ok", "accepted"))]
     if frame.empty:
         raise UserError("the run has no measured ops", hint="measure some with `profile --port PORT --network NAME`")
+    frame, caches = _choose_caches(frame, caches)
     for column, what in UNIFORM_COLUMNS.items():
         values = sorted(map(str, frame[column].unique())) if column in frame else []
         if len(values) > 1:
@@ -117,7 +125,26 @@ def from_frame(frame: pd.DataFrame, identity: dict) -> Measured:
         timer=str(frame["timer"].iloc[0]),
         identity=identity,
         run_hash=_hash(frame),
+        caches=caches,
     )
+
+
+def _choose_caches(frame: pd.DataFrame, wanted: str | None) -> tuple[pd.DataFrame, str]:
+    """The rows timed with the wanted caches, and which those are."""
+    timed = frame["caches"] if "caches" in frame else pd.Series("warm", index=frame.index)
+    found = sorted(timed.unique())
+    if wanted is None and len(found) > 1:
+        raise UserError(
+            f"the ops were timed with {' and with '.join(found)} caches, which do not mix in one model",
+            hint=f"choose: {' or '.join(f'--caches {name}' for name in found)}",
+        )
+    wanted = wanted or found[0]
+    if wanted not in found:
+        raise UserError(
+            f"no op was timed with {wanted} caches, all with {found[0]}",
+            hint=f"fit a model to these, or measure with `profile ... --caches {wanted}`",
+        )
+    return frame[timed == wanted], wanted
 
 
 def _one_row_an_op(frame: pd.DataFrame, by_key: dict[str, Op]) -> tuple[tuple[Op, ...], pd.DataFrame]:

@@ -76,6 +76,7 @@ class CostModel:
         runs: pd.DataFrame | Path | str | Sequence[Path | str],
         *,
         include_held_out: bool = False,
+        caches: str | None = None,
         on_group: Callable[[int, int, str], None] = lambda done, groups, key: None,
     ) -> CostModel:
         """Learn from runs on disk or from a data frame with the store's columns.
@@ -84,6 +85,7 @@ class CostModel:
             runs: They must be of one device, timer and firmware build.
             include_held_out: Fit on every op. By default the ops that the store marks as held out are not fitted, and
                 the card's accuracy is that on them.
+            caches: Only ops timed with ``warm`` or with ``cold`` caches; None: whichever there is, if not both.
             on_group: Told before each group of ops: how many are done, how many there are, and which comes.
 
         Returns:
@@ -92,7 +94,7 @@ class CostModel:
         Raises:
             UserError: nothing measured, or runs that do not belong together.
         """
-        measured = read(runs)
+        measured = read(runs, caches)
         held_out = measured.frame["held_out"].to_numpy()
         training = measured if include_held_out else measured.subset(~held_out)
         if not training.ops:
@@ -146,6 +148,7 @@ class CostModel:
         return {
             "device": training.device,
             "timer": training.timer,
+            "caches": training.caches,
             "board": identity.get("board", training.device),
             "clock_hz": identity.get("clock_hz"),
             "firmware_version": identity.get("firmware_version"),
@@ -168,7 +171,13 @@ class CostModel:
 
     @property
     def label(self) -> str:
-        return f"fitted to {self.card_['device']} (timer: {self.card_['timer']})"
+        cold = ", cold caches" if self.caches == "cold" else ""
+        return f"fitted to {self.card_['device']} (timer: {self.card_['timer']}{cold})"
+
+    @property
+    def caches(self) -> str:
+        """``warm`` or ``cold``: how the ops were timed that the model learned from."""
+        return self.card_.get("caches", "warm")
 
     @property
     def analytical(self) -> AnalyticalCosts:

@@ -7,10 +7,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
-from profiler.measure.statistics import median
-from profiler.measure.trials import accepted_ticks
+from profiler.measure.trials import caches_of
 from profiler.store import iterate, read_manifest
-from profiler.store_tables import OP_COLUMNS, device_columns, held_out_trial, op_columns
+from profiler.store_tables import OP_COLUMNS, Overhead, device_columns, held_out_trial, op_columns
 
 EXPORT_COLUMNS: tuple[str, ...] = (
     "run",
@@ -22,6 +21,7 @@ EXPORT_COLUMNS: tuple[str, ...] = (
     "plan",
     "layer",
     *OP_COLUMNS,
+    "caches",
     "held_out",
     "status",
     "trial",
@@ -50,16 +50,19 @@ def export_rows(path: Path, *, everything: bool = False, damage: list[str] | Non
     folder = Path(path)
     common = device_columns(folder, read_manifest(folder))
     quiet: list[str] = []
-    empty = [t for trial in iterate(folder, quiet) if trial["type"] == "empty" for t in accepted_ticks(trial)]
-    overhead = median(empty) if empty else 0.0
+    harness = Overhead()
+    for trial in iterate(folder, quiet):
+        harness.add(trial)
     for trial in iterate(folder, damage):
         if trial["type"] not in ("op", "step") and not everything:
             continue
         row = common | {name: trial.get(name) for name in ("type", "plan", "status", "trial", "round")}
+        row["caches"] = caches_of(trial)
         row |= {name: trial.get(name) for name in ("arena_peak_bytes", "scratch_peak_bytes", "stack_peak_bytes")}
         if trial["type"] == "step":
-            yield from _export_step(row, trial, overhead, everything)
+            yield from _export_step(row, trial, harness.ticks("warm"), everything)
             continue
+        overhead = harness.ticks(row["caches"])
         row |= op_columns(trial) | {"held_out": held_out_trial(trial), "overhead_ticks": overhead}
         accepted = set(range(trial["warm_ups"], len(trial["ticks"]))) - {r["repetition"] for r in trial["rejected"]}
         for index, ticks in enumerate(trial["ticks"]):

@@ -19,7 +19,7 @@ import pandas as pd
 from profiler.errors import UserError
 from profiler.measure.observed import trial_disturbances
 from profiler.measure.statistics import mad, median
-from profiler.measure.trials import accepted_ticks, step_ticks
+from profiler.measure.trials import accepted_ticks, caches_of, step_ticks
 from profiler.ops import GEOMETRIES, Op
 from profiler.store import DamagedRunWarning, iterate, read_manifest
 
@@ -57,6 +57,7 @@ COLUMNS: tuple[str, ...] = (
     "clock_hz",
     "build_hash",
     *OP_COLUMNS,
+    "caches",
     "status",
     "reason",
     "rounds",
@@ -163,8 +164,24 @@ def held_out_trial(trial: dict[str, Any]) -> bool:
     return _held_out(trial["op"]["kind"], tuple(trial["op"]["geometry"].values()))
 
 
+class Overhead:
+    """The harness's own cost of timing one op: what a run's trials of the empty op took."""
+
+    def __init__(self) -> None:
+        self._ticks: dict[str, list[int]] = {}
+
+    def add(self, trial: dict[str, Any]) -> None:
+        """Learn from a trial, if it is one of the empty op."""
+        if trial["type"] == "empty" and trial["status"] == "ok":
+            self._ticks.setdefault(caches_of(trial), []).extend(accepted_ticks(trial))
+
+    def ticks(self, caches: str) -> float:
+        """Their median; 0 where there was none with such caches."""
+        return median(self._ticks[caches]) if self._ticks.get(caches) else 0.0
+
+
 def load(path: Path | str, *, status: str | None = "ok") -> pd.DataFrame:
-    """One row an op, its trials merged.
+    """One row an op, its trials merged; two where it was timed both with warm and with cold caches.
 
     Args:
         path: Folder of a run.
@@ -173,10 +190,11 @@ def load(path: Path | str, *, status: str | None = "ok") -> pd.DataFrame:
     Returns:
         Columns :data:`COLUMNS`, in the order in which the ops were first measured. ``ticks`` is the median over the
         accepted repetitions of all rounds, ``ticks_mad`` the median absolute deviation. ``latency_us`` is
-        ``(ticks - overhead_ticks) / timer_hz``; where ``timer`` is ``instructions`` it is virtual time.
-        ``memory_peak_bytes`` is arena and stack (scratch lies in the arena). ``energy_uj`` is NaN until measured.
-        ``disturbed_trials`` counts the rounds in which the device itself told of heat, throttling or another frequency.
-        ``attrs["damage"]`` holds a sentence for every line that could not be read.
+        ``(ticks - overhead_ticks) / timer_hz``, the overhead being that of the same ``caches``; where ``timer`` is
+        ``instructions`` it is virtual time. ``memory_peak_bytes`` is arena and stack (scratch lies in the arena).
+        ``energy_uj`` is NaN until measured. ``disturbed_trials`` counts the rounds in which the device itself
+        told of heat, throttling or another frequency. ``attrs["damage"]`` holds a sentence for every line that could
+        not be read.
 
     Raises:
         UserError: no run there, or one without any trial.
@@ -184,16 +202,17 @@ def load(path: Path | str, *, status: str | None = "ok") -> pd.DataFrame:
     folder = Path(path)
     manifest = read_manifest(folder)
     damage: list[str] = []
-    ops: dict[str, _Merged] = {}
-    overhead: list[float] = []
+    ops: dict[tuple[str, str], _Merged] = {}
+    overhead = Overhead()
     for trial in iterate(folder, damage):
         if trial["type"] == "op":
-            merged = ops.get(trial["op_key"])
+            timing = trial["op_key"], caches_of(trial)
+            merged = ops.get(timing)
             if merged is None:
-                merged = ops[trial["op_key"]] = _Merged(op_columns(trial) | {"held_out": held_out_trial(trial)})
+                columns = op_columns(trial) | {"caches": caches_of(trial), "held_out": held_out_trial(trial)}
+                merged = ops[timing] = _Merged(columns)
             merged.add(trial)
-        elif trial["type"] == "empty" and trial["status"] == "ok":
-            overhead += accepted_ticks(trial)
+        overhead.add(trial)
     for sentence in damage:
         warnings.warn(sentence, DamagedRunWarning, stacklevel=3)
     if not ops:
@@ -205,9 +224,8 @@ def load(path: Path | str, *, status: str | None = "ok") -> pd.DataFrame:
         "clock_hz": manifest["identity"]["clock_hz"],
         "build_hash": manifest["identity"]["build_hash"],
     }
-    overhead_ticks = median(overhead) if overhead else 0.0
     rows = [
-        common | merged.row(overhead_ticks, common["timer_hz"])
+        common | merged.row(overhead.ticks(merged.columns["caches"]), common["timer_hz"])
         for merged in ops.values()
         if status in (None, merged.status)
     ]
@@ -339,16 +357,15 @@ def load_steps(path: Path | str) -> pd.DataFrame:
 
 def _steps(folder: Path) -> tuple[float, list[dict[str, Any]]]:
     """(overhead of one timed op in ticks, step trials)."""
-    overhead: list[float] = []
+    overhead = Overhead()
     trials = []
     for trial in iterate(folder):
         if trial["type"] == "step":
             trials.append(trial)
-        elif trial["type"] == "empty" and trial["status"] == "ok":
-            overhead += accepted_ticks(trial)
+        overhead.add(trial)
     if not trials:
         raise UserError(f"the run {folder} holds no training step", hint="measure one with `profile step --plan PLAN`")
-    return (median(overhead) if overhead else 0.0), trials
+    return overhead.ticks("warm"), trials
 
 
 def load_step_ops(path: Path | str) -> pd.DataFrame:

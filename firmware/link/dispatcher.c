@@ -115,6 +115,10 @@ static status_t handle_seal(void) {
     return program_seal(&program);
 }
 
+static uint8_t caches(const struct run *run) {
+    return run->run_caches_present ? (uint8_t)run->run_caches : CACHES_WARM;
+}
+
 /* Makes the request's own entries the program, where it has any. */
 static status_t prepare_run(const struct run *run) {
     const bool has_header = run->run_header_choice == run_header_program_header_m_c;
@@ -130,7 +134,7 @@ static status_t prepare_run(const struct run *run) {
         if (!status.reason)
             status = program_seal(&program);
     }
-    return status.reason ? status : interpreter_prepare(&program, run->repetitions);
+    return status.reason ? status : interpreter_prepare(&program, run->repetitions, caches(run));
 }
 
 static uint64_t tick_at(uint32_t index) {
@@ -161,7 +165,7 @@ static void handle_run(void) {
     }
     send_plain(id, reply_answer_accepted_m_c);
     run_result_t result;
-    interpreter_run(&program, run->repetitions, run->warmups, run->seed, &result);
+    interpreter_run(&program, run->repetitions, run->warmups, run->seed, caches(run) == CACHES_COLD, &result);
     struct done *done = &stored_run.done;
     const size_t limit = sizeof(done->done_tick) / sizeof(done->done_tick[0]);
     done->arena_peak_bytes = result.arena_peak_bytes;

@@ -121,6 +121,8 @@ void wire_identity(struct identity *identity) {
     identity->build_hash = text(build_hash, SHORT_BYTES);
     identity->compiler = text(build_compiler, COMPILER_BYTES);
     identity->flags = text(build_flags, FLAGS_BYTES);
+    identity->cold_runs_present = true;
+    identity->cold_runs = board_make_cold(NULL, 0);
 }
 
 void wire_state(struct state_reply *reply, const machine_state_t *state) {

@@ -1,6 +1,5 @@
 #include "host_info.h"
 
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -47,22 +46,35 @@ static const char *arm_core(uint32_t part) {
     }
 }
 
-void host_core(char *text, size_t size) {
-    /* /proc/cpuinfo shows the host's CPU under user-mode emulation; the register, which Linux lets programs read, does
-     * not. */
+/* The Main ID Register, which Linux lets programs read; 0 where it does not. */
+static uint64_t main_id(void) {
     uint64_t midr = 0;
     if (getauxval(AT_HWCAP) & HWCAP_CPUID)
         __asm__("mrs %0, MIDR_EL1" : "=r"(midr));
+    return midr;
+}
+
+bool host_is_translated(void) {
+    return main_id() >> 24 == 0; /* reserved for software; what QEMU's user mode shows */
+}
+
+void host_core(char *text, size_t size) {
+    /* Under user-mode emulation /proc/cpuinfo shows the host's CPU. */
+    const uint64_t midr = main_id();
     const uint32_t part = (uint32_t)(midr >> 4 & 0xfff);
     const char *name = midr >> 24 == 0x41 ? arm_core(part) : NULL;
     if (name != NULL)
         snprintf(text, size, "%s", name);
-    else if (midr >> 24 == 0) /* reserved for software; what QEMU's user mode shows */
+    else if (host_is_translated())
         snprintf(text, size, "QEMU user mode");
     else
         snprintf(text, size, "ARM %02x part %03x", (unsigned)(midr >> 24), (unsigned)part);
 }
 #else
+bool host_is_translated(void) {
+    return false; /* as far as the registers tell */
+}
+
 static void remove_all(char *text, const char *mark) {
     char *found;
     while ((found = strstr(text, mark)) != NULL)

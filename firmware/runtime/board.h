@@ -63,6 +63,21 @@ void board_send(const uint8_t *bytes, size_t count);
 uint32_t board_interrupts_mask(void);
 void board_interrupts_restore(uint32_t state);
 
+/* A stretch of memory. */
+typedef struct {
+    const void *start;
+    uint32_t bytes;
+} memory_span_t;
+
+/* Makes what runs next find every cache empty: data caches cleaned and invalidated, instruction caches and the flash's
+ * accelerator invalidated. Called before each timed entry of a cold run, outside of what is timed and with the trigger
+ * low. `spans` hold everything that the program's ops read and write, for a port that can empty caches only address by
+ * address; where they are emptied whole, it ignores them. Takes little stack: what it takes counts as the program's.
+ *
+ * False: there are no caches here (as on an emulator), or no way to empty them; cold runs are then refused. Called
+ * without spans to ask just that. */
+bool board_make_cold(const memory_span_t *spans, size_t count);
+
 /* The lowest address that painting the stack may touch, for a caller running now. */
 void *board_stack_limit(void);
 

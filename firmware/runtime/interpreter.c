@@ -1,5 +1,7 @@
 #include "runtime/interpreter.h"
 
+#include <stddef.h>
+
 #include "runtime/board.h"
 #include "runtime/check.h"
 #include "runtime/paint.h"
@@ -29,10 +31,52 @@ static void run_fills(const program_t *program, uint32_t first, uint32_t end, ui
     }
 }
 
+/* What the timed entries of the running program read and write, a span a region, and the stored program itself. Static,
+ * not on the stack, whose use is measured. Empty in a warm run. */
+static memory_span_t cold_spans[REGION_MAX_COUNT + 1];
+static size_t cold_span_count;
+
+static void widen(memory_span_t *span, const uint8_t *start, uint32_t bytes) {
+    const uint8_t *const before = span->start;
+    if (span->bytes == 0) {
+        *span = (memory_span_t){start, bytes};
+        return;
+    }
+    const uint8_t *const end = before + span->bytes > start + bytes ? before + span->bytes : start + bytes;
+    span->start = before < start ? before : start;
+    span->bytes = (uint32_t)(end - (const uint8_t *)span->start);
+}
+
+static void find_cold_spans(const program_t *program) {
+    const memory_region_t *store = &board.regions[REGION_ARENA];
+    for (unsigned r = 0; r < board.region_count; r++)
+        cold_spans[r].bytes = 0;
+    for (uint32_t i = program->header.image_end; i < program->entry_count; i++) {
+        const program_entry_t *entry = &program->entries[i];
+        buffer_spec_t specs[OP_MAX_BUFFERS + 1];
+        size_t count = op_buffers(&entry->op, specs);
+        specs[count++].bytes = entry->kernel->scratch_bytes(&entry->op);
+        for (size_t b = 0; b < count && b < OP_MAX_BUFFERS; b++) {
+            const memory_region_t *region = check_region(reference_region(entry->references[b]));
+            if (region != NULL && specs[b].bytes != 0)
+                widen(&cold_spans[region - board.regions], region->base + reference_offset(entry->references[b]),
+                      specs[b].bytes);
+        }
+    }
+    cold_spans[board.region_count] =
+        (memory_span_t){store->base + program->used_from, (store->bytes & ~7u) - program->used_from};
+    cold_span_count = board.region_count + 1u;
+}
+
 /* Runs timed entries [first, end) and adds their ticks to `ticks`, a row of one repetition; NULL: a warm-up. */
 static void run_timed(const program_t *program, uint32_t first, uint32_t end, stored_tick_t *ticks) {
     for (uint32_t i = first; i < end; i++) {
         const program_entry_t *entry = &program->entries[i];
+        if (cold_span_count != 0) {
+            trigger_set(false);
+            board_make_cold(cold_spans, cold_span_count);
+            trigger_set(ticks != NULL);
+        }
         void *buffers[OP_MAX_BUFFERS];
         for (unsigned b = 0; b < OP_MAX_BUFFERS; b++)
             buffers[b] = buffer_address(entry->references[b]);
@@ -47,7 +91,7 @@ static void run_timed(const program_t *program, uint32_t first, uint32_t end, st
 
 static void run_once(const program_t *program, uint32_t seed, stored_tick_t *ticks) {
     const program_header_t *header = &program->header;
-    const bool triggers = ticks != NULL;
+    const bool triggers = ticks != NULL && cold_span_count == 0; /* cold: run_timed() opens a window an entry */
     for (uint32_t image = 0; image < header->image_count; image++) {
         if (header->image_end > header->setup_end) {
             trigger_set(false);
@@ -69,21 +113,26 @@ static uint32_t largest_scratch(const program_t *program) {
     return largest;
 }
 
-status_t interpreter_prepare(program_t *program, uint32_t repetitions) {
+status_t interpreter_prepare(program_t *program, uint32_t repetitions, uint8_t caches) {
     if (!program->sealed)
         return status_refused(STATUS_NO_PROGRAM, 0, 0);
     status_t status = program_place_ticks(program, repetitions);
     if (status.reason)
         return status;
+    if (caches > CACHES_COLD || (caches == CACHES_COLD && !board_make_cold(NULL, 0)))
+        return status_refused(STATUS_NO_COLD_RUNS, 0, caches);
     timer_start();
     const bool advances = timer_advances();
     timer_stop();
     return advances ? status_ok() : status_refused(STATUS_TIMER_STOPPED, 0, 0);
 }
 
-void interpreter_run(const program_t *program, uint32_t repetitions, uint32_t warmups, uint32_t seed,
+void interpreter_run(const program_t *program, uint32_t repetitions, uint32_t warmups, uint32_t seed, bool cold,
                      run_result_t *result) {
     uint8_t *arena = board.regions[REGION_ARENA].base;
+    cold_span_count = 0;
+    if (cold)
+        find_cold_spans(program);
     void *const stack_limit = board_stack_limit();
     const void *const frame = __builtin_frame_address(0);
     paint(arena, program->header.arena_bytes);

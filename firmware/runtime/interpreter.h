@@ -10,13 +10,20 @@ typedef struct {
     uint32_t stack_peak_bytes; /* below the interpreter's own frame: what the program's kernels and fills used */
 } run_result_t;
 
-/* Whether the program may run: it is sealed, the timer advances, and its ticks have their place. */
-status_t interpreter_prepare(program_t *program, uint32_t repetitions);
+/* What caches hold when a timed entry begins. Numbers are part of the protocol. */
+enum caches {
+    CACHES_WARM = 0, /* what ran before it left there */
+    CACHES_COLD = 1, /* nothing: board_make_cold() */
+};
 
-/* After interpreter_prepare() with as many repetitions: the setup fills, then warm-ups, then repetitions, whose ticks
- * land in program->ticks: one a timed entry and repetition, at repetition * timed + entry - image_end, summed over the
- * images. */
-void interpreter_run(const program_t *program, uint32_t repetitions, uint32_t warmups, uint32_t seed,
+/* Whether the program may run: it is sealed, the timer advances, its ticks have their place, and the board can do with
+ * its caches what is asked. */
+status_t interpreter_prepare(program_t *program, uint32_t repetitions, uint8_t caches);
+
+/* After interpreter_prepare() with the same repetitions and caches: the setup fills, then warm-ups, then repetitions,
+ * whose ticks land in program->ticks: one a timed entry and repetition, at repetition * timed + entry - image_end,
+ * summed over the images. `cold`: caches are emptied before each timed entry, in warm-ups too. */
+void interpreter_run(const program_t *program, uint32_t repetitions, uint32_t warmups, uint32_t seed, bool cold,
                      run_result_t *result);
 
 #endif

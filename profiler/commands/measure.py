@@ -23,6 +23,7 @@ from profiler.cli_support import (
 )
 from profiler.commands.options import (
     DEFAULT_RATIOS,
+    CachesOption,
     ClassesOption,
     HeadOption,
     InputOption,
@@ -34,6 +35,7 @@ from profiler.commands.options import (
     PortOption,
     RatiosOption,
     SeedOption,
+    parse_caches,
     run_folder,
     wanted_ops,
 )
@@ -41,7 +43,7 @@ from profiler.errors import UserError
 from profiler.measure.loop import Loop, drift, unsteady
 from profiler.measure.observed import disturbance_warning, disturbed
 from profiler.measure.schedule import Policy
-from profiler.measure.sitting import Left, manifest, open_run, sitting, split
+from profiler.measure.sitting import Left, check_caches, manifest, open_run, sitting, split
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -68,6 +70,7 @@ def measure(
         typer.Option("--time", min=0.0, metavar="SECONDS", help="No further repetitions of an op after this time."),
     ] = None,
     limit: LimitOption = None,
+    caches: CachesOption = "warm",
     companions: Annotated[
         bool,
         typer.Option(
@@ -96,6 +99,7 @@ def measure(
 
     start = time.monotonic()
     folder = run_folder(out)
+    timings = parse_caches(caches)
     wanted = wanted_ops(
         network,
         input_,
@@ -110,9 +114,11 @@ def measure(
     )
     with open_device(port) as device:
         identity = device.identity
+        check_caches(identity, timings)
         policy = Policy.for_device(identity, repetitions, time_per_op)
         programs, left = split(wanted.ops, identity, device.memory, policy.warm_ups + policy.repetitions)
-        fresh = manifest(device, port, wanted.plan, policy, left)
+        plan = wanted.plan | {"caches": [str(c) for c in timings]}
+        fresh = manifest(device, port, plan, policy, left)
         with open_run(folder, resume=resume, fresh=fresh) as run:
             for notice in run.notices:
                 warn(notice)
@@ -123,11 +129,11 @@ def measure(
             count = len(wanted.ops) - len(left)
             message(
                 f"measuring {count} of {len(wanted.ops)} ops of {network}{_beside(wanted.plan)} on {identity.board} "
-                f"(timer: {identity.timer_label}) into {run.folder}"
+                f"(timer: {identity.timer_label}, caches: {caches}) into {run.folder}"
             )
             if "qemu user" in identity.core.lower():
                 warn("this device is translated instruction by instruction: its times say nothing about real ones")
-            _sit(device, run, Loop(device, run, programs, policy, seed))
+            _sit(device, run, Loop(device, run, programs, policy, seed, caches=timings))
             trials = list(run.trials)
     if not any(trial["type"] == "op" for trial in trials):
         _print_left(left, json_)
@@ -146,7 +152,8 @@ def _beside(plan: dict[str, Any]) -> str:
 
 def _sit(device: Any, run: store.Run, loop: Loop) -> None:
     """Measure what is missing."""
-    total = (len(loop.ops) + 1) * loop.policy.rounds_min
+    empty_ops = len({caches for _, caches in loop.wanted})
+    total = (len(loop.wanted) + empty_ops) * loop.policy.rounds_min
     with progress(total, "measuring") as ticker, sitting(device, run):
         loop.on_trial = lambda trial: _tick(ticker, trial)
         ticker.advance(min(total, sum(trial["type"] != "reference" for trial in run.trials)))
@@ -231,7 +238,7 @@ def _report(
                 if timer == "instructions"
                 else f"reference op drifted by {100 * steadiness.drift:+.2f} %\n"
             )
-            + f"harness overhead {format_value(float(table.overhead_ticks.iloc[0]))} ticks an op, subtracted",
+            + f"harness overhead {_overhead(table)} ticks an op, subtracted",
         )
         console_out.print()
     steadiness.say(len(good))
@@ -245,17 +252,25 @@ def _report(
     return 0
 
 
+def _overhead(table: pd.DataFrame) -> str:
+    by_caches = table.groupby("caches", sort=False).overhead_ticks.first()
+    if len(by_caches) == 1:
+        return format_value(float(by_caches.iloc[0]))
+    return " and ".join(f"{format_value(float(ticks))} ({caches})" for caches, ticks in by_caches.items())
+
+
 def summary(table: pd.DataFrame) -> pd.DataFrame:
     """A row a kind and pass: how many ops, what they take together, and how unequal a multiply-accumulate is."""
     import pandas as pd  # noqa: PLC0415 - keeps --help fast
 
     rows = []
-    for (kind, pass_), group in table.groupby(["kind", "pass"], sort=True):
+    for (kind, pass_, caches), group in table.groupby(["kind", "pass", "caches"], sort=True):
         per_mac = group.latency_us[group.macs > 0] * 1e3 / group.macs[group.macs > 0]
         rows.append(
             {
                 "kind": kind,
                 "pass": pass_,
+                "caches": caches,
                 "ops": len(group),
                 "held_out": int(group.held_out.sum()),
                 "macs": int(group.macs.sum()),

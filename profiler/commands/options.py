@@ -13,6 +13,7 @@ import typer
 
 from profiler.cli_support import parse_input_shape
 from profiler.errors import UserError
+from profiler.measure.schedule import Caches
 from profiler.ops import Op, Optimizer, Pass
 
 if TYPE_CHECKING:
@@ -63,6 +64,14 @@ LimitOption = Annotated[
     int | None, typer.Option("--limit", min=1, metavar="N", help="Only N ops, picked at random from the seed.")
 ]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Of the inputs and of the order.")]
+CachesOption = Annotated[
+    str,
+    typer.Option(
+        "--caches",
+        metavar="warm|cold|both",
+        help="Time each op with what its last repetition left in the caches, with emptied caches, or both.",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON on stdout instead of tables.")]
 
 DEFAULT_RATIOS = "1/8,1/4,1/2,1"
@@ -119,6 +128,15 @@ def parse_optimizers(names: Sequence[str] | None) -> list[Optimizer]:
         if name not in known:
             raise UserError(f"--optimizer {name!r} is unknown", hint=f"there are {' and '.join(known)}", exit_status=2)
     return names  # type: ignore[return-value]
+
+
+def parse_caches(text: str) -> tuple[Caches, ...]:
+    """``warm``, ``cold`` or ``both``."""
+    if text == "both":
+        return tuple(Caches)
+    if text not in set(Caches):
+        raise UserError(f"--caches {text!r} is unknown", hint="there are warm, cold and both", exit_status=2)
+    return (Caches(text),)
 
 
 def load_network(spec: str, shape: tuple[int, int, int]) -> Network:

@@ -65,6 +65,7 @@ class Identity:
         build_hash: Hash over everything that went into the firmware: trials of two builds are never mixed.
         compiler: Compiler and version.
         flags: Compiler flags.
+        cold_runs: Whether it can empty its caches before each timed op.
     """
 
     protocol: int
@@ -91,6 +92,7 @@ class Identity:
     build_hash: str
     compiler: str
     flags: str
+    cold_runs: bool = False
 
     @property
     def counts_instructions(self) -> bool:

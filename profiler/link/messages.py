@@ -133,10 +133,12 @@ def seal(program: EncodedProgram) -> list:
     return [3, program.crc32]
 
 
-def run(repetitions: int, warmups: int, seed: int, program: EncodedProgram | None = None) -> list:
-    """Run ``program`` inline, or the sealed one."""
+def run(
+    repetitions: int, warmups: int, seed: int, program: EncodedProgram | None = None, *, cold: bool = False
+) -> list:
+    """Run ``program`` inline, or the sealed one; ``cold``: with caches emptied before each timed entry."""
     carried = [None, []] if program is None else [_Raw(program.header), _raw(program.entries)]
-    return [4, repetitions, warmups, seed, *carried]
+    return [4, repetitions, warmups, seed, *carried, *([1] if cold else [])]
 
 
 def read(first: int) -> list:
@@ -365,6 +367,7 @@ def _identity(fields: list) -> Identity | OtherProtocol:
     protocol = _uint(fields[0], 8, "protocol version")
     if protocol != PROTOCOL:
         return OtherProtocol(protocol)
+    cold_runs = _uint(fields.pop(), 1, "cold runs") if len(fields) == 20 else 0  # older firmware has none
     _fields(fields, 19, "identity")
     _, board, core, unique_id, clock_hz, timer, caches, wait_states, fpu, memory, blob = fields[:11]
     frame, program, entry, capabilities, version, build_hash, compiler, flags = fields[11:]
@@ -398,6 +401,7 @@ def _identity(fields: list) -> Identity | OtherProtocol:
         build_hash=_text(build_hash, "build hash", 1, 16),
         compiler=_text(compiler, "compiler", 1, 48),
         flags=_text(flags, "flags", 0, 160),
+        cold_runs=bool(cold_runs),
     )
     if not identity.timer_hz or (identity.ticks_per_instruction[0] and not identity.ticks_per_instruction[1]):
         raise BadReply("a timer that does not count")

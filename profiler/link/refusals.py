@@ -43,6 +43,7 @@ REASONS: dict[int, tuple[str, str, str]] = {
     20: ("bad_range", "outside of what there is ({detail})", "ask for less"),
     21: ("timer_stopped", "its timer does not advance, so nothing would be measured", "check the board's timer set-up"),
     22: ("no_state", "it does not tell what moves its speed", "measure without: only Linux machines tell"),
+    23: ("no_cold_runs", "it has no caches that it could empty, so nothing runs cold", "time it with warm caches"),
 }
 
 

@@ -166,6 +166,7 @@ class Device:
         warmups: int = 0,
         seed: int = 1,
         *,
+        cold: bool = False,
         expected_s: float | None = None,
     ) -> RunResult:
         """Run a program ``warmups`` times untimed, then ``repetitions`` times with every repetition's ticks recorded.
@@ -179,6 +180,7 @@ class Device:
             repetitions: How often to time it; 0 with ``warmups`` 0 fills the buffers only.
             warmups: How often to run it before.
             seed: Seed of the fills.
+            cold: Whether caches are emptied before each timed op.
             expected_s: Wall-clock time that it should take, if known: decides how long silence is no bad sign.
 
         Raises:
@@ -190,7 +192,7 @@ class Device:
         start_s, start_bytes = time.monotonic(), self.statistics.wire_bytes
         for attempt in range(MOST_RUNS):
             try:
-                done, ticks = self._run_once(program, repetitions, warmups, seed, expected_s)
+                done, ticks = self._run_once(program, repetitions, warmups, seed, cold=cold, expected_s=expected_s)
                 break
             except DeviceReset:
                 if attempt == MOST_RUNS - 1:
@@ -205,19 +207,19 @@ class Device:
         )
 
     def _run_once(
-        self, program: ProgramLike, repetitions: int, warmups: int, seed: int, expected_s: float | None
+        self, program: ProgramLike, repetitions: int, warmups: int, seed: int, *, cold: bool, expected_s: float | None
     ) -> tuple[messages.Done, np.ndarray]:
         entries = program.wire_entries()
         encoded = EncodedProgram.of(program.header(), entries)
         names = _entry_names(program, encoded.timed, len(encoded.entries))
         what = "the program"
-        command = messages.run(repetitions, warmups, seed, encoded)
+        command = messages.run(repetitions, warmups, seed, encoded, cold=cold)
         if len(encoded.entries) <= messages.ENTRIES_PER_REQUEST and self._channel.fits(command):
             self._sealed = None  # it takes the stored program's place
         else:
             if self._sealed != (self.boot_id, encoded):
                 self._store(encoded, names)
-            command = messages.run(repetitions, warmups, seed)
+            command = messages.run(repetitions, warmups, seed, cold=cold)
         if expected_s is None:
             expected_s = (repetitions + warmups) * work_units(program) / UNITS_PER_SECOND
             expected_s += _filled_words(entries) / WORDS_PER_SECOND

@@ -9,26 +9,24 @@ from typing import Any
 from profiler.link.errors import DeviceReset, Refused
 from profiler.measure import verify
 from profiler.measure.observed import observed_run
-from profiler.measure.schedule import EMPTY, Policy, Slot, reference_op, round_slots
+from profiler.measure.schedule import EMPTY, Caches, Policy, Slot, reference_op, round_slots
 from profiler.measure.statistics import median, median_interval, steady
-from profiler.measure.trials import accepted_ticks, not_timed, op_trial, timed
+from profiler.measure.trials import accepted_ticks, caches_of, not_timed, op_trial, timed
 from profiler.ops import Op
 from profiler.store import Run
 
 
 @dataclass
 class _Known:
-    """What the trials so far say about one op."""
+    """What the trials so far say about one op, warm or cold."""
 
     ticks: list[int] = field(default_factory=list)
     rounds: int = 0
     spent_s: float = 0.0
-    verified: bool = False
     given_up: bool = False
 
     def add(self, trial: dict[str, Any]) -> None:
         self.rounds = max(self.rounds, trial["round"] + 1)
-        self.verified |= trial["relative_error"] is not None
         self.spent_s += trial.get("duration_s", 0.0)
         if trial["status"] == "ok":
             self.ticks += accepted_ticks(trial)
@@ -45,6 +43,7 @@ class Loop:
         programs: A program for every op to measure, in the plan's order; for the empty op too.
         policy: How often.
         seed: Of the order and of the inputs.
+        caches: With what in them each op is timed: warm, cold, or both.
         expected: Gives the reference of a program (see :func:`profiler.measure.verify.expected_outputs`).
         on_trial: Called with every trial that was written.
     """
@@ -57,15 +56,18 @@ class Loop:
         policy: Policy,
         seed: int,
         *,
+        caches: Sequence[Caches] = (Caches.WARM,),
         expected: Callable[[Any], dict[str, verify.Expected]] | None = None,
         on_trial: Callable[[dict[str, Any]], None] = lambda trial: None,
     ) -> None:
         self.device, self.run, self.policy, self.seed = device, run, policy, seed
         self.programs = programs
         self.ops = [op for op in programs if op != EMPTY]
+        self.wanted = [(op, c) for op in self.ops for c in caches]
         self._expected = expected or (lambda program: verify.expected_outputs(program, seed, device.memory))
         self.on_trial = on_trial
-        self._known: dict[str, _Known] = {op.key: _Known() for op in self.ops}
+        self._known: dict[tuple[str, str], _Known] = {(op.key, c): _Known() for op, c in self.wanted}
+        self._verified: set[str] = set()
         self._reference_verified = self._reference_bad = False
         self._slots = set()
         for trial in run.trials:
@@ -76,31 +78,35 @@ class Loop:
         if trial["type"] == "reference":
             self._reference_verified |= trial["relative_error"] is not None
             self._reference_bad |= trial["status"] != "ok"
-        if trial["type"] == "op" and trial["op_key"] in self._known:
-            self._known[trial["op_key"]].add(trial)
+        if trial["type"] == "op":
+            known = self._known.get((trial["op_key"], caches_of(trial)))
+            if known is not None:
+                known.add(trial)
+            if trial["relative_error"] is not None and trial["status"] != "wrong":
+                self._verified.add(trial["op_key"])
 
-    def pending(self, round_: int) -> list[Op]:
-        """Ops that take part in round ``round_``, judged by the trials of the rounds before."""
+    def pending(self, round_: int) -> list[tuple[Op, Caches]]:
+        """What takes part in round ``round_``, judged by the trials of the rounds before."""
         if round_ == 0:
-            return self.ops
-        earlier: dict[str, _Known] = {}
+            return self.wanted
+        earlier: dict[tuple[str, str], _Known] = {}
         for trial in self.run.trials:
             if trial["type"] == "op" and trial["round"] < round_:
-                earlier.setdefault(trial["op_key"], _Known()).add(trial)
+                earlier.setdefault((trial["op_key"], caches_of(trial)), _Known()).add(trial)
         result = []
-        for op in self.ops:
-            known = earlier[op.key]
+        for op, caches in self.wanted:
+            known = earlier[op.key, caches]
             if not known.given_up and not self.policy.done(known.ticks, known.rounds, known.spent_s):
-                result.append(op)
+                result.append((op, caches))
         return result
 
     def slots_left(self, round_: int) -> list[Slot]:
         """Slots of a round that no trial fills yet, in order."""
-        ops = self.pending(round_)
-        if not ops:
+        wanted = self.pending(round_)
+        if not wanted:
             return []
         reference = reference_op(self.ops)
-        slots = round_slots(ops, reference, round_, self.policy, self.seed)
+        slots = round_slots(wanted, reference, round_, self.policy, self.seed)
         return [slot for slot in slots if slot.name not in self._slots and slot.op in self.programs]
 
     def measure(self, *, on_round: Callable[[int, int], None] = lambda round_, slots: None) -> None:
@@ -112,16 +118,18 @@ class Loop:
         for round_ in range(self.policy.rounds_max):
             slots = self.slots_left(round_)
             on_round(round_, len(slots))
-            wanted = [slot.op for slot in slots if slot.type == "op" and not self._known[slot.op.key].verified]
+            wanted = dict.fromkeys(slot.op for slot in slots if slot.type == "op")
+            wanted = [op for op in wanted if op.key not in self._verified]
             with verify.Ahead([(op.key, self.programs[op]) for op in wanted], self._expected) as references:
                 for slot in slots:
                     self._fill(slot, references)
 
     def _fill(self, slot: Slot, references: verify.Ahead) -> None:
-        known = self._known.get(slot.op.key, _Known())
-        if slot.type == "reference" and (known.given_up or self._reference_bad):
+        given_up = any(known.given_up for (key, _), known in self._known.items() if key == slot.op.key)
+        if slot.type == "reference" and (given_up or self._reference_bad):
             return
-        verified = slot.type == "empty" or known.verified or (slot.type == "reference" and self._reference_verified)
+        verified = slot.type == "empty" or slot.op.key in self._verified
+        verified |= slot.type == "reference" and self._reference_verified
         trial = op_trial(slot, build_hash=self.device.identity.build_hash, seed=self.seed)
         program = self.programs[slot.op]
         try:
@@ -133,7 +141,8 @@ class Loop:
             if trial["status"] == "ok":
                 warm_ups = self.policy.warm_ups
                 repetitions = warm_ups + self.policy.repetitions
-                result, state = observed_run(self.device, program, repetitions=repetitions, seed=self.seed)
+                cold = slot.caches is Caches.COLD
+                result, state = observed_run(self.device, program, repetitions=repetitions, seed=self.seed, cold=cold)
                 trial |= timed(result, warm_ups) | state
         except Refused as error:
             trial |= not_timed("refused", error.args[0])
@@ -145,13 +154,16 @@ class Loop:
 
 
 def unsteady(trials: Sequence[dict[str, Any]], policy: Policy) -> list[str]:
-    """Keys of the ops whose median is not known to the policy's target; fewer than 6 repetitions do not tell."""
-    ticks: dict[str, list[int]] = {}
+    """Keys of the ops whose median is not known to the policy's target; fewer than 6 repetitions do not tell.
+
+    An op that was timed both warm and cold is there once if either is not steady.
+    """
+    ticks: dict[tuple[str, str], list[int]] = {}
     for trial in trials:
         if trial["type"] == "op" and trial["status"] == "ok":
-            ticks.setdefault(trial["op_key"], []).extend(accepted_ticks(trial))
-    told = {key: values for key, values in ticks.items() if median_interval(values)}
-    return [key for key, values in told.items() if not steady(values, policy.interval_target)]
+            ticks.setdefault((trial["op_key"], caches_of(trial)), []).extend(accepted_ticks(trial))
+    told = {timing: values for timing, values in ticks.items() if median_interval(values)}
+    return list(dict.fromkeys(key for (key, _), v in told.items() if not steady(v, policy.interval_target)))
 
 
 def drift(trials: Sequence[dict[str, Any]]) -> float:

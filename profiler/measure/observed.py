@@ -9,15 +9,17 @@ from typing import Any
 from profiler.devices.state import disturbances
 
 
-def observed_run(device: Any, program: Any, *, repetitions: int, seed: int) -> tuple[Any, dict[str, Any]]:
-    """Run a program, and ask before and after it what moves the device's speed.
+def observed_run(
+    device: Any, program: Any, *, repetitions: int, seed: int, cold: bool = False
+) -> tuple[Any, dict[str, Any]]:
+    """Run a program, warm or cold, and ask before and after it what moves the device's speed.
 
     Returns:
         (the device's answer, what the trial says besides: ``state`` with the records ``before`` and ``after``, or
         nothing where the device does not tell).
     """
     before = device.state()
-    result = device.run(program, repetitions=repetitions, seed=seed)
+    result = device.run(program, repetitions=repetitions, seed=seed, cold=cold)
     after = device.state()
     if before is None or after is None:
         return result, {}

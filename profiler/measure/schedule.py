@@ -5,12 +5,23 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from enum import StrEnum
 
 from profiler.devices.identity import Identity
 from profiler.measure.statistics import steady
 from profiler.ops import Empty, Op, Pass
 
 EMPTY = Op(Empty(), Pass.FORWARD)
+
+
+class Caches(StrEnum):
+    """What caches hold when a timed op begins.
+
+    ``warm``: what the repetition before left there. ``cold``: nothing, they are emptied before each repetition.
+    """
+
+    WARM = "warm"
+    COLD = "cold"
 
 
 @dataclass(frozen=True)
@@ -85,17 +96,20 @@ class Slot:
         op: What is measured.
         round: From 0.
         index: For ``reference``: how many slots of the round lie before it.
+        caches: What they hold.
     """
 
     type: str
     op: Op
     round: int
     index: int = 0
+    caches: Caches = Caches.WARM
 
     @property
     def name(self) -> str:
         """Unique in a run."""
-        return f"{self.type}|{self.op.key}|{self.round}" + (f"|{self.index}" if self.type == "reference" else "")
+        index = f"|{self.index}" if self.type == "reference" else ""
+        return f"{self.type}|{self.op.key}|{self.round}{index}" + ("|cold" if self.caches is Caches.COLD else "")
 
 
 def reference_op(ops: Sequence[Op]) -> Op:
@@ -106,17 +120,22 @@ def reference_op(ops: Sequence[Op]) -> Op:
     return ranked[len(ranked) // 2]
 
 
-def round_slots(ops: Sequence[Op], reference: Op | None, round_: int, policy: Policy, seed: int) -> Iterator[Slot]:
-    """One round: the empty op, then every op in random order with the reference op in between and at both ends.
+def round_slots(
+    wanted: Sequence[tuple[Op, Caches]], reference: Op | None, round_: int, policy: Policy, seed: int
+) -> Iterator[Slot]:
+    """One round: the empty op, then what is wanted in random order with the reference op in between and at both ends.
 
-    Where the reference op comes depends on its place alone, so a resumed run makes the same slots.
+    Where the reference op comes depends on its place alone, so a resumed run makes the same slots. It is timed as the
+    round's other ops are, warm where those are both.
     """
-    yield Slot("empty", EMPTY, round_)
-    order = sorted(ops, key=lambda op: op.key)
+    kinds = [caches for caches in Caches if any(c is caches for _, c in wanted)]
+    for caches in kinds:
+        yield Slot("empty", EMPTY, round_, caches=caches)
+    order = sorted(wanted, key=lambda item: (item[0].key, item[1]))
     random.Random(f"{seed}/{round_}").shuffle(order)
-    for index, op in enumerate(order):
+    for index, (op, caches) in enumerate(order):
         if reference is not None and index % policy.reference_every == 0:
-            yield Slot("reference", reference, round_, index)
-        yield Slot("op", op, round_)
+            yield Slot("reference", reference, round_, index, kinds[0])
+        yield Slot("op", op, round_, caches=caches)
     if reference is not None and order:
-        yield Slot("reference", reference, round_, len(order))
+        yield Slot("reference", reference, round_, len(order), kinds[0])

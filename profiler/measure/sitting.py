@@ -13,7 +13,7 @@ from profiler import store
 from profiler.devices.identity import Identity
 from profiler.errors import UserError
 from profiler.measure.host_state import host_state
-from profiler.measure.schedule import EMPTY, Policy
+from profiler.measure.schedule import EMPTY, Caches, Policy
 from profiler.ops import Op
 
 
@@ -92,6 +92,15 @@ def manifest(device: Any, port: str, plan: dict[str, Any], policy: Policy, left:
         "not_measured": [item.to_dict() for item in left],
         "sittings": [],
     } | store.provenance()
+
+
+def check_caches(identity: Identity, caches: Sequence[Caches]) -> None:
+    """Raise UserError unless the device can time ops so."""
+    if Caches.COLD in caches and not identity.cold_runs:
+        raise UserError(
+            f"{identity.board} cannot time ops with cold caches: it has none, or its firmware cannot empty them",
+            hint="leave --caches away to time them warm, or take another device",
+        )
 
 
 class ManifestWarning(UserWarning):

@@ -179,7 +179,7 @@ def step_trial(name: str, plan: StepPlan, step: TrainingStep, *, build_hash: str
         "round": 0,
         "build_hash": build_hash,
         "seed": seed,
-        "cold": True,  # each op follows other ops, as in use
+        "caches": "sequence",  # each op finds what the ops before it left there, as in use
         "status": "ok",
         "ticks": [],
         "warm_ups": 0,

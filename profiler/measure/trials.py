@@ -9,10 +9,7 @@ if TYPE_CHECKING:
 
 
 def op_trial(slot: Slot, *, build_hash: str, seed: int) -> dict[str, Any]:
-    """What every trial of an op says, before anything is measured.
-
-    ``cold`` is false: the op is repeated with whatever the caches hold from the repetition before.
-    """
+    """What every trial of an op says, before anything is measured."""
     return {
         "type": slot.type,
         "slot": slot.name,
@@ -22,13 +19,18 @@ def op_trial(slot: Slot, *, build_hash: str, seed: int) -> dict[str, Any]:
         "round": slot.round,
         "build_hash": build_hash,
         "seed": seed,
-        "cold": False,
+        "caches": str(slot.caches),
         "status": "ok",
         "ticks": [],
         "warm_ups": 0,
         "rejected": [],
         "relative_error": None,
     }
+
+
+def caches_of(trial: dict[str, Any]) -> str:
+    """``warm`` or ``cold``, of a step ``sequence``; ops of runs from before there was a choice are warm."""
+    return trial.get("caches", "sequence" if trial["type"] == "step" else "warm")
 
 
 def timed(result: Any, warm_ups: int) -> dict[str, Any]:

@@ -8,6 +8,8 @@ import pytest
 import synthetic
 
 from costmodels.accuracy import ScalarBaseline, accuracy
+from costmodels.evaluate import check_same_device
+from costmodels.measured import from_frame
 from costmodels.model import CostModel
 from costmodels.sources import CostSource
 from profiler.errors import UserError
@@ -120,6 +122,21 @@ def test_tables_of_different_devices_boards_or_timers_are_refused(table, column,
     mixed.loc[3, column] = value
     with pytest.raises(UserError, match=f"different {column}s"):
         CostModel(work=synthetic.work).fit(mixed)
+
+
+def test_ops_timed_warm_and_ops_timed_cold_are_never_fitted_together(table):
+    cold = table.assign(caches="cold", latency_us=3 * table.latency_us)
+    both = pd.concat([table.assign(caches="warm"), cold], ignore_index=True)
+    with pytest.raises(UserError, match=r"cold and with warm caches.*--caches cold or --caches warm"):
+        CostModel(work=synthetic.work).fit(both)
+    op = synthetic.random_ops(5)[1]
+    models = {c: CostModel(work=synthetic.work).fit(both, caches=c) for c in ("warm", "cold")}
+    assert models["cold"].op_latency_us(op) == pytest.approx(3 * models["warm"].op_latency_us(op), rel=1e-3)
+    assert models["warm"].caches == CostModel(work=synthetic.work).fit(table).caches == "warm"
+    with pytest.raises(UserError, match="no op was timed with cold caches"):
+        CostModel(work=synthetic.work).fit(table, caches="cold")
+    with pytest.raises(UserError, match="fitted to caches 'cold'"):
+        check_same_device(models["cold"], from_frame(table, {}))
 
 
 def test_a_table_without_measurements_is_refused(table):

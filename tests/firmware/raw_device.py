@@ -17,7 +17,7 @@ OK, ACCEPTED, REFUSED, DONE, TICKS, DIGESTED, PEEKED, IDENTITY, STATE_TOLD = ran
 #: enum status_reason of firmware/runtime/status.h.
 BAD_REQUEST, TOO_LONG, NO_PROGRAM, WRONG_INDEX, WRONG_CRC, INCOMPLETE, SECTIONS, NO_MEMORY = range(1, 9)
 UNKNOWN_KERNEL, GEOMETRY, CHANNELS, BUFFER_COUNT, BAD_REGION, BOUNDS, READ_ONLY, OVERLAP = range(9, 17)
-BAD_FILL, MISPLACED, NO_OPTIMIZER, BAD_RANGE, TIMER_STOPPED, NO_STATE = range(17, 23)
+BAD_FILL, MISPLACED, NO_OPTIMIZER, BAD_RANGE, TIMER_STOPPED, NO_STATE, NO_COLD_RUNS = range(17, 24)
 
 #: Every device that needs no hardware.
 URLS = ("native://", "qemu://stm32f405", "qemu://mps2-an500", "native://aarch64")
@@ -85,11 +85,12 @@ class RawDevice:
         assert answered == request_id
         return answer
 
-    def run(self, program, repetitions=1, warmups=0, seed=1, request_id=None):
+    def run(self, program, repetitions=1, warmups=0, seed=1, *, request_id=None, caches=None):
         """The last answer to a `run` of (header, entries), None: the sealed program."""
         request_id = next(self.ids) if request_id is None else request_id
         header, entries = program or (None, [])
-        answer = self.ask([RUN, repetitions, warmups, seed, header, entries], request_id)
+        optional = [] if caches is None else [caches]
+        answer = self.ask([RUN, repetitions, warmups, seed, header, entries, *optional], request_id)
         if answer != [ACCEPTED]:
             return answer
         answered, answer = self.reply()

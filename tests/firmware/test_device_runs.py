@@ -6,7 +6,7 @@ import raw_device as raw
 from raw_device import BAD_RANGE, emulated
 
 from profiler import prng
-from profiler.ops import Conv2d, Depthwise, Empty, Linear, Op, Pass, SoftmaxCrossEntropy
+from profiler.ops import Conv2d, Depthwise, Empty, Linear, Op, Pass, Relu, SoftmaxCrossEntropy
 
 LINEAR = Op(Linear(40, 12), Pass.FORWARD)
 EMPTY = Op(Empty(), Pass.FORWARD)
@@ -73,6 +73,24 @@ def test_ticks_grow_with_macs_and_never_fall_below_a_sixteenth_of_them(device, p
         assert ticks[2] > 5 * ticks[0]
     else:  # wall-clock time on a busy host, of ops whose fixed part weighs more
         assert min(growth) > 1.2 and ticks[2] > 5 * ticks[0]
+
+
+def test_a_cold_run_is_possible_where_the_identity_says_so_and_refused_elsewhere(device):
+    able = "QEMU" not in device.identity[3]
+    assert device.identity[20] == able
+    program = raw.program(LINEAR)
+    assert device.run(program, caches=0)[0] == raw.DONE
+    answer = device.run(program, caches=1)
+    assert answer[0] == raw.DONE if able else answer == [raw.REFUSED, raw.NO_COLD_RUNS, 0, 1]
+    assert device.run(program, caches=2) == [raw.REFUSED, raw.NO_COLD_RUNS, 0, 2]
+
+
+def test_what_was_evicted_comes_from_memory_again():
+    device = raw.RawDevice("native://")
+    streaming = raw.program(Op(Relu(50_000), Pass.FORWARD))  # 400 kB: in some cache when warm
+    warm, cold = (min(device.ticks(streaming, 16, caches=caches)[1:]) for caches in (0, 1))
+    device.close()
+    assert cold > 1.5 * warm
 
 
 def test_an_empty_op_costs_next_to_nothing_but_not_nothing(device):

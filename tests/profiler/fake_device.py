@@ -76,13 +76,15 @@ class FakeDevice:
             if self._calls_left < 0:
                 raise self._stop
 
-    def run(self, program, repetitions, warmups=0, seed=1):
+    def run(self, program, repetitions, warmups=0, seed=1, cold=False):
         self._count()
         self._key = program.key
+        if cold and not self.identity.cold_runs:
+            raise AssertionError("a cold run of a device that has none")
         self.asked.append(("time" if repetitions else "verify", program.key))
         if repetitions and program.key in self._errors:
             raise self._errors[program.key]
-        ticks = np.array([[self._ticks(program.key)] for _ in range(repetitions)], dtype=np.uint64)
+        ticks = np.array([[self._ticks(program.key) * (3 if cold else 1)] for _ in range(repetitions)], dtype=np.uint64)
         return SimpleNamespace(
             ticks=ticks, arena_peak_bytes=9, scratch_peak_bytes=1, stack_peak_bytes=2, wire_bytes=90, duration_s=0.01
         )
@@ -100,9 +102,9 @@ def fake_programs(ops):
     return {op: SimpleNamespace(key=op.key, outputs=[] if op == EMPTY else [output]) for op in (EMPTY, *ops)}
 
 
-def make_loop(device, run, ops=OPS, policy=None, seed=3):
+def make_loop(device, run, ops=OPS, policy=None, seed=3, **options):
     policy = policy or Policy.for_device(device.identity)
-    return Loop(device, run, fake_programs(ops), policy, seed, expected=lambda program: {"output": RIGHT})
+    return Loop(device, run, fake_programs(ops), policy, seed, expected=lambda program: {"output": RIGHT}, **options)
 
 
 def fresh(device, **plan):

@@ -33,6 +33,12 @@ MISTAKES = {
     "ratio by zero": ((*MEASURE, *NETWORK, "--ratios", "1/0"), 2, "'1/0'"),
     "unknown optimizer": ((*MEASURE, *NETWORK, "--optimizer", "rmsprop"), 2, "adam"),
     "unknown head": ((*MEASURE, *NETWORK, "--head", "hinge"), 2, "cosine_prototype"),
+    "unknown caches": ((*MEASURE, *NETWORK, "--caches", "hot"), 2, "there are warm, cold and both"),
+    "cold without caches": (
+        ("--port", "qemu://stm32f405", *NETWORK, "--caches", "both"),
+        1,
+        "qemu-stm32f405 cannot time ops with cold caches",
+    ),
     "no repetitions": ((*MEASURE, *NETWORK, "--repetitions", 0), 2, "--repetitions"),
     "out is a file": ((*MEASURE, *NETWORK, "--out", "clinet.py"), 2, "clinet.py is a file"),
     "out below a file": ((*MEASURE, *NETWORK, "--out", "clinet.py/run"), 1, "clinet.py/run"),

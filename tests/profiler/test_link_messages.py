@@ -48,6 +48,7 @@ COMMANDS = {
     "seal": messages.seal(PROGRAM),
     "run inline": messages.run(10, 2, 7, PROGRAM),
     "run what is stored": messages.run(10, 0, 7),
+    "run cold": messages.run(10, 0, 7, cold=True),
     "read": messages.read(48),
     "digest": messages.digest(0x10001, 99),
     "peek": messages.peek(0x20, 768),
@@ -95,6 +96,7 @@ ANSWERS = {
     "peek_reply": [6, b"abcd"],
     "identity": IDENTITY,
     "state_reply": [8, 3, "isolated", "performance", 1_500_000, 331_150, [0x50005], "pinctrl-bcm2711 line 17"],
+    "identity that says whether it runs cold": [*IDENTITY, 1],
 }
 
 
@@ -128,6 +130,11 @@ def test_an_identity_keeps_every_field_and_survives_json():
         ("depthwise", "update", "s8"),
     }
     assert Identity.from_dict(identity.to_dict()) == identity
+
+
+def test_only_an_identity_that_says_so_can_run_cold():
+    found = [decode_reply(reply([*IDENTITY, *more])).answer.cold_runs for more in ([], [0], [1])]
+    assert found == [False, False, True]
 
 
 def test_emulated_devices_label_their_timer_instructions_and_others_by_name():

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from profiler import store
 from profiler.link.errors import DeviceReset, Refused
 from profiler.measure.loop import drift, unsteady
-from profiler.measure.schedule import EMPTY, Policy, reference_op
+from profiler.measure.schedule import EMPTY, Caches, Policy, reference_op
 from profiler.measure.sitting import open_run
 
 
@@ -66,6 +66,24 @@ def test_warm_ups_are_kept_and_marked(tmp_path):
         assert len(trial["ticks"]) == 1 + Policy().repetitions
 
 
+def test_an_op_can_be_timed_warm_and_cold_and_is_verified_once(tmp_path):
+    device = FakeDevice(cold_runs=True)
+    trials = [t for t in measured(tmp_path, device, caches=tuple(Caches)) if t["type"] == "op"]
+    timings = {(t["op_key"], t["caches"]): t["ticks"][-1] for t in trials}
+    assert len(timings) == len(trials) == 2 * len(OPS)
+    assert all(timings[op.key, "cold"] == 3 * timings[op.key, "warm"] for op in OPS)
+    verified = [key for what, key in device.asked if what == "verify"]
+    verified.remove(reference_op(OPS).key)  # once as the reference op, once for itself
+    assert sorted(verified) == sorted(op.key for op in OPS)
+
+
+def test_a_wrong_op_is_timed_neither_warm_nor_cold(tmp_path):
+    device = FakeDevice(wrong=[OPS[3].key], cold_runs=True)
+    trials = measured(tmp_path, device, caches=tuple(Caches))
+    assert [t["status"] for t in trials if t["op_key"] == OPS[3].key and t["type"] == "op"] == ["wrong", "wrong"]
+    assert ("time", OPS[3].key) not in device.asked
+
+
 def test_on_linux_trials_of_an_op_are_not_back_to_back(tmp_path):
     device = FakeDevice(board="linux-native", ticks_per_instruction=(0, 1))
     trials = [t for t in measured(tmp_path, device) if t["type"] == "op"]
@@ -88,19 +106,23 @@ def test_an_op_that_stays_unsteady_gets_further_rounds_and_the_others_do_not(tmp
 
 
 @settings(max_examples=15, deadline=None)
-@given(stops=st.lists(st.integers(0, 60), max_size=4), linux=st.booleans())
+@given(
+    stops=st.lists(st.integers(0, 60), max_size=4),
+    linux=st.booleans(),
+    caches=st.sampled_from([(Caches.WARM,), tuple(Caches)]),
+)
 def test_however_often_it_is_stopped_and_gone_on_with_the_trials_are_the_same_and_none_is_there_twice(
-    tmp_path_factory, stops, linux
+    tmp_path_factory, stops, linux, caches
 ):
     folder = tmp_path_factory.mktemp("resume") / "run"
-    changes = {"board": "linux-native", "ticks_per_instruction": (0, 1)} if linux else {}
+    changes = {"cold_runs": True} | ({"board": "linux-native", "ticks_per_instruction": (0, 1)} if linux else {})
     ops = OPS[:8]
-    clean = measured(folder.parent, FakeDevice(wrong=[OPS[2].key], **changes), ops=ops)
+    clean = measured(folder.parent, FakeDevice(wrong=[OPS[2].key], **changes), ops=ops, caches=caches)
     for stop_after in [*stops, None]:
         device = FakeDevice(wrong=[OPS[2].key], stop_after=stop_after, **changes)
         with open_run(folder, resume=True, fresh=fresh(device)) as run:
             try:
-                make_loop(device, run, ops).measure()
+                make_loop(device, run, ops, caches=caches).measure()
             except KeyboardInterrupt:
                 continue
     trials = list(store.iterate(folder))
@@ -125,4 +147,5 @@ def test_an_op_is_called_unsteady_where_enough_repetitions_disagree():
 
     trials = [trial("steady", [100] * 9), trial("few", [1, 9])]
     trials += [trial("wild", [10, 20, 30, 40]), trial("wild", [50, 60])]
+    trials += [trial("wild", [100] * 9) | {"caches": "cold"}]
     assert unsteady(trials, Policy()) == ["wild"]

@@ -6,8 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom
 
-from profiler.measure.schedule import Policy, reference_op, round_slots
+from profiler.measure.schedule import Caches, Policy, reference_op, round_slots
 from profiler.measure.statistics import identical, mad, median, median_interval, relative_interval
+
+WARM = [(op, Caches.WARM) for op in OPS]
 
 
 @given(st.lists(st.integers(0, 10**9), min_size=1, max_size=30))
@@ -40,7 +42,7 @@ def test_few_or_scattered_values_are_not_tight_and_equal_ones_are():
 
 def test_the_same_seed_gives_the_same_order_and_another_seed_or_round_another():
     def order(seed, round_=0):
-        return [slot.name for slot in round_slots(OPS, OPS[0], round_, Policy(), seed)]
+        return [slot.name for slot in round_slots(WARM, OPS[0], round_, Policy(), seed)]
 
     assert order(1) == order(1)
     names = {tuple(name.split("|")[1] for name in order(*key)) for key in ((1, 0), (2, 0), (1, 1))}
@@ -48,7 +50,7 @@ def test_the_same_seed_gives_the_same_order_and_another_seed_or_round_another():
 
 
 def test_every_op_is_in_a_round_once_the_empty_op_first_and_the_reference_op_throughout():
-    slots = list(round_slots(OPS, OPS[0], 0, Policy(reference_every=10), 1))
+    slots = list(round_slots(WARM, OPS[0], 0, Policy(reference_every=10), 1))
     assert len({slot.name for slot in slots}) == len(slots)
     assert slots[0].type == "empty"
     assert sorted(slot.op.key for slot in slots if slot.type == "op") == sorted(op.key for op in OPS)
@@ -56,6 +58,15 @@ def test_every_op_is_in_a_round_once_the_empty_op_first_and_the_reference_op_thr
     assert places[0] == 1
     assert places[-1] == len(slots) - 1
     assert max(np.diff(places)) <= 11
+
+
+def test_ops_timed_warm_and_cold_are_in_a_round_once_each_and_so_is_the_empty_op():
+    slots = list(round_slots([(op, c) for op in OPS for c in Caches], OPS[0], 0, Policy(), 1))
+    assert len({slot.name for slot in slots}) == len(slots)
+    for type_, ops in (("op", OPS), ("empty", [slots[0].op])):
+        found = sorted((slot.op.key, slot.caches) for slot in slots if slot.type == type_)
+        assert found == sorted((op.key, c) for op in ops for c in Caches)
+    assert {slot.caches for slot in slots if slot.type == "reference"} == {Caches.WARM}
 
 
 def test_the_reference_op_has_macs_where_any_has():

@@ -6,8 +6,8 @@ from fake_device import ALL, FakeDevice, fresh, make_loop
 from profiler import store
 from profiler.errors import UserError
 from profiler.link.errors import NoAnswer
-from profiler.measure.schedule import EMPTY
-from profiler.measure.sitting import ManifestWarning, open_run, sitting, split
+from profiler.measure.schedule import EMPTY, Caches
+from profiler.measure.sitting import ManifestWarning, check_caches, open_run, sitting, split
 from profiler.ops import Depthwise, Op, Pass, Relu
 
 
@@ -26,6 +26,13 @@ def test_trials_of_another_build_board_or_plan_are_never_mixed_in(tmp_path, chan
     with pytest.raises(UserError, match=match):
         open_run(folder, resume=True, fresh=fresh(FakeDevice(**changes), **plan))
     open_run(folder, resume=True, fresh=fresh(FakeDevice())).close()  # the refusal gave the lock back
+
+
+def test_cold_caches_are_refused_where_the_device_cannot_empty_them():
+    with pytest.raises(UserError, match="qemu-test cannot time ops with cold caches"):
+        check_caches(FakeDevice().identity, (Caches.WARM, Caches.COLD))
+    check_caches(FakeDevice().identity, (Caches.WARM,))
+    check_caches(FakeDevice(cold_runs=True).identity, tuple(Caches))
 
 
 def test_going_on_without_a_folder_finds_the_newest_run_of_the_same_plan(tmp_path, monkeypatch):

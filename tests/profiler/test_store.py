@@ -82,6 +82,24 @@ def test_a_row_an_op_with_rounds_merged_warm_ups_left_out_and_overhead_subtracte
     assert (row.in_channels, row.trained_channels, row.trained_axis) == (3, 2, "out")
 
 
+def test_an_op_timed_warm_and_cold_has_a_row_each_and_the_overhead_of_its_own_caches(folder):
+    op, empty = Op(CONV, Pass.FORWARD), Op(Empty(), Pass.FORWARD)
+    write(
+        folder,
+        [
+            trial(empty, [9, 10], type_="empty"),  # from before there was a choice
+            trial(empty, [9, 30], type_="empty", caches="cold"),
+            trial(op, [5000, 1010]),
+            trial(op, [7000, 3030], caches="cold"),
+        ],
+    )
+    table = store.load(folder).set_index("caches")
+    assert list(table.latency_us) == pytest.approx([1000.0, 3000.0])
+    assert list(table.index) == ["warm", "cold"]
+    rows = pd.DataFrame(store_export.export_rows(folder)).set_index("caches")
+    assert rows.latency_us.to_dict() == pytest.approx({"warm": 1000.0, "cold": 3000.0})
+
+
 def test_ops_come_back_from_their_table_as_they_were(folder):
     ops = [
         Op(CONV, Pass.FORWARD),
