@@ -64,7 +64,7 @@
  * The plain `_reference` kernels test every tap, so theirs is a rough one.
  *
  * No kernel allocates, keeps state or wants scratch. The weight gradients of conv2d and depthwise copy the trained
- * channels of some positions to the stack, of which they take up to 1.7 KiB.
+ * channels of some positions to the stack, of which they take up to 2 KiB.
  */
 #ifndef KERNELS_KERNELS_H
 #define KERNELS_KERNELS_H

@@ -249,7 +249,8 @@ def macs_done(op: Op, w: dict[str, int]) -> tuple[int, int]:
             # Three taps at a time, nine in a pass; columns outside the map are zeros, rows outside are left out.
             taps = sum(3 * -(-min(9, g.kernel_w - kx) // 3) for kx in range(0, g.kernel_w, 9))
             rows = sum(0 <= o * g.stride_h - g.pad_h + k < g.in_h for o in range(g.out_h) for k in range(g.kernel_h))
-            return 12 * (4 * w["iterations"] + w["tails"]), rows * g.out_w * taps * up_to_four(op.trained_channels)
+            positions = 3 * w["iterations"] + w["tails"] + w["leaps"]
+            return 12 * positions, rows * g.out_w * taps * up_to_four(op.trained_channels)
         case "linear", Pass.FORWARD:
             return in_rows(w), g.in_features * up_to_four(g.out_features)
         case "linear", Pass.GRAD_INPUT:
