@@ -30,8 +30,8 @@ class EmulatedBoard:
     description: str
 
 
-#: TIM2 of the F405 model counts at 1 GHz of virtual time: with shift 0 a tick is an instruction. The CMSDK timer of the
-#: MPS2 counts at 25 MHz: with shift 6 (64 ns) an instruction is 1.6 ticks.
+#: TIM2 of the F205 and F405 models counts at 1 GHz of virtual time: with shift 0 a tick is an instruction. The CMSDK
+#: timer of the MPS2 counts at 25 MHz: with shift 6 (64 ns) an instruction is 1.6 ticks.
 EMULATED: dict[str, EmulatedBoard] = {
     board.name: board
     for board in (
@@ -39,6 +39,9 @@ EMULATED: dict[str, EmulatedBoard] = {
             "stm32f405", "netduinoplus2", "qemu-stm32f405", 0, "STM32F405 (Cortex-M4F, 128 KiB RAM), emulated"
         ),
         EmulatedBoard("mps2-an500", "mps2-an500", "qemu-mps2-an500", 6, "MPS2 AN500 (Cortex-M7, 16 MiB RAM), emulated"),
+        EmulatedBoard(
+            "stm32f205", "netduino2", "qemu-stm32f205", 0, "STM32F205 (Cortex-M3, no FPU, 128 KiB RAM), emulated"
+        ),
     )
 }
 

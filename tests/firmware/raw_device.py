@@ -20,9 +20,9 @@ UNKNOWN_KERNEL, GEOMETRY, CHANNELS, BUFFER_COUNT, BAD_REGION, BOUNDS, READ_ONLY,
 BAD_FILL, MISPLACED, NO_OPTIMIZER, BAD_RANGE, TIMER_STOPPED, NO_STATE, NO_COLD_RUNS = range(17, 24)
 
 #: Every device that needs no hardware.
-URLS = ("native://", "qemu://stm32f405", "qemu://mps2-an500", "native://aarch64")
+URLS = ("native://", "qemu://stm32f405", "qemu://stm32f205", "qemu://mps2-an500", "native://aarch64")
 #: Those whose timer counts instructions.
-EMULATED_URLS = URLS[1:3]
+EMULATED_URLS = URLS[1:4]
 
 OPTIMIZER = [0.01, 1.0, 0.1, 0.001]
 

@@ -11,7 +11,7 @@ import pytest
 from profiler.devices import build as firmware_build
 from profiler.errors import UserError
 
-BARE_METAL = ("qemu-stm32f405", "qemu-mps2-an500")
+BARE_METAL = tuple(name for name, preset in firmware_build.PRESETS.items() if preset.bare_metal)
 
 
 def run(*command):
@@ -148,9 +148,7 @@ def test_the_image_has_no_heap_and_no_system_calls(preset):
 # ---------------------------------------------------------------- the timed region
 
 #: Preset: (disassembler, a direct call of a function, an indirect call).
-CALLS = {
-    "qemu-stm32f405": ("arm-none-eabi-objdump", r"\bbl\t.*<{}>", r"\bblx\t(?!.*<)"),
-    "qemu-mps2-an500": ("arm-none-eabi-objdump", r"\bbl\t.*<{}>", r"\bblx\t(?!.*<)"),
+CALLS = dict.fromkeys(BARE_METAL, ("arm-none-eabi-objdump", r"\bbl\t.*<{}>", r"\bblx\t(?!.*<)")) | {
     "linux-native": ("objdump", r"\bcall\s.*<{}>", r"\bcall\s+\*"),
     "linux-aarch64": ("aarch64-linux-gnu-objdump", r"\bbl\t.*<{}>", r"\bblr\tx\d+"),
 }

@@ -10,7 +10,11 @@ import raw_device as raw
 from profiler.link.ports.process import Command
 from profiler.link.ports.protocol_qemu import Serial
 
-STACK_BOTTOM = {"qemu://stm32f405": 0x2000_0000, "qemu://mps2-an500": 0x6000_0000}
+STACK_BOTTOM = {
+    "qemu://stm32f405": 0x2000_0000,
+    "qemu://stm32f205": 0x2000_0000,
+    "qemu://mps2-an500": 0x6000_0000,
+}
 UNMAPPED = 0xF000_0000
 SP, PC = 13, 15
 

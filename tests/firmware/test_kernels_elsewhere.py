@@ -98,7 +98,9 @@ def test_kernels_agree_with_torch_on_64_bit_arm(kind: str, pass_: Pass, aarch64:
 # ---- devices, through the protocol
 
 
-@pytest.fixture(scope="module", params=["qemu://stm32f405", "qemu://mps2-an500", "native://aarch64"])
+@pytest.fixture(
+    scope="module", params=["qemu://stm32f405", "qemu://stm32f205", "qemu://mps2-an500", "native://aarch64"]
+)
 def device(request: pytest.FixtureRequest) -> Iterator[Device]:
     with open_device(request.param) as opened:
         yield opened

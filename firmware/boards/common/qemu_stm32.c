@@ -7,6 +7,7 @@
 #include "runtime/timer.h"
 #include "runtime/trigger.h"
 #include "stm32/gpio.h"
+#include "stm32/stack_guard.h"
 #include "stm32/usart.h"
 
 #define RCC_AHB1ENR REGISTER32(0x40023830u)
@@ -52,6 +53,7 @@ board_t board = {
 };
 
 void board_init(void) {
+    stack_guard_enable();   /* netduino2 answers accesses to what is not there */
     RCC_AHB1ENR |= 1u << 0; /* GPIOA */
     RCC_APB1ENR |= 1u << 0; /* TIM2 */
     RCC_APB2ENR |= 1u << 4; /* USART1 */
