@@ -46,7 +46,7 @@ static bool throttled_by_firmware(uint32_t *flags) {
 /* Where the kernel shows the firmware's flags in sysfs, in hexadecimal. */
 static bool throttled_in_sysfs(uint32_t *flags) {
     const long long number = sysfs_number(16, -1, "/sys/devices/platform/soc/soc:firmware/get_throttled");
-    *flags = (uint32_t)number;
+    *flags = number < 0 ? 0 : (uint32_t)number;
     return number >= 0;
 }
 

@@ -139,7 +139,13 @@ REAL: dict[str, RealBoard] = {
 }
 
 #: Hosts that ``native://NAME`` runs the Linux agent for, and the preset that builds it. The empty name is this host.
-NATIVE_PRESETS: dict[str, str] = {"": "linux-native", "aarch64": "linux-aarch64"}
+NATIVE_PRESETS: dict[str, str] = {
+    "": "linux-native",
+    "aarch64": "linux-aarch64",
+    "cortex-a53": "linux-cortex-a53",
+    "cortex-a72": "linux-cortex-a72",
+    "cortex-a76": "linux-cortex-a76",
+}
 
 
 def known_ports() -> list[tuple[str, str]]:

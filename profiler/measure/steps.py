@@ -223,16 +223,13 @@ def _check_and_time(
     if not all(check.right for check in checks):
         return trial | not_timed("wrong", found.sentence)
     result, state = observed_run(device, program, repetitions=1 + repetitions, seed=seed)
-    return (
-        trial
-        | state
-        | {
-            "ticks": [[int(t) for t in row] for row in result.ticks],
-            "warm_ups": 1,
-            "arena_peak_bytes": int(result.arena_peak_bytes),
-            "scratch_peak_bytes": int(result.scratch_peak_bytes),
-            "stack_peak_bytes": int(result.stack_peak_bytes),
-            "wire_bytes": int(result.wire_bytes),
-            "duration_s": round(float(result.duration_s), 6),
-        }
-    )
+    trial |= state
+    return trial | {
+        "ticks": [[int(t) for t in row] for row in result.ticks],
+        "warm_ups": 1,
+        "arena_peak_bytes": int(result.arena_peak_bytes),
+        "scratch_peak_bytes": int(result.scratch_peak_bytes),
+        "stack_peak_bytes": int(result.stack_peak_bytes),
+        "wire_bytes": int(result.wire_bytes),
+        "duration_s": round(float(result.duration_s), 6),
+    }

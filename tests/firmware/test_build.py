@@ -151,6 +151,7 @@ def test_the_image_has_no_heap_and_no_system_calls(preset):
 CALLS = dict.fromkeys(BARE_METAL, ("arm-none-eabi-objdump", r"\bbl\t.*<{}>", r"\bblx\t(?!.*<)")) | {
     "linux-native": ("objdump", r"\bcall\s.*<{}>", r"\bcall\s+\*"),
     "linux-aarch64": ("aarch64-linux-gnu-objdump", r"\bbl\t.*<{}>", r"\bblr\tx\d+"),
+    "linux-cortex-a53": ("aarch64-linux-gnu-objdump", r"\bbl\t.*<{}>", r"\bblr\tx\d+"),
 }
 
 

@@ -55,10 +55,8 @@ def test_scratch_and_stack_peaks_are_reported(device):
 def test_ticks_grow_with_macs_and_never_fall_below_a_sixteenth_of_them(device, pass_):
     # A vector unit does at most 16 float32 multiply-accumulates at once: a timed region that lost its kernel shows.
     training = {"trained_channels": 16} if pass_ in (Pass.GRAD_WEIGHT, Pass.UPDATE) else {}
-    ticks = []
     ops = [Op(Conv2d(n, n, 16, 16, 3, 3, pad_h=1, pad_w=1), pass_, **training) for n in (5, 10, 20)]
-    for op in ops:
-        ticks.append(min(device.ticks(raw.program(op), 9, warmups=2)))
+    ticks = least_ticks(device, [raw.program(op) for op in ops])
     if pass_ is Pass.UPDATE:  # works on the weights, whose number does not change
         assert min(ticks) > 16 * 144 / 16
         assert not emulated(device) or max(ticks) < 1.01 * min(ticks)
@@ -71,8 +69,16 @@ def test_ticks_grow_with_macs_and_never_fall_below_a_sixteenth_of_them(device, p
         assert min(growth) > 2.5 and max(growth) < 6.5
     elif "QEMU user" in repr(device.identity):  # translated while it runs: the whole span only
         assert ticks[2] > 5 * ticks[0]
-    else:  # wall-clock time on a busy host, of ops whose fixed part weighs more
+    else:  # wall-clock time, of ops whose fixed part weighs more
         assert min(growth) > 1.2 and ticks[2] > 5 * ticks[0]
+
+
+def least_ticks(device, programs):
+    """The fewest ticks that each program ever took. On an emulated board they never differ; on a busy host the rounds
+    lie far enough apart in time that one of them was left alone."""
+    rounds = 1 if emulated(device) else 12
+    found = [[min(device.ticks(program, 9, warmups=2)) for program in programs] for _ in range(rounds)]
+    return [min(each) for each in zip(*found, strict=True)]
 
 
 def test_a_cold_run_is_possible_where_the_identity_says_so_and_refused_elsewhere(device):
@@ -95,7 +101,8 @@ def test_what_was_evicted_comes_from_memory_again():
 
 def test_an_empty_op_costs_next_to_nothing_but_not_nothing(device):
     ticks = device.ticks(raw.program(EMPTY), 5, warmups=1)
-    assert all(0 < t < (100 if emulated(device) else 50_000) for t in ticks)
+    assert min(ticks) > 0
+    assert max(ticks) < 100 if emulated(device) else min(ticks) < 50_000
 
 
 @pytest.mark.parametrize("url", raw.EMULATED_URLS)
@@ -113,7 +120,7 @@ def test_emulated_ticks_are_the_same_in_every_repetition_run_and_boot(url):
 
 
 def test_ticks_of_an_entry_are_summed_over_the_images(device):
-    one, many = (min(device.ticks(raw.program(LINEAR, images), 9, warmups=1)) for images in (1, 50))
+    one, many = least_ticks(device, [raw.program(LINEAR, images) for images in (1, 50)])
     assert 35 * one < many < 65 * one if emulated(device) else many > 10 * one
 
 
@@ -121,7 +128,7 @@ def test_entries_behind_the_body_run_once_a_repetition(device):
     header, entries = raw.program(LINEAR, images=40)
     header[4] -= 1  # the op lies behind the body
     alone = raw.program(LINEAR)
-    behind, once = (min(device.ticks(p, 15, warmups=1)) for p in ((header, entries), alone))
+    behind, once = least_ticks(device, [(header, entries), alone])
     assert behind < 5 * once
 
 
