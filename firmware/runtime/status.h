@@ -28,7 +28,7 @@ enum status_reason {
     STATUS_NO_OPTIMIZER = 19,  /* an update op, and no constants in the header */
     STATUS_BAD_RANGE = 20,     /* digest, peek or read outside of what there is; detail: what there is */
     STATUS_TIMER_STOPPED = 21, /* the timer does not advance: nothing would be measured */
-    STATUS_NO_STATE = 22,      /* the board does not tell what moves its speed */
+    STATUS_NO_STATE = 22,      /* `state`, and the board does not tell what moves its speed */
     STATUS_NO_COLD_RUNS = 23,  /* a cold run, and no caches here that could be emptied; detail: what was asked for */
 };
 

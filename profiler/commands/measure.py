@@ -23,6 +23,7 @@ from profiler.cli_support import (
 )
 from profiler.commands.options import (
     DEFAULT_RATIOS,
+    BaudOption,
     CachesOption,
     ClassesOption,
     HeadOption,
@@ -40,6 +41,7 @@ from profiler.commands.options import (
     wanted_ops,
 )
 from profiler.errors import UserError
+from profiler.link.transport import BAUD
 from profiler.measure.loop import Loop, drift, unsteady
 from profiler.measure.observed import disturbance_warning, disturbed
 from profiler.measure.schedule import Policy
@@ -78,6 +80,7 @@ def measure(
             help="Measure ops beside the network's own where those are too few to fit a kind's kernels.",
         ),
     ] = True,
+    baud: BaudOption = BAUD,
     seed: SeedOption = 1,
     out: Annotated[
         Path | None,
@@ -112,7 +115,7 @@ def measure(
         seed=seed,
         companions=companions,
     )
-    with open_device(port) as device:
+    with open_device(port, baud=baud) as device:
         identity = device.identity
         check_caches(identity, timings)
         policy = Policy.for_device(identity, repetitions, time_per_op)

@@ -12,8 +12,9 @@ import typer
 
 from profiler import store
 from profiler.cli_support import json_ready, message, parse_input_shape, print_json, print_table, progress, warn
-from profiler.commands.options import JsonOption, PortOption, SeedOption, load_network, run_folder
+from profiler.commands.options import BaudOption, JsonOption, PortOption, SeedOption, load_network, run_folder
 from profiler.errors import UserError
+from profiler.link.transport import BAUD
 from profiler.measure.observed import disturbance_warning, disturbed, observed_run
 from profiler.measure.schedule import EMPTY, Policy, Slot
 from profiler.measure.sitting import manifest, open_run, sitting, split
@@ -64,6 +65,7 @@ def step(
             help="A fitted cost model's folder: predict with it, not as the plan's notes say.",
         ),
     ] = None,
+    baud: BaudOption = BAUD,
     seed: SeedOption = 1,
     out: Annotated[
         Path | None,
@@ -83,7 +85,7 @@ def step(
     plans = dict(zip(_names(plan), (StepPlan.load(path) for path in plan), strict=True))
     model = _cost_model(costs) if costs is not None else None
     networks = {name: _network_of(p, network, input_) for name, p in plans.items()}
-    with open_device(port) as device:
+    with open_device(port, baud=baud) as device:
         if repetitions is None:
             repetitions = 3 if device.identity.counts_instructions else 20
         record = {

@@ -7,6 +7,7 @@ import typer
 from profiler.cli_support import message, print_json, print_table, progress
 from profiler.commands.options import (
     DEFAULT_RATIOS,
+    BaudOption,
     ClassesOption,
     HeadOption,
     InputOption,
@@ -22,6 +23,7 @@ from profiler.commands.options import (
 )
 from profiler.errors import UserError
 from profiler.link.errors import DeviceReset, Refused
+from profiler.link.transport import BAUD
 from profiler.measure.schedule import EMPTY
 from profiler.measure.sitting import split
 from profiler.measure.verify import Ahead, expected_outputs
@@ -39,6 +41,7 @@ def verify(
     head: HeadOption = "cosine_prototype",
     classes: ClassesOption = 5,
     limit: LimitOption = None,
+    baud: BaudOption = BAUD,
     seed: SeedOption = 1,
     json_: JsonOption = False,
 ) -> None:
@@ -62,7 +65,7 @@ def verify(
         seed=seed,
     )
     rows = []
-    with open_device(port) as device:
+    with open_device(port, baud=baud) as device:
         programs, left = split(wanted.ops, device.identity, device.memory, repetitions=0)
         programs.pop(EMPTY, None)
         compute = lambda program: expected_outputs(program, seed, device.memory)  # noqa: E731
