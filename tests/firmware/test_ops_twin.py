@@ -256,7 +256,8 @@ def macs_done(op: Op, w: dict[str, int]) -> tuple[int, int]:
         case "linear", Pass.GRAD_INPUT:
             return in_rows(w) + w["single_iterations"], whole_blocks(g.in_features) * g.out_features
         case "linear", Pass.GRAD_WEIGHT:
-            return 4 * w["iterations"] + w["single_iterations"] + w["column_iterations"], op.macs
+            pairs = 8 * w["pair_eights"] + 4 * w["pair_fours"] + w["pair_ones"]
+            return 2 * pairs + 8 * w["single_eights"] + 4 * w["single_fours"] + w["single_ones"], op.macs
     raise AssertionError(op)
 
 
