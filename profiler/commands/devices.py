@@ -7,15 +7,17 @@ from typing import Annotated, Any
 import typer
 
 from profiler.cli_support import json_ready, print_json, print_table, progress
-from profiler.commands.options import JsonOption
+from profiler.commands.options import BaudOption, JsonOption
 from profiler.devices.boards import known_ports
 from profiler.devices.drive import mounted
 from profiler.devices.probes import probe_of
 from profiler.errors import UserError
+from profiler.link.transport import BAUD
 
 
 def devices(
     identify: Annotated[bool, typer.Option("--identify", help="Open each port and ask who is there.")] = False,
+    baud: BaudOption = BAUD,
     json_: JsonOption = False,
 ) -> None:
     """List serial ports, emulated boards and this host's own processor.
@@ -26,7 +28,7 @@ def devices(
     if identify:
         with progress(len(rows), "asking") as ticker:
             for row in rows:
-                row.update(_ask(row["port"]))
+                row.update(_ask(row["port"], baud))
                 ticker.advance(note=row["port"])
     if json_:
         print_json(json_ready(rows))
@@ -59,11 +61,11 @@ def _rows() -> list[dict[str, Any]]:
     return rows
 
 
-def _ask(port: str) -> dict[str, Any]:
+def _ask(port: str, baud: int) -> dict[str, Any]:
     from profiler.link.session import open_device  # noqa: PLC0415
 
     try:
-        with open_device(port, timeout_s=3.0) as device:
+        with open_device(port, timeout_s=3.0, baud=baud) as device:
             identity = device.identity
             return {
                 "board": identity.board,

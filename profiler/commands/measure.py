@@ -34,8 +34,10 @@ from profiler.commands.options import (
     OptimizerOption,
     PassesOption,
     PortOption,
+    PowerCycleOption,
     RatiosOption,
     SeedOption,
+    open_chosen_device,
     parse_caches,
     run_folder,
     wanted_ops,
@@ -80,7 +82,6 @@ def measure(
             help="Measure ops beside the network's own where those are too few to fit a kind's kernels.",
         ),
     ] = True,
-    baud: BaudOption = BAUD,
     seed: SeedOption = 1,
     out: Annotated[
         Path | None,
@@ -90,6 +91,8 @@ def measure(
         bool,
         typer.Option("--resume", help="Measure only what is missing: in --out, or the newest run with these options."),
     ] = False,
+    baud: BaudOption = BAUD,
+    power_cycle: PowerCycleOption = None,
     json_: JsonOption = False,
 ) -> int:
     """Measure every op of a network on a device. This is the default verb.
@@ -98,7 +101,6 @@ def measure(
 
     Example: profile --port qemu://stm32f405 --network mcunet-5fps --input 3x64x64
     """
-    from profiler.link.session import open_device  # noqa: PLC0415 - keeps --help fast
 
     start = time.monotonic()
     folder = run_folder(out)
@@ -115,7 +117,7 @@ def measure(
         seed=seed,
         companions=companions,
     )
-    with open_device(port, baud=baud) as device:
+    with open_chosen_device(port, baud, power_cycle) as device:
         identity = device.identity
         check_caches(identity, timings)
         policy = Policy.for_device(identity, repetitions, time_per_op)

@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
-from profiler.cli_support import parse_input_shape
+from profiler.cli_support import parse_input_shape, warn
 from profiler.errors import UserError
 from profiler.measure.schedule import Caches
 from profiler.ops import Op, Optimizer, Pass
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from profiler.link.session import Device
     from profiler.workloads.network import Network
 
 PortOption = Annotated[
@@ -29,6 +32,14 @@ PortOption = Annotated[
 ]
 BaudOption = Annotated[
     int, typer.Option("--baud", min=1, metavar="BAUD", help="Bits a second of a serial port; emulators have none.")
+]
+PowerCycleOption = Annotated[
+    str | None,
+    typer.Option(
+        "--power-cycle",
+        metavar="COMMAND",
+        help='Run this in the shell where the device hangs, then go on, e.g. "uhubctl -a cycle -p 2".',
+    ),
 ]
 ProbeOption = Annotated[
     str | None,
@@ -137,6 +148,15 @@ def parse_caches(text: str) -> tuple[Caches, ...]:
     if text not in set(Caches):
         raise UserError(f"--caches {text!r} is unknown", hint="there are warm, cold and both", exit_status=2)
     return (Caches(text),)
+
+
+def open_chosen_device(port: str, baud: int, power_cycle: str | None) -> AbstractContextManager[Device]:
+    """The device at --port, at --baud, with --power-cycle for when it hangs."""
+    from profiler.link.power import PowerCycle  # noqa: PLC0415 - keeps --help fast
+    from profiler.link.session import open_device  # noqa: PLC0415
+
+    cycle = PowerCycle(power_cycle, on_cycle=warn) if power_cycle else None
+    return open_device(port, baud=baud, power_cycle=cycle)
 
 
 def load_network(spec: str, shape: tuple[int, int, int]) -> Network:

@@ -12,7 +12,16 @@ import typer
 
 from profiler import store
 from profiler.cli_support import json_ready, message, parse_input_shape, print_json, print_table, progress, warn
-from profiler.commands.options import BaudOption, JsonOption, PortOption, SeedOption, load_network, run_folder
+from profiler.commands.options import (
+    BaudOption,
+    JsonOption,
+    PortOption,
+    PowerCycleOption,
+    SeedOption,
+    load_network,
+    open_chosen_device,
+    run_folder,
+)
 from profiler.errors import UserError
 from profiler.link.transport import BAUD
 from profiler.measure.observed import disturbance_warning, disturbed, observed_run
@@ -65,27 +74,27 @@ def step(
             help="A fitted cost model's folder: predict with it, not as the plan's notes say.",
         ),
     ] = None,
-    baud: BaudOption = BAUD,
     seed: SeedOption = 1,
     out: Annotated[
         Path | None,
         typer.Option("--out", metavar="DIR", help="The run's folder. [default: measurements/DEVICE/TIME-step-NETWORK]"),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Run only the plans that the run in --out lacks.")] = False,
+    baud: BaudOption = BAUD,
+    power_cycle: PowerCycleOption = None,
     json_: JsonOption = False,
 ) -> None:
     """Run whole training steps on a device: check them, time them, and set predicted beside measured.
 
     Example: profile step --port qemu://mps2-an500 --network mcunet-5fps --input 3x64x64 --plan plan.json
     """
-    from profiler.link.session import open_device  # noqa: PLC0415 - keeps --help fast
     from profiler.workloads.plan import StepPlan  # noqa: PLC0415
 
     folder = run_folder(out)
     plans = dict(zip(_names(plan), (StepPlan.load(path) for path in plan), strict=True))
     model = _cost_model(costs) if costs is not None else None
     networks = {name: _network_of(p, network, input_) for name, p in plans.items()}
-    with open_device(port, baud=baud) as device:
+    with open_chosen_device(port, baud, power_cycle) as device:
         if repetitions is None:
             repetitions = 3 if device.identity.counts_instructions else 20
         record = {

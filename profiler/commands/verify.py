@@ -17,8 +17,10 @@ from profiler.commands.options import (
     OptimizerOption,
     PassesOption,
     PortOption,
+    PowerCycleOption,
     RatiosOption,
     SeedOption,
+    open_chosen_device,
     wanted_ops,
 )
 from profiler.errors import UserError
@@ -41,8 +43,9 @@ def verify(
     head: HeadOption = "cosine_prototype",
     classes: ClassesOption = 5,
     limit: LimitOption = None,
-    baud: BaudOption = BAUD,
     seed: SeedOption = 1,
+    baud: BaudOption = BAUD,
+    power_cycle: PowerCycleOption = None,
     json_: JsonOption = False,
 ) -> None:
     """Check every op of a network on a device against PyTorch; a line for each that is wrong, as it is found.
@@ -51,7 +54,6 @@ def verify(
 
     Example: profile verify --port native:// --network mcunet-5fps --input 3x64x64
     """
-    from profiler.link.session import open_device  # noqa: PLC0415 - keeps --help fast
 
     wanted = wanted_ops(
         network,
@@ -65,7 +67,7 @@ def verify(
         seed=seed,
     )
     rows = []
-    with open_device(port, baud=baud) as device:
+    with open_chosen_device(port, baud, power_cycle) as device:
         programs, left = split(wanted.ops, device.identity, device.memory, repetitions=0)
         programs.pop(EMPTY, None)
         compute = lambda program: expected_outputs(program, seed, device.memory)  # noqa: E731

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from profiler.devices.identity import Identity
 from profiler.link import frames, messages
-from profiler.link.errors import DeviceReset, NoAnswer, PortError, WrongProtocol
+from profiler.link.errors import DeviceReset, LinkError, NoAnswer, PortError, WrongProtocol
 from profiler.link.frames import FrameStatus
 from profiler.link.messages import Accepted, Answer, BadReply, Done, OtherProtocol, PeekReply, RefusedReply, Reply
+from profiler.link.power import PowerCycle
 from profiler.link.transport import LinkStatistics, Transport
 
 
@@ -75,6 +76,7 @@ class Channel:
         transport: The open port. The channel closes it.
         timeout_s: How long the device may take to identify itself, now and after a restart.
         patience: All other waits.
+        power_cycle: What brings the device back where it stays silent.
 
     Attributes:
         identity: Who the device is.
@@ -87,15 +89,28 @@ class Channel:
 
     identity: Identity
 
-    def __init__(self, transport: Transport, *, timeout_s: float, patience: Patience | None = None) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        *,
+        timeout_s: float,
+        patience: Patience | None = None,
+        power_cycle: PowerCycle | None = None,
+    ) -> None:
         self.transport = transport
         self.boot_id = 0
         self._timeout_s = timeout_s
         self._patience = patience or PATIENCE
+        self._power_cycle = power_cycle
         self._last_id = secrets.randbelow(SMALL)
         self._last_run_id: int | None = None
         self._nonce = secrets.randbelow(SMALL - 1)
-        self._identify()
+        try:
+            self._identify()
+        except NoAnswer as silence:
+            if power_cycle is None:
+                raise
+            self._bring_back(power_cycle, silence, self._identify)
         # A device that was up before keeps its last run's reply until it sees another nonce than the last: the second
         # is another one for certain.
         self.identity = self._identify()
@@ -127,7 +142,7 @@ class Channel:
             wait_s: How long the device takes, beside the way on the wire.
 
         Raises:
-            DeviceReset: the device restarted, or the port went away and came back.
+            DeviceReset: the device restarted, the port went away and came back, or the device was power cycled.
             NoAnswer: it fell silent.
             PortError: the port went away for good.
         """
@@ -141,10 +156,17 @@ class Channel:
         return self._guarded(command, Done, 0.0, expected_s)
 
     def _guarded(self, command: list, expected: type[Answer], wait_s: float, expected_s: float = 0.0):
+        problem: LinkError
         try:
             return self._exchange(command, expected, wait_s, expected_s)
         except PortError as error:
-            raise self._after_port_error(error) from None
+            problem = self._after_port_error(error)
+        except NoAnswer as silence:
+            problem = silence
+        if self._power_cycle is not None and not isinstance(problem, DeviceReset):
+            self._bring_back(self._power_cycle, problem, self._reacquaint)
+            problem = DeviceReset(f"{problem.args[0]} and was power cycled", hint="see what it does to the device")
+        raise problem
 
     def _exchange(self, command: list, expected: type[Answer], wait_s: float, expected_s: float) -> Answer:
         request_id, request = self._request(command)
@@ -179,7 +201,7 @@ class Channel:
                 break
         raise NoAnswer(
             f"{self.identity.board} at {self.url} stopped answering ({attempt + 1} attempts)",
-            hint="reset it and start the command again",
+            hint="reset it and start the command again; --power-cycle COMMAND does that by itself",
         )
 
     def _request(self, command: list) -> tuple[int, bytes]:
@@ -281,6 +303,22 @@ class Channel:
             else:
                 return DeviceReset(f"the link broke and was opened again: {error.args[0]}", hint="repeat what was lost")
         return error
+
+    def _bring_back(self, power_cycle: PowerCycle, problem: LinkError, acquaint: Callable[[], object]) -> None:
+        """Power cycle the device and wait until it identifies itself, at a port that may take its time to come back."""
+        self.transport.close()  # a port that is held open comes back under another name
+        self.statistics.power_cycles += 1
+        power_cycle.run(problem.args[0])
+        deadline_s = time.monotonic() + power_cycle.back_wait_s
+        while True:
+            try:
+                self.transport.reopen()
+                acquaint()
+                return
+            except (PortError, NoAnswer) as error:
+                if time.monotonic() > deadline_s:
+                    raise type(error)(f"power cycled, yet {error.args[0]}", hint=error.hint) from None
+                time.sleep(self._patience.reopen_wait_s)
 
     def _reacquaint(self) -> None:
         self.statistics.resets += 1

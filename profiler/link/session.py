@@ -21,6 +21,7 @@ from profiler.link import messages
 from profiler.link.channel import Channel
 from profiler.link.errors import DeviceReset, Refused, WrongProtocol
 from profiler.link.messages import EncodedProgram
+from profiler.link.power import PowerCycle
 from profiler.link.refusals import refused
 from profiler.link.transport import BAUD, LinkStatistics, Transport
 
@@ -88,7 +89,9 @@ def _entry_names(program: ProgramLike, timed: int, count: int) -> list[str]:
 
 
 @contextmanager
-def open_device(url: str, *, timeout_s: float = 5.0, baud: int = BAUD) -> Iterator[Device]:
+def open_device(
+    url: str, *, timeout_s: float = 5.0, baud: int = BAUD, power_cycle: PowerCycle | None = None
+) -> Iterator[Device]:
     """The device at a port, for a ``with`` statement; it has identified itself when the block begins.
 
     Args:
@@ -96,13 +99,14 @@ def open_device(url: str, *, timeout_s: float = 5.0, baud: int = BAUD) -> Iterat
             ``native://``.
         timeout_s: How long it may take until the device identifies itself.
         baud: Bits a second of a real serial port.
+        power_cycle: What brings the device back where it stays silent, now or later.
 
     Raises:
         PortError: the port cannot be opened.
         NoAnswer: nothing answers there.
         WrongProtocol: what answers speaks something else.
     """
-    device = Device(url, timeout_s=timeout_s, baud=baud)
+    device = Device(url, timeout_s=timeout_s, baud=baud, power_cycle=power_cycle)
     try:
         yield device
     finally:
@@ -112,12 +116,14 @@ def open_device(url: str, *, timeout_s: float = 5.0, baud: int = BAUD) -> Iterat
 class Device:
     """A device that has identified itself. Use :func:`open_device`."""
 
-    def __init__(self, url: str, *, timeout_s: float = 5.0, baud: int = BAUD) -> None:
+    def __init__(
+        self, url: str, *, timeout_s: float = 5.0, baud: int = BAUD, power_cycle: PowerCycle | None = None
+    ) -> None:
         self._sealed: tuple[int, EncodedProgram] | None = None
         self._tells_state = True
         transport = Transport(url, baud=baud)
         try:
-            self._channel = Channel(transport, timeout_s=timeout_s)
+            self._channel = Channel(transport, timeout_s=timeout_s, power_cycle=power_cycle)
         except BaseException:
             transport.close()
             raise
@@ -172,8 +178,8 @@ class Device:
         """Run a program ``warmups`` times untimed, then ``repetitions`` times with every repetition's ticks recorded.
 
         A program of up to 8 entries travels inside the request; a longer one is stored on the device first, unless it
-        is there already. Where the device restarts meanwhile, the whole run is repeated: nothing of the one before it
-        is kept.
+        is there already. Where the device restarts meanwhile (or is power cycled), the whole run is repeated, a few
+        times at most: nothing of the one before it is kept.
 
         Args:
             program: What to run.

@@ -40,6 +40,7 @@ class LinkStatistics:
         stale_replies: Replies to requests that had been answered already.
         retries: Requests sent again.
         resets: Restarts of the device.
+        power_cycles: How often its power was cycled because it stayed silent.
         bytes_sent: Bytes on the wire towards the device.
         bytes_received: Bytes on the wire from it.
     """
@@ -52,6 +53,7 @@ class LinkStatistics:
     stale_replies: int = 0
     retries: int = 0
     resets: int = 0
+    power_cycles: int = 0
     bytes_sent: int = 0
     bytes_received: int = 0
 

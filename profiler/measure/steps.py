@@ -12,7 +12,7 @@ from profiler import prng
 from profiler.link.errors import DeviceReset, Refused
 from profiler.measure.observed import observed_run
 from profiler.measure.trials import not_timed
-from profiler.measure.verify import Verdict, digest_difference
+from profiler.measure.verify import Verdict, digest_difference, run_and_look
 from profiler.ops import Pass
 
 if TYPE_CHECKING:
@@ -208,8 +208,7 @@ def measure_step(
 def _check_and_time(
     device: Any, program: Any, trial: dict[str, Any], *, reference: dict[str, np.ndarray], repetitions: int, seed: int
 ) -> dict[str, Any]:
-    device.run(program, repetitions=0, warmups=1, seed=seed)
-    checks = check_outputs(program, reference, device.digest, seed)
+    checks = run_and_look(device, program, seed, lambda: check_outputs(program, reference, device.digest, seed))
     if not all(check.right for check in checks):
         from profiler.reference import kink_effects  # noqa: PLC0415 - torch takes seconds to import
 

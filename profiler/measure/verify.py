@@ -5,18 +5,24 @@ The reference (float64) of the next ops is computed in a second thread while the
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from profiler import prng
+from profiler.link.errors import DeviceReset
+
+T = TypeVar("T")
 
 #: Relative error up to which an op's float32 result is right.
 OP_TOLERANCE = 1e-5
+#: How often an op's outputs are looked at before a device that restarts over it is given up.
+MOST_LOOKS = 3
 #: How many references are computed ahead.
 AHEAD = 6
 
@@ -82,15 +88,34 @@ def expected_outputs(program: Any, seed: int, memory: Any) -> dict[str, Expected
     return {name: Expected.of(values) for name, values in reference.expected(program, seed, memory).items()}
 
 
+def run_and_look(device: Any, program: Any, seed: int, look: Callable[[], T]) -> T:
+    """Run ``program`` once without timing, then ``look`` at what it left in the device's memory.
+
+    Where the device restarts between the two, nothing is left: both are done again, a few times at most.
+
+    Raises:
+        DeviceReset: it restarted every time.
+    """
+    for _ in range(MOST_LOOKS - 1):
+        device.run(program, repetitions=0, warmups=1, seed=seed)
+        with contextlib.suppress(DeviceReset):
+            return look()
+    device.run(program, repetitions=0, warmups=1, seed=seed)
+    return look()
+
+
 def verify(device: Any, program: Any, expected: dict[str, Expected], seed: int) -> Verdict:
     """Run ``program`` once without timing and compare every output with the reference."""
-    device.run(program, repetitions=0, warmups=1, seed=seed)
-    worst, error = "nothing", 0.0
-    for output in program.outputs:
-        found = expected[output.name].error(device.digest(output.reference, output.words))
-        if not found <= error:
-            worst, error = output.name, found
-    return Verdict(error, worst)
+
+    def compare() -> Verdict:
+        worst, error = "nothing", 0.0
+        for output in program.outputs:
+            found = expected[output.name].error(device.digest(output.reference, output.words))
+            if not found <= error:
+                worst, error = output.name, found
+        return Verdict(error, worst)
+
+    return run_and_look(device, program, seed, compare)
 
 
 class Ahead:

@@ -8,9 +8,12 @@ import os
 import pty
 import random
 import select
+import signal
 import socket
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import cbor2
 import serial
@@ -181,3 +184,94 @@ def long_program(memory, copies=20):
     *fills, op = program.entries
     entries = (*fills, *[op] * copies)
     return dataclasses.replace(program, entries=entries, body_end=len(entries))
+
+
+class HangingBoard:
+    """A real device behind TCP that hangs as boards do: it says nothing more, and only a loss of power helps.
+
+    The process is stopped (SIGSTOP) when a request comes that ``hangs``; power is lost by killing the process, which a
+    shell command does (:attr:`power_cycle`), and comes back at once: a new process, which knows nothing of before.
+
+    Args:
+        url: The device's port.
+        folder: Where the process's id stands in a file, for the command.
+        hangs: Called with (command, how many requests of its type there were) of every request.
+    """
+
+    def __init__(self, url: str, folder: Path, hangs: Callable[[list, int], bool]) -> None:
+        ports.register()
+        self._device = serial.serial_for_url(url)
+        self._hangs = hangs
+        self._pid_file = folder / "board.pid"
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self.url = f"socket://127.0.0.1:{self._server.getsockname()[1]}"
+        self.requests: Counter[int] = Counter()
+        self.powered = 0
+        self._open = True
+
+    @property
+    def power_cycle(self) -> str:
+        return f"kill -KILL $(cat {self._pid_file}) && echo off and on"
+
+    def __enter__(self) -> HangingBoard:
+        self._power_on()
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._open = False
+        self._server.close()
+        self._thread.join(5.0)
+        self._device.close()
+
+    def _power_on(self) -> None:
+        if self.powered:
+            self._device.close()
+            self._device.open()
+        self.powered += 1
+        self._pid_file.write_text(str(self._device.process_id))
+
+    def _serve(self) -> None:
+        self._server.settimeout(0.05)
+        while self._open:
+            connection = None
+            try:
+                connection, _ = self._server.accept()
+                self._carry(connection)
+            except TimeoutError:
+                self._drain()
+            except OSError:
+                continue
+            finally:
+                if connection:
+                    connection.close()
+
+    def _carry(self, connection: socket.socket) -> None:
+        decoder = frames.Decoder()
+        while self._open:
+            ready, _, _ = select.select([connection, self._device], [], [], 0.05)
+            if self._device in ready and (said := self._drain()):
+                connection.sendall(said)
+            if connection in ready:
+                data = connection.recv(4096)
+                if not data:
+                    return
+                for frame in decoder.feed(data):
+                    self._look_at(frame)
+                self._device.write(data)
+
+    def _drain(self) -> bytes:
+        """What the device says; where it has died, its power comes back."""
+        try:
+            if select.select([self._device], [], [], 0)[0]:
+                return self._device.read(self._device.in_waiting or 1)
+        except serial.SerialException:
+            self._power_on()
+        return b""
+
+    def _look_at(self, frame: frames.Frame) -> None:
+        _, command = cbor2.loads(frame.payload)
+        self.requests[command[0]] += 1
+        if self._hangs(command, self.requests[command[0]]):
+            os.kill(self._device.process_id, signal.SIGSTOP)
