@@ -18,6 +18,7 @@ from profiler.geometry import (
     SoftmaxCrossEntropy,
     Weighted,
 )
+from profiler.geometry_norm import GroupNorm
 
 if TYPE_CHECKING:
     from profiler.ops import Op
@@ -101,6 +102,7 @@ def buffers_f32(op: Op) -> list[BufferSpec]:
 def _weighted_buffers(op: Op, g: Weighted) -> list[BufferSpec]:
     read, write, both = Access.READ, Access.WRITE, Access.READ_WRITE
     weight = BufferSpec("weight", g.weight_shape, read)
+    norm = isinstance(g, GroupNorm)
     bias = [BufferSpec("bias", (g.bias_elements,), read)] if g.bias_elements else []
     if op.pass_ is Pass.FORWARD:
         return [
@@ -108,11 +110,14 @@ def _weighted_buffers(op: Op, g: Weighted) -> list[BufferSpec]:
             weight,
             *bias,
             BufferSpec("output", g.output_shape, write),
+            *([BufferSpec("statistics", g.statistics_shape, write)] if norm else []),
         ]
     if op.pass_ is Pass.GRAD_INPUT:
         return [
+            *([BufferSpec("input", g.input_shape, read)] if norm else []),
             BufferSpec("grad_output", g.output_shape, read),
             weight,
+            *([BufferSpec("statistics", g.statistics_shape, read)] if norm else []),
             BufferSpec("grad_input", g.input_shape, write),
         ]
     weight_shape = g.weight_gradient_shape(op.trained_channels, op.trained_axis)
@@ -122,6 +127,7 @@ def _weighted_buffers(op: Op, g: Weighted) -> list[BufferSpec]:
         specs = [BufferSpec("input", g.input_shape, read)] if op.trained_channels else []
         specs.append(BufferSpec("grad_output", g.output_shape, read))
         if op.trained_channels:
+            specs += [BufferSpec("statistics", g.statistics_shape, read)] if norm else []
             specs.append(BufferSpec("weight_gradient", weight_shape, both))
         if op.trains_bias:
             specs.append(BufferSpec("bias_gradient", bias_shape, both))

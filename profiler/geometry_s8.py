@@ -27,6 +27,7 @@ from profiler.geometry import (
     Vector,
     Window,
 )
+from profiler.geometry_norm import GroupNorm, UpsampleBilinear2d
 
 
 @dataclass(frozen=True)
@@ -157,6 +158,8 @@ GEOMETRIES: dict[str, type[Geometry]] = {
         L2Normalize,
         CosineHead,
         Empty,
+        GroupNorm,
+        UpsampleBilinear2d,
         FusedConv2d,
         PointwiseDepthwise,
         Requantize,

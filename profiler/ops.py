@@ -32,6 +32,7 @@ from profiler.geometry import (
     SoftmaxCrossEntropy,
     Weighted,
 )
+from profiler.geometry_norm import GroupNorm, UpsampleBilinear2d
 from profiler.geometry_s8 import (
     GEOMETRIES,
     Dequantize,
@@ -46,9 +47,9 @@ from profiler.geometry_s8 import (
 __all__ = [
     "AXIS_CODES", "DTYPE_CODES", "GEOMETRIES", "OPTIMIZER_CODES", "PASS_CODES", "VARIANT_CODES", "WORD_BYTES",
     "Access", "Add", "AvgPool2d", "Axis", "BufferSpec", "Conv2d", "CosineHead", "Depthwise", "Dequantize", "Empty",
-    "FusedConv2d", "Geometry", "GlobalAvgPool", "L2Normalize", "Layer", "Linear", "MaskSource", "MaxPool2d", "Op",
-    "Optimizer", "Pass", "PointwiseDepthwise", "Quantization", "Relu", "Requantize", "SaturationMask",
-    "SoftmaxCrossEntropy",
+    "FusedConv2d", "Geometry", "GlobalAvgPool", "GroupNorm", "L2Normalize", "Layer", "Linear", "MaskSource",
+    "MaxPool2d", "Op", "Optimizer", "Pass", "PointwiseDepthwise", "Quantization", "Relu", "Requantize",
+    "SaturationMask", "SoftmaxCrossEntropy", "UpsampleBilinear2d",
 ]  # fmt: skip
 
 Optimizer = Literal["sgd", "adam"]
@@ -165,8 +166,8 @@ class Op:
         if reads_weights and not segmented:
             raise ValueError(f"{self.pass_} trains nothing: trained_channels and trains_bias must be unset")
         assert isinstance(g, Weighted)
-        if self.trained_axis == "in" and isinstance(g, Depthwise):
-            raise ValueError("depthwise trains output channels only")
+        if self.trained_axis == "in" and isinstance(g, Depthwise | GroupNorm):
+            raise ValueError(f"{g.kind} trains output channels only")
         if not 0 <= self.trained_channels <= g.channels(self.trained_axis):
             raise ValueError(
                 f"{g.kind}: trained_channels must be 0 to {g.channels(self.trained_axis)}, got {self.trained_channels}"

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from profiler import prng
+from profiler.geometry_norm import GROUP_NORM_EPSILON
 from profiler.ops import (
     Access,
     Add,
@@ -24,6 +25,7 @@ from profiler.ops import (
     Depthwise,
     Geometry,
     GlobalAvgPool,
+    GroupNorm,
     L2Normalize,
     Linear,
     MaxPool2d,
@@ -31,6 +33,7 @@ from profiler.ops import (
     Pass,
     Relu,
     SoftmaxCrossEntropy,
+    UpsampleBilinear2d,
 )
 from profiler.workloads.entries import BLOB_REGION, DeviceMemory, Entry, StepConstants, offset_of, region_of
 from profiler.workloads.program import Program
@@ -231,6 +234,8 @@ def _apply(g: Geometry, x: Tensor, values: Mapping[str, Tensor]) -> Tensor:
         pool = F.avg_pool2d if isinstance(g, AvgPool2d) else F.max_pool2d
         window = ((g.kernel_h, g.kernel_w), (g.stride_h, g.stride_w), (g.pad_h, g.pad_w))
         return _from_nchw(pool(_to_nchw(x), *window))
+    if isinstance(g, UpsampleBilinear2d):
+        return _from_nchw(F.interpolate(_to_nchw(x), scale_factor=2, mode="bilinear"))
     if isinstance(g, Relu):
         return x.clamp(0, g.maximum) if g.maximum else x.clamp(min=0)
     if isinstance(g, L2Normalize):
@@ -256,6 +261,11 @@ def _forward_results(g: Geometry, values: Mapping[str, Tensor]) -> dict[str, Ten
         return {}
     if isinstance(g, Add):
         return {"output": values["a"] + values["b"]}
+    if isinstance(g, GroupNorm):
+        x = _to_nchw(values["input"]).contiguous()
+        extents = (1, g.in_channels, g.in_h * g.in_w, g.groups)
+        y, *statistics = torch.native_group_norm(x, values["weight"], values.get("bias"), *extents, GROUP_NORM_EPSILON)
+        return {"output": _from_nchw(y), "statistics": torch.cat(statistics).T}
     if isinstance(g, SoftmaxCrossEntropy):
         logits, label = values["input"].unsqueeze(0), values["label"].long()
         return {
@@ -263,6 +273,17 @@ def _forward_results(g: Geometry, values: Mapping[str, Tensor]) -> dict[str, Ten
             "loss": values["loss"] + F.cross_entropy(logits, label),
         }
     return {"output": _apply(g, values["input"], values)}
+
+
+def _group_norm_backward(g: GroupNorm, values: Mapping[str, Tensor], weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradients of the input and of the weight, from the statistics that are given, whatever they are."""
+    x, grad_output = (_to_nchw(values[role]).contiguous() for role in ("input", "grad_output"))
+    mean, r = (s.reshape(1, -1).contiguous() for s in values["statistics"].unbind(1))
+    extents = (1, g.in_channels, g.in_h * g.in_w, g.groups)
+    grad_input, grad_weight, _ = torch.ops.aten.native_group_norm_backward(
+        grad_output, x, mean, r, weight, *extents, [True, True, False]
+    )
+    return _from_nchw(grad_input), grad_weight
 
 
 def _grad_role(g: Geometry) -> str:
@@ -280,6 +301,8 @@ def _grad_input(g: Geometry, values: Mapping[str, Tensor]) -> Tensor:
         y = values["output"]
         passes = (y > 0) & (y < g.maximum) if g.maximum else y > 0
         return values["grad_output"] * passes
+    if isinstance(g, GroupNorm):
+        return _group_norm_backward(g, values, values["weight"])[0]
     # The remaining kinds are linear in their input, so any point does, or their input is kept.
     x = values["input"] if "input" in values else torch.zeros(g.input_shape, dtype=torch.float64)
     x = x.clone().requires_grad_()
@@ -291,7 +314,11 @@ def _grad_input(g: Geometry, values: Mapping[str, Tensor]) -> Tensor:
 def _grad_weight(op: Op, values: Mapping[str, np.ndarray], channels: Sequence[int] | None) -> dict[str, np.ndarray]:
     g, results = op.geometry, {}
     grad_output = values["grad_output"]
-    if op.trained_channels:
+    if op.trained_channels and isinstance(g, GroupNorm):
+        tensors = {role: torch.from_numpy(np.ascontiguousarray(v)) for role, v in values.items()}
+        full = _group_norm_backward(g, tensors, torch.ones(g.weight_shape, dtype=torch.float64))[1]
+        results["weight_gradient"] = values["weight_gradient"] + full.numpy()[list(_channels(op, channels))]
+    elif op.trained_channels:
         weight = torch.zeros(g.weight_shape, dtype=torch.float64, requires_grad=True)  # type: ignore[attr-defined]
         with torch.enable_grad():
             y = _apply(g, torch.from_numpy(np.ascontiguousarray(values["input"])), {"weight": weight})

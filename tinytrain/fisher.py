@@ -33,7 +33,7 @@ def fisher_information(
 
     Args:
         model: The network; its parameters and their gradients are left as they are.
-        layers: Names of convolution and linear modules that share no output.
+        layers: Names of convolution, linear and GroupNorm modules that share no output.
         images: Shape (n, channels, height, width).
         labels: Shape (n,).
         head: The loss.

@@ -51,7 +51,8 @@ def chosen_weights(shape: Iterable[int], geometry: object, plan: LayerPlan) -> T
     """Which weights of a layer train.
 
     Args:
-        shape: Of torch's weight: (out, in / groups, kernel_h, kernel_w), (out, in) for linear.
+        shape: Of torch's weight: (out, in / groups, kernel_h, kernel_w), (out, in) for linear, (channels,) for
+            group_norm.
         geometry: The layer's geometry.
         plan: Its channels and axis. An input channel of a grouped convolution feeds its own group's outputs only.
 
@@ -59,7 +60,7 @@ def chosen_weights(shape: Iterable[int], geometry: object, plan: LayerPlan) -> T
         Positions in the flattened weight, ascending, shape (trained weights,).
     """
     mask = torch.zeros(tuple(shape), dtype=torch.bool)
-    if plan.axis == "out" or geometry.kind == "depthwise":
+    if plan.axis == "out" or geometry.kind in ("depthwise", "group_norm"):
         mask[list(plan.channels)] = True
     else:
         groups = geometry.groups if isinstance(geometry, Conv2d) else 1
@@ -105,7 +106,7 @@ class SparseTrainer:
         modules = dict(model.named_modules())
         for name, layer_plan in plan.layers.items():
             module = modules.get(name)
-            if not isinstance(module, nn.Conv2d | nn.Linear):
+            if not isinstance(module, nn.Conv2d | nn.Linear | nn.GroupNorm):
                 raise UserError(
                     f"the plan trains layer {name!r}, which the torch model does not have",
                     hint="apply the plan to the network it was made for",

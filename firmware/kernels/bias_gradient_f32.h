@@ -1,4 +1,4 @@
-/* Private: the gradient of the bias, shared by conv2d, depthwise and linear. */
+/* Private: the gradient of the bias, shared by all kinds with weights. */
 #ifndef KERNELS_BIAS_GRADIENT_F32_H
 #define KERNELS_BIAS_GRADIENT_F32_H
 

@@ -7,7 +7,7 @@
  * constants: read by update only.
  *
  * Layouts. Tensors NHWC with batch 1; weights conv2d [out][kh][kw][in / groups], depthwise [kh][kw][channels], linear
- * [out][in]; gradients and moments compact, holding trained channels only (op.h).
+ * [out][in], group_norm [channels]; gradients and moments compact, holding trained channels only (op.h).
  *
  * Ranges. f32: any finite values whose products and sums are finite too (l2_normalize squares them); sums are kept in
  * float32 registers, with a relative error (norm of the error over norm of the result) below 1e-5 for reductions of up
@@ -15,6 +15,13 @@
  * and in pooling at most half the kernel, no tensor is above 2^28 bytes. label: 0 to classes - 1; one outside adds
  * log(sum) to the loss and touches nothing else. softmax_cross_entropy: inputs more than 87 below the largest have
  * probability 0.
+ *
+ * group_norm: biased variance, epsilon 1e-5, as torch.nn.GroupNorm. Backward reads the input and the statistics that
+ * forward wrote: 2 floats a group beside a tensor that the layer before wrote anyway. The output would not do for the
+ * input: it does not tell it where a weight is 0, and a ReLU that follows overwrites it. Forward holds its accuracy
+ * whatever the mean; backward, which has it rounded to float32, up to some 50 standard deviations.
+ * upsample_bilinear2d: twice the height and the width, as torch.nn.Upsample(scale_factor=2, mode="bilinear") with
+ * corners not aligned.
  *
  * dtype s8. A real value is scale * (q - zero point) with q int8; weights have zero point 0 and a scale an output
  * channel. With x the input, z its zero point, w the weights and b the bias (or 0):
@@ -39,8 +46,8 @@
  *   grad_weight: sums of (x - z) * grad_output, in float32, and of grad_output: gradients of the int8 weights and the
  *       int32 bias
  *   update: sgd w = clamp(round(w - rate * g / s_w^2), -127, 127), b = round(b - rate * g / (s_w * s_x)^2), which is
- *       MCUNetV3's quantisation-aware scaling (arXiv 2206.15472, section 3.1) and the same step as in real values. adam:
- *       the moments are those of the real gradient g / s_w (of the bias g / (s_w * s_x)), its step divided by s_w (by
+ *       MCUNetV3's quantisation-aware scaling (arXiv 2206.15472, section 3.1) and the same step as in real values.
+ * adam: the moments are those of the real gradient g / s_w (of the bias g / (s_w * s_x)), its step divided by s_w (by
  *       s_w * s_x). round: to nearest, ties to even; g: gradient * gradient_scale; gradients are left at zero.
  *       Changes are limited to +-2^24 before they are rounded.
  *   fused_conv2d update: grad_weight and then update with sgd, no gradient kept.
@@ -53,6 +60,8 @@
  *   softmax_cross_entropy grad_input          grad_input over probabilities
  *   l2_normalize forward                      output over input
  *   l2_normalize grad_input                   grad_input over grad_output
+ *   group_norm forward                        output over input
+ *   group_norm grad_input                     grad_input over grad_output
  *   s8: add forward                           output over a
  *       depthwise forward, variant in_place   output over input
  *       requantize, dequantize grad_input     grad_input over grad_output
@@ -117,6 +126,12 @@ KERNEL(l2_normalize_grad_input_f32);
 KERNEL(cosine_head_forward_f32);
 KERNEL(cosine_head_grad_input_f32);
 KERNEL(empty_forward_f32);
+KERNEL(group_norm_forward_f32);
+KERNEL(group_norm_grad_input_f32);
+KERNEL(group_norm_grad_weight_f32);
+KERNEL(group_norm_update_f32);
+KERNEL(upsample_bilinear2d_forward_f32);
+KERNEL(upsample_bilinear2d_grad_input_f32);
 
 #undef KERNEL
 

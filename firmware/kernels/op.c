@@ -34,6 +34,10 @@ static size_t fields_of(uint8_t kind, size_t *bytes) {
         return sizeof(l2_normalize_geometry_t) / sizeof(uint16_t);
     case OP_COSINE_HEAD:
         return sizeof(cosine_head_geometry_t) / sizeof(uint16_t);
+    case OP_GROUP_NORM:
+        return sizeof(group_norm_geometry_t) / sizeof(uint16_t);
+    case OP_UPSAMPLE_BILINEAR2D:
+        return sizeof(upsample_bilinear2d_geometry_t) / sizeof(uint16_t);
     case OP_POINTWISE_DEPTHWISE:
         return sizeof(pointwise_depthwise_geometry_t) / sizeof(uint16_t);
     case OP_REQUANTIZE:
@@ -120,6 +124,15 @@ static bool valid_geometry(const op_t *op) {
         const cosine_head_geometry_t *g = &op->geometry.cosine_head;
         return g->features > 0 && g->classes > 0 && g->scale > 0;
     }
+    case OP_GROUP_NORM: {
+        const group_norm_geometry_t *g = &op->geometry.group_norm;
+        return g->in_h > 0 && g->in_w > 0 && g->in_channels > 0 && g->groups > 0 && g->in_channels % g->groups == 0 &&
+               g->has_bias <= 1;
+    }
+    case OP_UPSAMPLE_BILINEAR2D: {
+        const upsample_bilinear2d_geometry_t *g = &op->geometry.upsample_bilinear2d;
+        return g->in_h > 0 && g->in_w > 0 && g->in_channels > 0;
+    }
     case OP_POINTWISE_DEPTHWISE: {
         const pointwise_depthwise_geometry_t *g = &op->geometry.pointwise_depthwise;
         if (g->in_channels == 0 || g->stride_h == 0 || g->stride_w == 0 || g->has_bias > 1 ||
@@ -147,6 +160,10 @@ static uint32_t channels_to_train(const op_t *op, uint32_t *has_bias) {
     if (op->kind == OP_DEPTHWISE) {
         *has_bias = op->geometry.depthwise.has_bias;
         return out ? op->geometry.depthwise.in_channels : 0;
+    }
+    if (op->kind == OP_GROUP_NORM) {
+        *has_bias = op->geometry.group_norm.has_bias;
+        return out ? op->geometry.group_norm.in_channels : 0;
     }
     if (op->kind == OP_LINEAR) {
         *has_bias = op->geometry.linear.has_bias;

@@ -1,10 +1,11 @@
 /* What an op is on the device: the C twin of profiler/ops.py.
  *
  * Tensors are NHWC with batch 1. Weights: conv2d OHWI [out][kh][kw][in / groups], depthwise [kh][kw][channels],
- * linear [out][in]. Gradients and moments of weights are compact, holding trained channels only:
+ * linear [out][in], group_norm [channels]. Gradients and moments of weights are compact, holding trained channels only:
  *   conv2d    axis out [k][kh][kw][in / groups]      axis in [out / groups][kh][kw][k]
  *   depthwise axis out [kh][kw][k]
  *   linear    axis out [k][in]                       axis in [out][k]
+ *   group_norm axis out [k]
  * With groups > 1 and axis in, trained input channel i of group g pairs with the out / groups outputs of g.
  * A bias gradient holds the k trained outputs (axis out, k > 0), else all outputs.
  *
@@ -27,6 +28,12 @@
  *   l2_normalize                  forward input, output            grad_input input, grad_output, grad_input
  *   cosine_head                   forward input, prototypes [classes][features], output
  *                                 grad_input grad_output, prototypes, grad_input
+ *   group_norm as conv2d, and the statistics of each group, (mean, 1 / sqrt(variance + epsilon)), 2 floats a group:
+ *     forward      input, weight, [bias: has_bias], output, statistics
+ *     grad_input   input, grad_output, weight, statistics, grad_input
+ *     grad_weight  [input: k > 0], grad_output, [statistics: k > 0], [weight_gradient rw: k > 0],
+ *                  [bias_gradient rw: trains_bias]
+ *   upsample_bilinear2d           forward input, output            grad_input grad_output, grad_input
  *   empty                         forward (none)
  *
  * dtype s8: int8 activations and weights forward, float32 gradients with respect to the int8 values backward. Types as
@@ -75,6 +82,8 @@ enum op_kind {
     OP_L2_NORMALIZE = 10,
     OP_COSINE_HEAD = 11,
     OP_EMPTY = 12,
+    OP_GROUP_NORM = 13,
+    OP_UPSAMPLE_BILINEAR2D = 14,
     OP_FUSED_CONV2D = 15,
     OP_POINTWISE_DEPTHWISE = 16,
     OP_REQUANTIZE = 17,
@@ -139,6 +148,15 @@ typedef struct {
 } cosine_head_geometry_t;
 
 typedef struct {
+    uint16_t in_h, in_w, in_channels;
+    uint16_t groups, has_bias;
+} group_norm_geometry_t;
+
+typedef struct {
+    uint16_t in_h, in_w, in_channels;
+} upsample_bilinear2d_geometry_t;
+
+typedef struct {
     uint16_t in_h, in_w, in_channels, mid_channels;
     uint16_t kernel_h, kernel_w, stride_h, stride_w, pad_h, pad_w; /* of the depthwise half */
     uint16_t has_bias, has_depthwise_bias;
@@ -185,6 +203,8 @@ typedef struct {
         softmax_cross_entropy_geometry_t softmax_cross_entropy;
         l2_normalize_geometry_t l2_normalize;
         cosine_head_geometry_t cosine_head;
+        group_norm_geometry_t group_norm;
+        upsample_bilinear2d_geometry_t upsample_bilinear2d;
         pointwise_depthwise_geometry_t pointwise_depthwise;
         requantize_geometry_t requantize;
         elements_geometry_t elements;

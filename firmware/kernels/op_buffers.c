@@ -93,6 +93,20 @@ op_sizes_t op_sizes(const op_t *op) {
         sizes.weight = sizes.input * sizes.output;
         break;
     }
+    case OP_GROUP_NORM: {
+        const group_norm_geometry_t *g = &op->geometry.group_norm;
+        sizes.input = sizes.output = product(g->in_h, g->in_w, g->in_channels);
+        sizes.weight = g->in_channels;
+        sizes.bias = g->has_bias ? g->in_channels : 0;
+        sizes.weight_gradient = (uint64_t)k;
+        break;
+    }
+    case OP_UPSAMPLE_BILINEAR2D: {
+        const upsample_bilinear2d_geometry_t *g = &op->geometry.upsample_bilinear2d;
+        sizes.input = product(g->in_h, g->in_w, g->in_channels);
+        sizes.output = 4 * sizes.input;
+        break;
+    }
     case OP_POINTWISE_DEPTHWISE: {
         const pointwise_depthwise_geometry_t *g = &op->geometry.pointwise_depthwise;
         s = pointwise_depthwise_shape(op);
@@ -131,6 +145,9 @@ static void append_update(buffer_list_t *list, const op_t *op, uint64_t whole, u
 }
 
 static void list_weighted(buffer_list_t *list, const op_t *op, const op_sizes_t *n) {
+    /* Mean and reciprocal standard deviation of each group of a group_norm. */
+    const bool norm = op->kind == OP_GROUP_NORM;
+    const uint64_t statistics = norm ? 2 * (uint64_t)op->geometry.group_norm.groups : 0;
     switch (op->pass) {
     case PASS_FORWARD:
         append_floats(list, n->input, BUFFER_READ, NOT_IN_PLACE);
@@ -138,18 +155,30 @@ static void list_weighted(buffer_list_t *list, const op_t *op, const op_sizes_t 
         if (n->bias > 0) {
             append_floats(list, n->bias, BUFFER_READ, NOT_IN_PLACE);
         }
-        append_floats(list, n->output, BUFFER_WRITE, NOT_IN_PLACE);
+        append_floats(list, n->output, BUFFER_WRITE, norm ? 0 : NOT_IN_PLACE);
+        if (norm) {
+            append_floats(list, statistics, BUFFER_WRITE, NOT_IN_PLACE);
+        }
         break;
     case PASS_GRAD_INPUT:
+        if (norm) {
+            append_floats(list, n->input, BUFFER_READ, NOT_IN_PLACE);
+        }
         append_floats(list, n->output, BUFFER_READ, NOT_IN_PLACE);
         append_floats(list, n->weight, BUFFER_READ, NOT_IN_PLACE);
-        append_floats(list, n->input, BUFFER_WRITE, NOT_IN_PLACE);
+        if (norm) {
+            append_floats(list, statistics, BUFFER_READ, NOT_IN_PLACE);
+        }
+        append_floats(list, n->input, BUFFER_WRITE, norm ? 1 : NOT_IN_PLACE);
         break;
     case PASS_GRAD_WEIGHT:
         if (n->weight_gradient > 0) {
             append_floats(list, n->input, BUFFER_READ, NOT_IN_PLACE);
         }
         append_floats(list, n->output, BUFFER_READ, NOT_IN_PLACE);
+        if (norm && n->weight_gradient > 0) {
+            append_floats(list, statistics, BUFFER_READ, NOT_IN_PLACE);
+        }
         if (n->weight_gradient > 0) {
             append_floats(list, n->weight_gradient, BUFFER_READ_WRITE, NOT_IN_PLACE);
         }
@@ -196,6 +225,7 @@ static void list_plain(buffer_list_t *list, const op_t *op, const op_sizes_t *n)
     case OP_GLOBAL_AVG_POOL:
     case OP_AVG_POOL2D:
     case OP_MAX_POOL2D:
+    case OP_UPSAMPLE_BILINEAR2D:
         if (!forward && op->kind == OP_MAX_POOL2D) {
             append_floats(list, n->input, BUFFER_READ, NOT_IN_PLACE);
         }

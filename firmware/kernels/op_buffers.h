@@ -34,7 +34,8 @@ bool op_small_enough(const op_t *op);
 
 /* Kinds with weights, which alone have the passes grad_weight and update. */
 static inline bool op_weighted(const op_t *op) {
-    return op->kind == OP_CONV2D || op->kind == OP_DEPTHWISE || op->kind == OP_LINEAR || op->kind == OP_FUSED_CONV2D;
+    return op->kind == OP_CONV2D || op->kind == OP_DEPTHWISE || op->kind == OP_LINEAR || op->kind == OP_FUSED_CONV2D ||
+           op->kind == OP_GROUP_NORM;
 }
 
 #endif

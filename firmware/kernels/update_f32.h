@@ -1,4 +1,4 @@
-/* Private: the optimiser's step, shared by conv2d, depthwise and linear. */
+/* Private: the optimiser's step, shared by all kinds with weights. */
 #ifndef KERNELS_UPDATE_F32_H
 #define KERNELS_UPDATE_F32_H
 

@@ -7,7 +7,18 @@ import math
 import random
 from collections.abc import Iterable, Sequence
 
-from profiler.ops import Add, Conv2d, Depthwise, Geometry, Linear, Op, Optimizer, Pass
+from profiler.ops import (
+    Add,
+    Conv2d,
+    Depthwise,
+    Geometry,
+    GroupNorm,
+    Linear,
+    Op,
+    Optimizer,
+    Pass,
+    UpsampleBilinear2d,
+)
 from profiler.workloads.head import head_geometries
 from profiler.workloads.network import INPUT, Network
 from profiler.workloads.plan import Head
@@ -77,8 +88,8 @@ def companion_ops(ops: Sequence[Op]) -> list[Op]:
     """Ops of no layer, measured so that a cost model can tell apart the loops of kernels that a network uses little.
 
     A network has few geometries of a kind (13 depthwise convolutions, say, of four kernel sizes and two strides), fewer
-    than its kernels have loops. Companions keep kernel, stride, padding and groups and vary the map and the channels;
-    they are never larger than the layer that they accompany.
+    than its kernels have loops. Companions keep kernel, stride, padding and groups (of a GroupNorm the channels of a
+    group) and vary the map and the channels; they are never larger than the layer that they accompany.
 
     Args:
         ops: What is profiled.
@@ -88,7 +99,7 @@ def companion_ops(ops: Sequence[Op]) -> list[Op]:
         kind; always the same for the same ops.
     """
     companions: dict[Op, None] = {}
-    for cls in (Conv2d, Depthwise, Linear):
+    for cls in (Conv2d, Depthwise, Linear, GroupNorm, UpsampleBilinear2d):
         geometries = list(dict.fromkeys(op.geometry for op in ops if type(op.geometry) is cls))
         if not geometries or len(geometries) >= _ENOUGH_GEOMETRIES:
             continue
@@ -107,12 +118,18 @@ def companion_ops(ops: Sequence[Op]) -> list[Op]:
     return [op for op in companions if op not in set(ops)]
 
 
-def _companion(g: Conv2d | Depthwise | Linear, rng: random.Random) -> Conv2d | Depthwise | Linear:
+def _companion(g: Geometry, rng: random.Random) -> Geometry:
     def smaller(extent: int, least: int = 1, step: int = 1) -> int:
         return max(least, round(extent / step * rng.uniform(0.3, 1))) * step
 
     if isinstance(g, Linear):
         return dataclasses.replace(g, in_features=smaller(g.in_features), out_features=smaller(g.out_features))
+    if isinstance(g, GroupNorm | UpsampleBilinear2d):
+        changes = {"in_h": smaller(g.in_h), "in_w": smaller(g.in_w)}
+        if isinstance(g, UpsampleBilinear2d):
+            return dataclasses.replace(g, in_channels=smaller(g.in_channels), **changes)
+        groups = smaller(g.groups)
+        return dataclasses.replace(g, in_channels=g.in_channels // g.groups * groups, groups=groups, **changes)
     changes = {"in_h": smaller(g.in_h, min(g.in_h, g.kernel_h)), "in_w": smaller(g.in_w, min(g.in_w, g.kernel_w))}
     groups = g.groups if isinstance(g, Conv2d) else 1
     changes["in_channels"] = smaller(g.in_channels, step=groups)

@@ -19,7 +19,7 @@ from torch import fx, nn
 from torch.fx.passes.shape_prop import ShapeProp
 
 from profiler.errors import UserError
-from profiler.ops import Geometry, Layer
+from profiler.ops import Conv2d, Depthwise, Geometry, Layer, Linear
 from profiler.workloads import catalog
 from profiler.workloads.network import INPUT, Network
 from profiler.workloads.rules import (
@@ -248,7 +248,8 @@ class _Lowering:
         direct = source.op == "call_module" and holder in self.index_of
         if direct:
             layer = self.layers[self.index_of[holder]]
-            if layer.geometry.trainable and len(source.users) == 1 and norm.track_running_stats:
+            folds = isinstance(layer.geometry, Conv2d | Depthwise | Linear)
+            if folds and len(source.users) == 1 and norm.track_running_stats:
                 self.layers[self.index_of[holder]] = Layer(
                     layer.name, type(layer.geometry)(*layer.geometry.values()[:-1], 1), layer.inputs
                 )

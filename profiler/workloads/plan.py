@@ -135,9 +135,10 @@ class StepPlan:
                     f"the plan's channels of layer {name!r} must be ascending numbers below {count}",
                     hint="select a new plan for this network",
                 )
-            if layer_plan.axis == "in" and network[name].geometry.kind == "depthwise":
+            kind = network[name].geometry.kind
+            if layer_plan.axis == "in" and kind in ("depthwise", "group_norm"):
                 raise UserError(
-                    f"the plan trains input channels of layer {name!r}, which is depthwise and has outputs only",
+                    f"the plan trains input channels of layer {name!r}, which is {kind} and has outputs only",
                     hint='set its axis to "out"',
                 )
             if layer_plan.bias and not network[name].geometry.bias_elements:

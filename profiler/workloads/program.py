@@ -278,7 +278,7 @@ def _starting_values(step: TrainingStep, memory: DeviceMemory) -> tuple[dict[str
         g, weight = op.geometry, 0.0
         if g.trainable:
             weight = begin(tensors[1], weight_exponent(g, squares[tensors[0]]))
-            if len(tensors) == 4:
+            if g.bias_elements:  # type: ignore[attr-defined]
                 begin(tensors[2], BIAS_EXPONENT)
         elif isinstance(g, CosineHead):
             starts[PROTOTYPES] = uniform_start(prototype_exponent(g.features))

@@ -14,7 +14,20 @@ import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
-from profiler.ops import Add, AvgPool2d, Conv2d, Depthwise, Geometry, GlobalAvgPool, Linear, MaxPool2d, Relu
+from profiler.geometry_norm import GROUP_NORM_EPSILON
+from profiler.ops import (
+    Add,
+    AvgPool2d,
+    Conv2d,
+    Depthwise,
+    Geometry,
+    GlobalAvgPool,
+    GroupNorm,
+    Linear,
+    MaxPool2d,
+    Relu,
+    UpsampleBilinear2d,
+)
 
 Shape = tuple[int, ...]
 Rule = Callable[[fx.Node, nn.Module | None, Sequence[Shape], Shape], Geometry | None]
@@ -22,7 +35,7 @@ Rule = Callable[[fx.Node, nn.Module | None, Sequence[Shape], Shape], Geometry | 
 #: What a refusal offers instead.
 SUPPORTED = (
     "Conv2d, BatchNorm folded into the layer before it, Linear, ReLU, ReLU6, add, AdaptiveAvgPool2d(1) or the mean "
-    "over both axes of a map, AvgPool2d, MaxPool2d, flatten, Identity, Dropout"
+    "over both axes of a map, AvgPool2d, MaxPool2d, GroupNorm, bilinear up-sampling by 2, flatten, Identity, Dropout"
 )
 
 
@@ -259,6 +272,38 @@ def _max_function(node: fx.Node, _: nn.Module | None, shapes: Sequence[Shape], _
     )
 
 
+def _group_norm(_: fx.Node, module: nn.GroupNorm, shapes: Sequence[Shape], __: Shape) -> Geometry:
+    if not module.affine:
+        raise Unsupported("without scale and shift")
+    if module.eps != GROUP_NORM_EPSILON:
+        raise Unsupported(f"with eps {module.eps}, there is {GROUP_NORM_EPSILON}")
+    return GroupNorm(*_map(shapes[0]), module.num_groups, int(module.bias is not None))
+
+
+def _upsample(mode: object, align_corners: object, antialias: object, shape: Shape, result: Shape) -> Geometry:
+    in_h, in_w, channels = _map(shape)
+    if mode != "bilinear" or align_corners or antialias:
+        extras = [name for name, value in (("aligned corners", align_corners), ("antialias", antialias)) if value]
+        raise Unsupported(f"{' with '.join([str(mode), *extras])}, there is bilinear")
+    if tuple(result[2:]) != (2 * in_h, 2 * in_w):
+        raise Unsupported(f"from {in_h}x{in_w} to {result[2]}x{result[3]}, there is twice height and width")
+    return UpsampleBilinear2d(in_h, in_w, channels)
+
+
+def _upsample_module(_: fx.Node, module: nn.Upsample, shapes: Sequence[Shape], result: Shape) -> Geometry:
+    return _upsample(module.mode, module.align_corners, False, shapes[0], result)
+
+
+def _interpolate(node: fx.Node, _: nn.Module | None, shapes: Sequence[Shape], result: Shape) -> Geometry:
+    return _upsample(
+        _argument(node, 3, "mode", "nearest"),
+        _argument(node, 4, "align_corners"),
+        _argument(node, 6, "antialias", False),
+        shapes[0],
+        result,
+    )
+
+
 def _nothing(_: fx.Node, __: nn.Module | None, ___: Sequence[Shape], ____: Shape) -> None:
     return None
 
@@ -279,6 +324,9 @@ MODULE_RULES: dict[type[nn.Module], Rule] = {
     nn.AdaptiveAvgPool2d: _adaptive_module,
     nn.AvgPool2d: _avg_module,
     nn.MaxPool2d: _max_module,
+    nn.GroupNorm: _group_norm,
+    nn.Upsample: _upsample_module,
+    nn.UpsamplingBilinear2d: _upsample_module,
     nn.Flatten: _reshape,
     nn.Unflatten: _reshape,
     nn.Identity: _nothing,
@@ -306,6 +354,7 @@ FUNCTION_RULES: dict[object, Rule] = {
     torch.squeeze: _reshape,
     F.max_pool2d: _max_function,
     torch.max_pool2d: _max_function,
+    F.interpolate: _interpolate,
     F.dropout: _nothing,
 }
 

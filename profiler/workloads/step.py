@@ -16,6 +16,7 @@ from profiler.ops import (
     Access,
     Add,
     CosineHead,
+    GroupNorm,
     MaxPool2d,
     Op,
     Pass,
@@ -183,7 +184,10 @@ class _Builder:
                 has_bias = g.bias_elements  # type: ignore[attr-defined]
                 weights = (f"{layer.name}/weight", f"{layer.name}/bias") if has_bias else (f"{layer.name}/weight",)
             sources = [_output(name) for name in layer.inputs]
-            self._emit(layer.name, Op(g, Pass.FORWARD), (*sources, *weights, _output(layer.name)))
+            results = [_output(layer.name)]
+            if isinstance(g, GroupNorm):
+                results.append(_statistics(layer.name))
+            self._emit(layer.name, Op(g, Pass.FORWARD), (*sources, *weights, *results))
         value = _output(self.network.output)
         for name, g in self.head:
             if isinstance(g, SoftmaxCrossEntropy):
@@ -216,7 +220,9 @@ class _Builder:
                 continue
             for name in targets:
                 result = f"{name}/grad_from/{layer.name}"
-                if g.trainable:
+                if isinstance(g, GroupNorm):
+                    tensors = (_output(name), gradient, f"{layer.name}/weight", _statistics(layer.name), result)
+                elif g.trainable:
                     tensors = (gradient, f"{layer.name}/weight", result)
                 elif isinstance(g, Relu):
                     tensors = (_output(layer.name), gradient, result)
@@ -259,7 +265,8 @@ class _Builder:
         op = Op(g, Pass.GRAD_WEIGHT, trained_channels=len(p.channels), trained_axis=p.axis, trains_bias=p.bias)
         tensors = [gradient]
         if p.channels:
-            tensors = [_output(source), gradient, f"{name}/weight_gradient"]
+            statistics = [_statistics(name)] if isinstance(g, GroupNorm) else []
+            tensors = [_output(source), gradient, *statistics, f"{name}/weight_gradient"]
         if p.bias:
             tensors.append(f"{name}/bias_gradient")
         self._emit(name, op, tuple(tensors), channels=_unless_first(p.channels))
@@ -304,6 +311,10 @@ class _Builder:
 
 def _output(layer: str) -> str:
     return INPUT if layer == INPUT else f"{layer}/output"
+
+
+def _statistics(layer: str) -> str:
+    return f"{layer}/statistics"
 
 
 def _unless_first(channels: tuple[int, ...]) -> tuple[int, ...] | None:

@@ -17,6 +17,7 @@ from profiler.ops import (
     CosineHead,
     Geometry,
     GlobalAvgPool,
+    GroupNorm,
     L2Normalize,
     MaxPool2d,
     Op,
@@ -62,8 +63,11 @@ def exponent_for(wanted_mean_square: float) -> int:
 def weight_exponent(g: Geometry, input_mean_square: float = 0.5) -> int:
     """Exponent of weights that give outputs of about unit mean square.
 
-    The default input is a ReLU's output of a unit-variance input, which gives He's rule: variance 2 / fan-in.
+    The default input is a ReLU's output of a unit-variance input, which gives He's rule: variance 2 / fan-in. A
+    GroupNorm scales what it has normalised, whatever the input was.
     """
+    if isinstance(g, GroupNorm):
+        input_mean_square = 1.0
     return exponent_for(1 / (g.fan_in * input_mean_square))  # type: ignore[attr-defined]
 
 
@@ -82,6 +86,8 @@ def start_of(op: Op, spec: BufferSpec) -> Start:
         return Start(FillMode.POSITIVE, EXPONENT_BIAS)
     if role == "loss":  # what it is added to is no smaller, or a sure prediction's loss would be all rounding
         return Start(FillMode.POSITIVE, EXPONENT_BIAS + 2)
+    if role == "statistics":
+        return Start(FillMode.POSITIVE, EXPONENT_BIAS)
     if role.endswith("moment2"):  # a mean of squares
         return Start(FillMode.POSITIVE, EXPONENT_BIAS)
     if (role, op.pass_) == ("grad_output", Pass.GRAD_WEIGHT) or (isinstance(g, GlobalAvgPool) and role == "input"):
@@ -152,6 +158,8 @@ class BlobWindows:
 
 def output_mean_square(g: Geometry, inputs: list[float], weight: float = 0.0) -> float:
     """Estimate of a layer's mean square output from its inputs' and its weights'."""
+    if isinstance(g, GroupNorm):
+        return weight + mean_square(BIAS_EXPONENT)
     if g.trainable:
         return g.fan_in * inputs[0] * weight + mean_square(BIAS_EXPONENT)  # type: ignore[attr-defined]
     if isinstance(g, Add):

@@ -123,6 +123,14 @@ def random_geometry(kind: str, rng: np.random.Generator) -> ops.Geometry:
             return ops.L2Normalize(1 + n(200))
         case "cosine_head":
             return ops.CosineHead(n(70), n(20), int(rng.choice((1, 10, 16))))
+        case "group_norm":
+            # Of fewer than eight values next to nothing is left of a gradient but rounding.
+            groups, extents = n(4), (1, 1, 1)
+            while np.prod(extents) < 8:
+                extents = n(9), n(9), n(10)
+            return ops.GroupNorm(*extents[:2], groups * extents[2], groups, has_bias)
+        case "upsample_bilinear2d":
+            return ops.UpsampleBilinear2d(n(7), n(7), n(9))
     return ops.Empty()
 
 
@@ -131,8 +139,8 @@ def random_op(kind: str, pass_: Pass, rng: np.random.Generator, variant: str = "
     geometry = random_geometry(kind, rng)
     if pass_ not in (Pass.GRAD_WEIGHT, Pass.UPDATE):
         return Op(geometry, pass_, variant=variant)
-    assert isinstance(geometry, ops.Conv2d | ops.Depthwise | ops.Linear)
-    axis = "out" if kind == "depthwise" or rng.random() < 0.5 else "in"
+    assert geometry.trainable
+    axis = "out" if kind in ("depthwise", "group_norm") or rng.random() < 0.5 else "in"
     channels = geometry.channels(axis)
     trains_bias = bool(geometry.bias_elements) and rng.random() < 0.6
     k = channels if rng.random() < 0.2 else int(rng.integers(0 if trains_bias else 1, channels + 1))
@@ -168,6 +176,10 @@ def random_case(op: Op, rng: np.random.Generator) -> Case:
                 if spec.role == "probabilities":
                     values = np.exp(values - values.max())
                     values /= values.sum()
+            elif op.kind == "group_norm" and spec.role == "input":
+                values = (values * rng.choice((0.1, 1, 10)) + rng.choice((0, 3, -20))).astype(np.float32)
+            elif spec.role == "statistics":
+                values = _statistics(op.geometry, torch.from_numpy(buffers[0])).numpy().astype(np.float32)
         buffers.append(values)
     step = int(rng.integers(1, 50))
     constants = StepConstants(float(rng.choice((1e-1, 1e-2))), float(1 / rng.integers(1, 26)), 1 - 0.9**step,
@@ -176,6 +188,40 @@ def random_case(op: Op, rng: np.random.Generator) -> Case:
 
 
 # ---- what should come out
+
+
+def _in_groups(g: ops.GroupNorm, x: torch.Tensor) -> torch.Tensor:
+    """As (positions, groups, channels of a group)."""
+    return x.reshape(-1, g.groups, g.in_channels // g.groups)
+
+
+def _statistics(g: ops.GroupNorm, x: torch.Tensor) -> torch.Tensor:
+    """Mean and reciprocal standard deviation of each group."""
+    x = _in_groups(g, x.double())
+    return torch.stack((x.mean((0, 2)), (x.var((0, 2), correction=0) + 1e-5).rsqrt()), dim=1)
+
+
+def group_norm(g: ops.GroupNorm, b: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Forward by the definition."""
+    statistics = _statistics(g, b["input"])
+    normal = (_in_groups(g, b["input"]) - statistics[:, :1]) * statistics[:, 1:]
+    output = normal.reshape(g.output_shape) * b["weight"] + b.get("bias", 0)
+    return {"output": output, "statistics": statistics}
+
+
+def group_norm_gradients(g: ops.GroupNorm, b: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Gradients of input and scale from the statistics that are given, right or not: devices make up theirs.
+
+    That this is autograd's where they are right is a test of its own.
+    """
+    mean, r = b["statistics"][:, :1], b["statistics"][:, 1:]
+    normal, gradient = (_in_groups(g, b["input"]) - mean) * r, _in_groups(g, b["grad_output"])
+    scaled = gradient * _in_groups(g, b.get("weight", torch.ones(g.in_channels, dtype=torch.float64)))
+    along, level = (scaled * normal).mean((0, 2), keepdim=True), scaled.mean((0, 2), keepdim=True)
+    return {
+        "grad_input": (r * (scaled - level - normal * along)).reshape(g.input_shape),
+        "weight_gradient": (gradient * normal).sum(0).reshape(-1),
+    }
 
 
 # Everything goes to torch contiguous: with grouped convolutions its weight gradient is wrong for float64 tensors whose
@@ -208,6 +254,8 @@ def forward(g: ops.Geometry, x: torch.Tensor, weight: torch.Tensor | None, bias:
             return _hwc(F.avg_pool2d(_nchw(x), (g.kernel_h, g.kernel_w), (g.stride_h, g.stride_w), (g.pad_h, g.pad_w)))
         case ops.MaxPool2d():
             return _hwc(F.max_pool2d(_nchw(x), (g.kernel_h, g.kernel_w), (g.stride_h, g.stride_w), (g.pad_h, g.pad_w)))
+        case ops.UpsampleBilinear2d():
+            return _hwc(F.interpolate(_nchw(x), scale_factor=2, mode="bilinear", align_corners=False))
         case ops.Relu():
             return x.clamp(0, g.maximum) if g.maximum else x.relu()
         case ops.L2Normalize():
@@ -256,6 +304,10 @@ def _expected(case: Case, b: dict[str, torch.Tensor], g: ops.Geometry) -> dict[s
             loss = F.cross_entropy(b["input"].unsqueeze(0), b["label"])
             return {"probabilities": b["input"].softmax(0), "loss": b["loss"] + loss}
         return {"grad_input": b["probabilities"] - F.one_hot(b["label"], g.classes)[0]}
+    if isinstance(g, ops.GroupNorm) and op.pass_ is Pass.FORWARD:
+        return group_norm(g, b)
+    if isinstance(g, ops.GroupNorm) and op.pass_ is Pass.GRAD_INPUT:
+        return {"grad_input": group_norm_gradients(g, b)["grad_input"]}
     weight = b.get("weight", b.get("prototypes"))
     if op.pass_ is Pass.FORWARD:
         return {"output": forward(g, b["input"], weight, b.get("bias"))}
@@ -274,6 +326,15 @@ def _expected(case: Case, b: dict[str, torch.Tensor], g: ops.Geometry) -> dict[s
 
 def _expected_grad_weight(case: Case, b: dict[str, torch.Tensor], g: ops.Geometry) -> dict[str, torch.Tensor]:
     op, after = case.op, {}
+    if isinstance(g, ops.GroupNorm):
+        if op.trained_channels:
+            after["weight_gradient"] = (
+                b["weight_gradient"] + group_norm_gradients(g, b)["weight_gradient"][case.trained]
+            )
+        if op.trains_bias:
+            sums = b["grad_output"].sum((0, 1))
+            after["bias_gradient"] = b["bias_gradient"] + (sums[case.trained] if op.trained_channels else sums)
+        return after
     x = b.get("input", torch.zeros(g.input_shape, dtype=torch.float64))
     weight = torch.zeros(g.weight_shape, dtype=torch.float64, requires_grad=True)
     bias = torch.zeros(g.bias_elements, dtype=torch.float64, requires_grad=True) if op.trains_bias else None

@@ -7,6 +7,8 @@ import dataclasses
 import numpy as np
 import op_cases
 import pytest
+import torch
+import torch.nn.functional as F
 from op_cases import (
     CASES,
     KINDS_AND_PASSES,
@@ -83,6 +85,8 @@ LONG = [
     ops.CosineHead(6, 5000),
     ops.L2Normalize(40000),
     ops.SoftmaxCrossEntropy(5000),
+    ops.GroupNorm(150, 130, 6, 1),
+    ops.GroupNorm(60, 70, 16, 2),
 ]
 
 
@@ -124,7 +128,68 @@ def test_ops_without_an_in_place_rule_are_those_that_read_after_writing() -> Non
         ("softmax_cross_entropy", "grad_input"),
         ("l2_normalize", "forward"),
         ("l2_normalize", "grad_input"),
+        ("group_norm", "forward"),
+        ("group_norm", "grad_input"),
     }
+
+
+def test_group_norm_backward_from_what_forward_saved_is_autograd_s() -> None:
+    rng, executor = seeded("group norm"), HostExecutor()
+    for _ in range(60):
+        g = op_cases.random_geometry("group_norm", rng)
+        forward = random_case(Op(g, Pass.FORWARD), rng)
+        roles = [spec.role for spec in forward.op.buffers()]
+        saved = dict(zip(roles, executor.execute(forward), strict=True))
+        x, weight, bias = (
+            torch.from_numpy(saved.get(role, np.zeros(g.in_channels, np.float32))).double().requires_grad_()
+            for role in ("input", "weight", "bias")
+        )
+        y = F.group_norm(x.permute(2, 0, 1).unsqueeze(0), g.groups, weight, bias)[0].permute(1, 2, 0)
+        assert op_cases.relative_error(saved["output"], y.detach().numpy()) < 1e-5
+        training = {"trained_channels": g.in_channels, "trains_bias": bool(g.has_bias)}
+        for op in (Op(g, Pass.GRAD_INPUT), Op(g, Pass.GRAD_WEIGHT, **training)):
+            case = random_case(op, rng)
+            roles = [spec.role for spec in op.buffers()]
+            buffers = dict(zip(roles, case.buffers, strict=True)) | {
+                role: saved[role] for role in ("input", "weight", "statistics") if role in roles
+            }
+            after = executor.execute(Case(op, tuple(buffers.values()), case.constants, None))
+            wanted = torch.autograd.grad(
+                y, (x, weight, bias), torch.from_numpy(buffers["grad_output"]).double(), retain_graph=True
+            )
+            for role, values in zip(("grad_input", "weight_gradient", "bias_gradient"), wanted, strict=True):
+                if role in roles:
+                    before = 0 if role == "grad_input" else buffers[role]  # what is trained is added to
+                    got = after[roles.index(role)] - before
+                    assert op_cases.relative_error(got, values.numpy()) < 2e-5, (op.key, role)
+
+
+def test_group_norm_holds_its_accuracy_where_the_mean_is_many_standard_deviations() -> None:
+    rng, executor = seeded("offset"), HostExecutor()
+    for offset, height in ((200, 5), (-1000, 90)):
+        case = random_case(Op(ops.GroupNorm(height, 80, 16, 2), Pass.FORWARD), rng)
+        case.buffers[0][...] = rng.standard_normal(case.buffers[0].shape) + offset
+        check_all(case, executor.execute(case), op_cases.expected(case))
+
+
+@pytest.mark.parametrize("extents", [(1, 1, 3), (1, 2, 3), (2, 1, 6), (1, 1, 9)])
+def test_groups_of_one_to_three_values_leave_the_rounding_of_their_terms(extents: tuple[int, int, int]) -> None:
+    rng, executor = seeded("tiny", extents), HostExecutor()
+    case = random_case(Op(ops.GroupNorm(*extents, 3), Pass.GRAD_INPUT), rng)
+    _, gradient, weight, statistics, _ = case.buffers
+    term = np.abs(np.repeat(statistics[:, 1], extents[2] // 3) * weight * gradient).max()
+    wanted = op_cases.expected(case)["grad_input"]
+    np.testing.assert_allclose(executor.execute(case)[4], wanted, rtol=0, atol=1e-5 * term)
+
+
+def test_a_constant_group_is_normalised_to_its_shift() -> None:
+    g = ops.GroupNorm(3, 5, 6, 2)
+    output, statistics = np.empty(g.output_shape, np.float32), np.empty((2, 2), np.float32)
+    shift = np.arange(6, dtype=np.float32)
+    constant = np.full(g.input_shape, 1e4 / 3, np.float32)
+    kernels.run(Op(g, Pass.FORWARD), [constant, np.ones(6, np.float32), shift, output, statistics])
+    np.testing.assert_allclose(output, np.broadcast_to(shift, g.output_shape), atol=0.1)
+    np.testing.assert_allclose(statistics, [[1e4 / 3, 1e5**0.5]] * 2, rtol=1e-6)
 
 
 def test_gradients_accumulate_over_images() -> None:

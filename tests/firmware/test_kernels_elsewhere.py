@@ -169,6 +169,11 @@ def network_like(kind: str, pass_: Pass, rng: np.random.Generator) -> Op:
     window, pads = (size, size, channels), kernel // 2
     if kind == "conv2d":
         g = ops.Conv2d(*window, out, kernel, kernel, stride, stride, pads, pads)
+    elif kind == "group_norm":
+        groups = int(rng.integers(1, 5))
+        g = ops.GroupNorm(size, int(rng.integers(3, 11)), groups * int(rng.choice((4, 7, 8, 10))), groups)
+    elif kind == "upsample_bilinear2d":
+        g = ops.UpsampleBilinear2d(size, int(rng.integers(1, 9)), channels + int(rng.integers(3)))
     elif kind == "depthwise":
         g = ops.Depthwise(*window, kernel, kernel, stride, stride, pads, pads)
     else:
@@ -179,8 +184,15 @@ def network_like(kind: str, pass_: Pass, rng: np.random.Generator) -> Op:
     return Op(g, pass_, trained_channels=k, trains_bias=True)
 
 
-@pytest.mark.parametrize("pass_", [Pass.FORWARD, Pass.GRAD_INPUT, Pass.GRAD_WEIGHT])
-@pytest.mark.parametrize("kind", ["conv2d", "depthwise", "linear"])
+@pytest.mark.parametrize(
+    ("kind", "pass_"),
+    [
+        (kind, pass_)
+        for kind in ("conv2d", "depthwise", "linear", "group_norm", "upsample_bilinear2d")
+        for pass_ in ops.GEOMETRIES[kind].passes
+        if pass_ is not Pass.UPDATE
+    ],
+)
 def test_instructions_are_a_linear_function_of_the_work_counts(kind: str, pass_: Pass, stm32f405: Device) -> None:
     rng, rows = seeded(kind, pass_, "linear"), {}
     empty = int(stm32f405.run(microbenchmark(Op(ops.Empty(), Pass.FORWARD), stm32f405.memory), 1).ticks[0, 0])

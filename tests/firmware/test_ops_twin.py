@@ -92,6 +92,8 @@ def test_the_firmware_takes_trained_channels_where_python_does(data: st.DataObje
                 ops.Linear(5, 3, 0),
                 ops.Linear(3, 5),
                 ops.Add(9),
+                ops.GroupNorm(3, 4, 6, 2),
+                ops.GroupNorm(3, 4, 5, 1, 0),
             ]
         )
     )
@@ -128,6 +130,9 @@ def test_tensors_above_256_mib_are_refused_however_they_multiply() -> None:
         "conv2d", (1, 1, 1, 65535, 1, 1, 1, 1, 65535, 65535, 1, 0), ops.PASS_CODES[Pass.UPDATE], (1, 0, 0, 0)
     )
     assert not c_valid("global_avg_pool", (65535, 65535, 65535))
+    assert not c_valid("group_norm", (65535, 65535, 65535, 1, 0), ops.PASS_CODES[Pass.UPDATE], (1, 0, 0, 0))
+    assert c_valid("upsample_bilinear2d", (4096, 4096, 1))
+    assert not c_valid("upsample_bilinear2d", (4096, 4097, 1))
 
 
 def test_strangers_are_refused() -> None:

@@ -1,16 +1,18 @@
 """Random small networks with forks and sums, and torch's own training step for them."""
 
 import numpy as np
+import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from profiler import prng
 from profiler.ops import Conv2d, Depthwise, Linear
-from profiler.reference import trained_indices
+from profiler.reference import expected, trained_indices
 from profiler.workloads.lower import lower
 from profiler.workloads.plan import Head, LayerPlan, StepPlan
-from profiler.workloads.program import DeviceMemory, offset_of, region_of
+from profiler.workloads.program import DeviceMemory, offset_of, region_of, step_program
+from profiler.workloads.step import training_step
 
 torch.set_num_threads(1)  # tensors this small only wait for each other
 
@@ -75,6 +77,47 @@ class SmallNetwork(nn.Module):
 
     def forward(self, x):
         return self.last(self._flatten(self.parts(x)))
+
+
+class LiteResidual(nn.Module):
+    """TinyTL's (arXiv 2007.11622): half the map, a grouped convolution, GroupNorm, ReLU, pointwise, back to the map.
+
+    Args:
+        channels: Of the block's input and output.
+        norm_groups: Of the GroupNorm; TinyTL's have 8 channels each.
+        function: Whether up-sampling is a function call rather than a module.
+    """
+
+    def __init__(self, channels, norm_groups, *, bias=True, function=False):
+        super().__init__()
+        self.pool = nn.AvgPool2d(2)
+        self.grouped = nn.Conv2d(channels, channels, 3, padding=1, groups=2, bias=False)
+        self.norm = nn.GroupNorm(norm_groups, channels, bias=bias)
+        self.relu = nn.ReLU()
+        self.pointwise = nn.Conv2d(channels, channels, 1, bias=False)
+        self.up = None if function else nn.Upsample(scale_factor=2, mode="bilinear")
+
+    def forward(self, x):
+        y = self.pointwise(self.relu(self.norm(self.grouped(self.pool(x)))))
+        return self.up(y) if self.up else F.interpolate(y, x.shape[2:], mode="bilinear")
+
+
+class LiteNetwork(nn.Module):
+    """A stem and two frozen blocks with a lite residual beside each, then pooling."""
+
+    def __init__(self, channels=16):
+        super().__init__()
+        self.stem = nn.Conv2d(3, channels, 3, 2, padding=1)
+        self.blocks = nn.ModuleList(nn.Conv2d(channels, channels, 1) for _ in range(2))
+        self.lites = nn.ModuleList(
+            (LiteResidual(channels, channels // 8), LiteResidual(channels, 4, bias=False, function=True))
+        )
+
+    def forward(self, x):
+        x = F.relu(self.stem(x))
+        for block, lite in zip(self.blocks, self.lites, strict=True):
+            x = F.relu(block(x)) + lite(x)
+        return x.mean((2, 3))
 
 
 INPUT_SHAPE = (3, 9, 8)
@@ -222,3 +265,22 @@ def torch_step(module, network, plan, program, *, seed, memory):
         if m.bias is not None:
             result[f"{name}/bias"] = m.bias.detach().numpy()
     return float(torch.stack(losses).detach().sum()), result
+
+
+def relative(a, b):
+    return np.linalg.norm(a - b) / max(np.linalg.norm(b), 1e-30)
+
+
+def check_against_torch(module, network, plan, *, memory, seed):
+    """Hold the reference of a step's program against autograd and torch.optim."""
+    tolerance = 1e-9
+    program = step_program(training_step(network, plan), memory)
+    results = expected(program, seed, memory)
+    loss, weights = torch_step(module, network, plan, program, seed=seed, memory=memory)
+    assert results["loss"][0] == pytest.approx(loss, rel=tolerance)
+    checked = 0
+    for name, wanted in weights.items():
+        if name in results:
+            assert relative(results[name], wanted) < tolerance, name
+            checked += 1
+    assert checked == sum(bool(p.channels) + p.bias for p in plan.layers.values())

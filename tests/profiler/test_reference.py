@@ -8,7 +8,7 @@ import torch
 from host_device import HostDevice
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_networks import MEMORY, NO_BLOB, random_network, random_plan, torch_step
+from small_networks import MEMORY, NO_BLOB, check_against_torch, random_network, random_plan
 
 from profiler import prng
 from profiler.measure.verify import Expected
@@ -20,24 +20,6 @@ from profiler.workloads.program import StepConstants, step_program
 from profiler.workloads.step import training_step
 
 SEEDS = st.integers(0, 10_000)
-
-
-def relative(a, b):
-    return np.linalg.norm(a - b) / max(np.linalg.norm(b), 1e-30)
-
-
-def check_against_torch(module, network, plan, *, memory, seed):
-    tolerance = 1e-9
-    program = step_program(training_step(network, plan), memory)
-    results = expected(program, seed, memory)
-    loss, weights = torch_step(module, network, plan, program, seed=seed, memory=memory)
-    assert results["loss"][0] == pytest.approx(loss, rel=tolerance)
-    checked = 0
-    for name, wanted in weights.items():
-        if name in results:
-            assert relative(results[name], wanted) < tolerance, name
-            checked += 1
-    assert checked == sum(bool(p.channels) + p.bias for p in plan.layers.values())
 
 
 @settings(deadline=None, max_examples=60)
