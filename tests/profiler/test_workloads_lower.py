@@ -192,7 +192,7 @@ def test_what_no_kernel_computes_is_named(function, message):
         (nn.Conv2d(3, 4, (3, 2), padding="same"), "even kernel"),
         (nn.Linear(6, 4), "applied to every row"),
         (nn.GELU(), "GELU"),
-        (nn.GroupNorm(1, 3), "GroupNorm"),
+        (nn.InstanceNorm2d(3), "InstanceNorm2d"),
         (nn.Hardtanh(), "clamped from -1"),
         (nn.AvgPool2d(2, divisor_override=3), "divisor_override"),
         (nn.Upsample(scale_factor=2), "Upsample"),
