@@ -31,7 +31,8 @@ class Sizes:
         flash: The flash of the part that the linker script allows.
         variables: ``.data``, ``.bss`` and code in RAM.
         stack: Reserved for the stack.
-        arena: Left for programs.
+        arena: Left for programs, in the arena region.
+        other: Further memories that programs may name (sections ``.arena_NAME``).
         ram: Every RAM that the linker script names.
     """
 
@@ -44,6 +45,7 @@ class Sizes:
     variables: int
     stack: int
     arena: int
+    other: int
     ram: int
 
     def row(self) -> dict[str, object]:
@@ -95,7 +97,8 @@ def measure(preset: str) -> Sizes:
     data = [s for s in in_flash if s.address != s.load_address]
     in_ram = [s for s in sections if not flash.holds(s.address)]
     stack = [s for s in in_ram if s.name == ".stack"]
-    arena = [s for s in in_ram if s.name.startswith(".arena")]
+    arena = [s for s in in_ram if s.name == ".arena"]
+    other = [s for s in in_ram if s.name.startswith(".arena_")]
     return Sizes(
         board=preset,
         code=total(in_flash) - total(blob) - total(data),
@@ -104,9 +107,10 @@ def measure(preset: str) -> Sizes:
         # To the last byte, with what alignment leaves free between the sections.
         flash_used=max(s.load_address + s.size for s in in_flash) - flash.origin,
         flash=flash.size,
-        variables=total(in_ram) - total(stack) - total(arena),
+        variables=total(in_ram) - total(stack) - total(arena) - total(other),
         stack=total(stack),
         arena=total(arena),
+        other=total(other),
         ram=sum(memory.size for memory in memories if memory is not flash),
     )
 
@@ -150,8 +154,8 @@ def markdown(rows: Sequence[Sizes], made_with: str) -> str:
     lines = [
         f"Bytes, built with {made_with}; other versions differ by a little. `profile firmware sizes --write` makes it.",
         "",
-        "| board | code | blob | data | flash used | of | variables | stack | arena | of RAM |",
-        "| --- |" + " ---: |" * 9,
+        "| board | code | blob | data | flash used | of | variables | stack | arena | other | of RAM |",
+        "| --- |" + " ---: |" * 10,
     ]
     for row in rows:
         board, *numbers = asdict(row).values()

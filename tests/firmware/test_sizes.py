@@ -65,8 +65,42 @@ def test_a_board_whose_firmware_outgrows_its_flash_or_ram_does_not_build(tmp_pat
             sizes.measure("qemu-stm32f405")
 
 
+def test_memories_beside_the_arena_are_told_apart_from_it(tmp_path, monkeypatch):
+    sections = """
+  0 .text         00000100  08000000  08000000  00001000  2**6
+                  CONTENTS, ALLOC, LOAD, READONLY, CODE
+  1 .data         00000010  20000000  08000100  00005c00  2**2
+                  CONTENTS, ALLOC, LOAD, DATA
+  2 .stack        00000400  20000010  20000010  000d6000  2**0
+                  ALLOC
+  3 .arena_dtcm   00000800  20000410  20000410  000d6000  2**0
+                  ALLOC
+  4 .arena        00001000  24000000  24000000  000d5e00  2**4
+                  ALLOC
+  5 .debug_info   000462a9  00000000  00000000  000d5cac  2**0
+                  CONTENTS, READONLY, DEBUGGING, OCTETS
+"""
+    memories = """
+Memory Configuration
+
+Name             Origin             Length             Attributes
+CODE             0x08000000         0x00001000         xr
+RAM              0x20000000         0x00002000         rw
+ARENA            0x24000000         0x00001000         rw
+*default*        0x00000000         0xffffffff
+
+Linker script and memory map
+"""
+    (tmp_path / "firmware.map").write_text(memories)
+    monkeypatch.setattr(sizes, "build", lambda preset: tmp_path)
+    monkeypatch.setattr(sizes, "build_folder", lambda preset: tmp_path)
+    monkeypatch.setattr(sizes, "_run", lambda *command: sections)
+    expected = sizes.Sizes("qemu-stm32f405", 0x100, 0, 0x10, 0x110, 0x1000, 0x10, 0x400, 0x1000, 0x800, 0x3000)
+    assert sizes.measure("qemu-stm32f405") == expected
+
+
 def row(board="b", **changes):
-    return dataclasses.replace(sizes.Sizes(board, 1000, 2000, 3, 3003, 4096, 5, 6, 70_000, 131_072), **changes)
+    return dataclasses.replace(sizes.Sizes(board, 1000, 2000, 3, 3003, 4096, 5, 6, 70_000, 0, 131_072), **changes)
 
 
 def test_the_table_replaces_what_stood_between_its_markers_and_nothing_else(tmp_path):
