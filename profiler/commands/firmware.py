@@ -23,7 +23,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-_SIZES_CAPTION = "code, blob and data: in flash; the rest: in RAM; variables: data and bss; other: beside the arena region"
+_SIZES_CAPTION = "code, blob, data: in flash; the rest in RAM; variables: data and bss; other: beside the arena region"
 
 
 @app.command("build")
