@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+from collections.abc import Iterator
+from contextvars import ContextVar
 
 from profiler.devices import boards
 from profiler.errors import UserError
 from profiler.link.ports.process import Command, ProcessSerial
 
 _EMULATOR = "qemu-system-arm"
+
+_more_arguments: ContextVar[tuple[str, ...]] = ContextVar("more_arguments", default=())
+
+
+@contextlib.contextmanager
+def emulator_arguments(*arguments: str) -> Iterator[None]:
+    """Ports opened inside start the emulator with these arguments too: plugins, logs."""
+    token = _more_arguments.set(arguments)
+    try:
+        yield
+    finally:
+        _more_arguments.reset(token)
 
 
 class Serial(ProcessSerial):
@@ -28,4 +43,5 @@ class Serial(ProcessSerial):
         arguments += ["-icount", f"shift={board.icount_shift},sleep=off"]  # ticks are the same in every boot
         arguments += ["-chardev", "socket,id=link,fd={fd}", "-serial", "chardev:link"]
         arguments += ["-kernel", str(artifact(board.preset))]
+        arguments += _more_arguments.get()
         return Command(tuple(arguments), f"the emulator of {board.name}")
