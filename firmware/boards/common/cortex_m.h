@@ -33,6 +33,11 @@ _Noreturn void system_reset(void);
 /* What a board sends a byte of a fault report with: must not wait without bound. */
 void board_send_byte(uint8_t byte);
 
+/* Called first after reset, before anything is written to memory, the stack included: naked, in assembly, and it may
+ * use registers r0 to r3. For parts whose memories must not be written before their supply is chosen; nothing by
+ * default. */
+void board_supply_init(void);
+
 /* Sets clocks, pins, timer and UART; called with memory initialised and interrupts masked. */
 void board_init(void);
 

@@ -33,6 +33,10 @@ __attribute__((section(".vectors"), used)) static const void *const vectors[16] 
     (const void *)(uintptr_t)fault_handler, /* SysTick */
 };
 
+__attribute__((naked, weak)) void board_supply_init(void) {
+    __asm__ volatile("bx lr");
+}
+
 /* In assembly, because the compiler may put float registers into the prologue of any C function, and the FPU is off
  * after reset. CPACR bits 20 to 23: full access to coprocessors 10 and 11. */
 __attribute__((naked)) void reset_handler(void) {
@@ -43,6 +47,7 @@ __attribute__((naked)) void reset_handler(void) {
                      "str r1, [r0]\n\t"
                      "dsb\n\t"
                      "isb\n\t"
+                     "bl board_supply_init\n\t"
                      "b start\n\t"
                      ".ltorg");
 }

@@ -11,9 +11,12 @@
 /* Of the ST-LINK's virtual COM port. The host's default is the same: BAUD in profiler/link/transport.py. */
 #define LINK_BAUD 921600u
 
-/* `kernel_clock_hz` is the peripheral's own clock, at least 16 times `baud`. Clock and pins must be set up. The
- * interrupt is enabled in the NVIC so that it wakes the core; none is ever taken. */
+/* `kernel_clock_hz` is the peripheral's own clock, at least 16 times `baud` (usart_isr.c: 8 times). Clock and pins must
+ * be set up. The interrupt is enabled in the NVIC so that it wakes the core; none is ever taken. */
 void usart_init(uint32_t base, uint32_t irq, uint32_t kernel_clock_hz, uint32_t baud);
+
+/* The same for an LPUART (usart_isr.c only), whose kernel clock may be as slow as 3 times `baud`. */
+void lpuart_init(uint32_t base, uint32_t irq, uint32_t kernel_clock_hz, uint32_t baud);
 
 /* Waits for a byte, asleep. A byte that was overrun is lost, and so is the frame that it was part of; nothing hangs. */
 int usart_receive(uint32_t base, uint32_t irq);

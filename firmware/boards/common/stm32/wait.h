@@ -19,4 +19,10 @@ static inline bool wait_for(uint32_t address, uint32_t mask, uint32_t value) {
     return false;
 }
 
+/* Lets at least that many cycles of the core pass. */
+static inline void wait_cycles(uint32_t cycles) {
+    for (uint32_t i = 0; i < cycles; i++)
+        __asm__ volatile("nop");
+}
+
 #endif
