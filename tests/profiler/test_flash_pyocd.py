@@ -1,4 +1,4 @@
-"""What this project asks of pyOCD is there in the pyOCD that is installed. Needs the extra ``flash``."""
+"""What this project asks of pyOCD is there in the pyOCD that is installed, and does to a core what it should."""
 
 import pytest
 
@@ -43,3 +43,62 @@ def test_a_part_without_target_names_the_pack_to_install(tmp_path, monkeypatch):
     monkeypatch.setattr(pyocd_probe, "target", lambda board: None)
     with pytest.raises(UserError, match="pyocd pack install stm32f446retx"):
         pyocd_probe.load("066D", boards.REAL["nucleo-f446re"], tmp_path / "firmware.hex")
+
+
+# ---------------------------------------------------------------- pyOCD at work, on a simulated core
+
+
+@pytest.fixture
+def core(monkeypatch):
+    from pyocd.probe.aggregator import PROBE_CLASSES  # noqa: PLC0415 - an extra
+    from simulated_probe import Core, SimulatedProbe  # noqa: PLC0415 - needs pyOCD
+
+    core = Core()
+    monkeypatch.setattr(SimulatedProbe, "core", core)
+    monkeypatch.setitem(PROBE_CLASSES, "simulated", SimulatedProbe)
+    return core
+
+
+SERIAL = "066DFF485671664867182828"
+
+
+def hex_file(path, content, base=0x0800_0000):
+    """Intel HEX, by its definition."""
+
+    def record(type_, address, data):
+        body = bytes([len(data), address >> 8, address & 255, type_, *data])
+        return ":" + (body + bytes([-sum(body) & 255])).hex().upper()
+
+    lines = [record(4, 0, (base >> 16).to_bytes(2, "big"))]
+    lines += [record(0, i, content[i : i + 16]) for i in range(0, len(content), 16)]
+    path.write_text("\n".join([*lines, record(1, 0, b"")]) + "\n")
+    return path
+
+
+def test_loading_leaves_the_image_in_flash_the_debugger_away_and_a_reset_after_that(core, tmp_path):
+    content = bytes(i * 7 & 255 for i in range(5000))
+    shares = []
+    board = boards.REAL["nucleo-f767zi"]
+    pyocd_probe.load(SERIAL.lower(), board, hex_file(tmp_path / "f.hex", content), shares.append)
+    assert bytes(core.flash[: len(content)]) == content
+    assert shares[-1] == 1 and all(0 <= share <= 1 for share in shares)
+    assert "connect under reset" in core.events
+    # The core was let go, the probe left, and the pulse came after it: what boots then has no debugger.
+    assert core.events[-4:] == ["open", "nrst low", "nrst high", "close"]
+    last_off = len(core.events) - 1 - core.events[::-1].index("debug off")
+    last_program = max(i for i, event in enumerate(core.events) if event.startswith("program"))
+    # pyOCD takes TRCENA away as it leaves: without the pulse, a cycle counter that runs would stop.
+    assert last_program < last_off < core.events.index("demcr 0x0") < len(core.events) - 4
+    assert core.dhcsr_at_boot & 0b11 == 0 and not core.dhcsr & 0b11
+
+
+def test_a_reset_touches_nrst_and_nothing_else(core):
+    pyocd_probe.reset(SERIAL)
+    assert core.events == ["open", "nrst low", "nrst high", "close"]
+
+
+def test_what_pyocd_says_when_it_fails_is_one_sentence(core, tmp_path, monkeypatch):
+    monkeypatch.setattr(type(core), "_algorithm", lambda self: self.registers.__setitem__(0, 1))
+    with pytest.raises(UserError, match=r"pyOCD could not load nucleo-f767zi: .*; check cable"):
+        pyocd_probe.load(SERIAL, boards.REAL["nucleo-f767zi"], hex_file(tmp_path / "f.hex", bytes(64)))
+    assert core.events[-1] == "close" and "debug off" in core.events
