@@ -20,7 +20,13 @@ from profiler.store_tables import GEOMETRY_COLUMNS, OP_COLUMNS, ops_of
 #: where they are there.
 REQUIRED_COLUMNS = ("device", "timer", "latency_us", *(name for name in OP_COLUMNS if name not in GEOMETRY_COLUMNS))
 #: What has to be the same in everything that is fitted together, and why it matters to a reader.
-UNIFORM_COLUMNS = {"device": "devices", "board": "boards", "timer": "timers", "build_hash": "firmware builds"}
+UNIFORM_COLUMNS = {
+    "device": "devices",
+    "board": "boards",
+    "timer": "timers",
+    "build_hash": "firmware builds",
+    "region": "memory regions",
+}
 
 
 @dataclass(frozen=True)

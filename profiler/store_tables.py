@@ -56,6 +56,7 @@ COLUMNS: tuple[str, ...] = (
     "timer_hz",
     "clock_hz",
     "build_hash",
+    "region",
     *OP_COLUMNS,
     "caches",
     "status",
@@ -223,6 +224,7 @@ def load(path: Path | str, *, status: str | None = "ok") -> pd.DataFrame:
     common = device_columns(folder, manifest) | {
         "clock_hz": manifest["identity"]["clock_hz"],
         "build_hash": manifest["identity"]["build_hash"],
+        "region": _arena_region(manifest),
     }
     rows = [
         common | merged.row(overhead.ticks(merged.columns["caches"]), common["timer_hz"])
@@ -232,6 +234,13 @@ def load(path: Path | str, *, status: str | None = "ok") -> pd.DataFrame:
     table = pd.DataFrame.from_records(rows, columns=list(COLUMNS))
     table.attrs["damage"] = damage
     return table
+
+
+def _arena_region(manifest: dict[str, Any]) -> str:
+    """Name of the memory region that a run's arenas lay in: region 0 where the manifest does not say."""
+    regions = manifest["identity"].get("memory", [])
+    first = next((region["name"] for region in regions if region["region"] == 0), "")
+    return manifest.get("plan", {}).get("region", first)
 
 
 _PEAKS = ("arena_peak_bytes", "scratch_peak_bytes", "stack_peak_bytes", "memory_peak_bytes")

@@ -47,6 +47,7 @@ program_header_t wire_header(const struct program_header *header) {
     const struct optimizer_constants *optimizer = &header->optimizer;
     program_header_t converted = {
         .arena_bytes = header->arena_bytes,
+        .arena_region = header->arena_region_present ? (uint8_t)header->arena_region : REGION_ARENA,
         .image_count = (uint16_t)header->image_count,
         .setup_end = (uint16_t)header->setup_end,
         .image_end = (uint16_t)header->image_end,

@@ -6,7 +6,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Regions of memory that references name. Region 0 is the arena region, region 1 the blob of frozen weights. */
+/* Regions of memory that references name. Region 0 holds the stored program, and the arena where the program names no
+ * other region; region 1 is the blob of frozen weights. */
 enum { REGION_ARENA = 0, REGION_BLOB = 1, REGION_NONE = 15, REGION_MAX_COUNT = 6 };
 
 typedef struct {

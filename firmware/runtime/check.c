@@ -6,7 +6,13 @@ status_t check_header(const program_header_t *header, uint32_t entry_count) {
     if (header->image_count == 0 || header->setup_end > header->image_end || header->image_end > header->body_end ||
         header->body_end > entry_count)
         return status_refused(STATUS_BAD_SECTIONS, 0, entry_count);
-    const uint64_t wanted = (uint64_t)header->arena_bytes + (uint64_t)entry_count * PROGRAM_ENTRY_BYTES;
+    const memory_region_t *arena = check_region(header->arena_region);
+    if (arena == NULL || !arena->writable)
+        return status_refused(STATUS_NO_ARENA, 0, header->arena_region);
+    if (header->arena_bytes > arena->bytes)
+        return status_refused(STATUS_NO_MEMORY, 0, header->arena_bytes);
+    const uint64_t wanted = (header->arena_region == REGION_ARENA ? (uint64_t)header->arena_bytes : 0) +
+                            (uint64_t)entry_count * PROGRAM_ENTRY_BYTES;
     if (wanted > (board.regions[REGION_ARENA].bytes & ~7u))
         return status_refused(STATUS_NO_MEMORY, 0, wanted > UINT32_MAX ? UINT32_MAX : (uint32_t)wanted);
     return status_ok();
@@ -27,15 +33,24 @@ const void *check_resolve(uint32_t reference, uint64_t bytes, uint32_t *availabl
     return begins_inside && bytes <= *available ? region->base + offset : NULL;
 }
 
+/* Up to where buffers of the program may reach in a region. */
+static uint32_t region_limit(const program_t *program, const memory_region_t *region) {
+    if (region->number == program->header.arena_region)
+        return program->header.arena_bytes;
+    return region->number == REGION_ARENA ? program->used_from : region->bytes;
+}
+
 /* One buffer by itself. */
-static status_t check_buffer(const program_t *program, uint32_t index, uint32_t buffer, uint32_t reference,
-                             uint64_t bytes, uint8_t access) {
+static status_t check_buffer(program_t *program, uint32_t index, uint32_t buffer, uint32_t reference, uint64_t bytes,
+                             uint8_t access) {
     const memory_region_t *region = check_region(reference_region(reference));
     if (region == NULL)
         return status_refused(STATUS_BAD_REGION, index, buffer);
-    const uint32_t limit = region->number == REGION_ARENA ? program->header.arena_bytes : region->bytes;
-    if (reference_offset(reference) + bytes > limit)
+    const uint64_t end = reference_offset(reference) + bytes;
+    if (end > region_limit(program, region))
         return status_refused(STATUS_OUT_OF_BOUNDS, index, buffer);
+    if (region->number == REGION_ARENA && end > program->used_below)
+        program->used_below = (uint32_t)end;
     if (access != BUFFER_READ && !region->writable)
         return status_refused(STATUS_READ_ONLY, index, buffer);
     return status_ok();
@@ -64,7 +79,7 @@ static status_t check_overlaps(const program_entry_t *entry, uint32_t index, con
     return status_ok();
 }
 
-static status_t check_fill(const program_t *program, uint32_t index) {
+static status_t check_fill(program_t *program, uint32_t index) {
     const program_entry_t *entry = &program->entries[index];
     if (index >= program->header.image_end)
         return status_refused(STATUS_MISPLACED, index, entry->kind);
@@ -76,7 +91,7 @@ static status_t check_fill(const program_t *program, uint32_t index) {
                         BUFFER_WRITE);
 }
 
-static status_t check_op(const program_t *program, uint32_t index) {
+static status_t check_op(program_t *program, uint32_t index) {
     const program_entry_t *entry = &program->entries[index];
     const op_t *op = &entry->op;
     if (index < program->header.image_end)
@@ -102,6 +117,6 @@ static status_t check_op(const program_t *program, uint32_t index) {
     return check_overlaps(entry, index, specs, count);
 }
 
-status_t check_entry(const program_t *program, uint32_t index) {
+status_t check_entry(program_t *program, uint32_t index) {
     return program->entries[index].kind == OP_FILL ? check_fill(program, index) : check_op(program, index);
 }

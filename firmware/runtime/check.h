@@ -5,12 +5,13 @@
 #include "runtime/board.h"
 #include "runtime/program.h"
 
-/* Sections in order, and arena plus entries within region 0. */
+/* Sections in order, the arena within a region that can be written, and room for the entries in region 0. */
 status_t check_header(const program_header_t *header, uint32_t entry_count);
 
 /* Everything about one stored entry: its section, geometry, kernel, number of buffers, and for each buffer its region,
- * alignment, bounds (region 0: the program's arena), access, and overlap with the others. */
-status_t check_entry(const program_t *program, uint32_t index);
+ * alignment, bounds (arena region: the program's arena), access, and overlap with the others. Notes in the program up
+ * to where its buffers reach in region 0. */
+status_t check_entry(program_t *program, uint32_t index);
 
 /* The address of `bytes` bytes at a reference within a region (not only the arena); NULL where they are not all in it,
  * or where there are none and the reference itself lies beyond the region. `available` gets the bytes from there to the

@@ -5,6 +5,7 @@
 #include "runtime/board.h"
 #include "runtime/check.h"
 #include "runtime/paint.h"
+#include "runtime/scratch.h"
 #include "runtime/timer.h"
 #include "runtime/trigger.h"
 
@@ -68,6 +69,10 @@ static void find_cold_spans(const program_t *program) {
     cold_span_count = board.region_count + 1u;
 }
 
+/* For warm-ups: with what scratch is painted, and the most that was found touched. */
+static enum paint_coat coat;
+static uint32_t scratch_peak_bytes;
+
 /* Runs timed entries [first, end) and adds their ticks to `ticks`, a row of one repetition; NULL: a warm-up. */
 static void run_timed(const program_t *program, uint32_t first, uint32_t end, stored_tick_t *ticks) {
     for (uint32_t i = first; i < end; i++) {
@@ -80,8 +85,13 @@ static void run_timed(const program_t *program, uint32_t first, uint32_t end, st
         void *buffers[OP_MAX_BUFFERS];
         for (unsigned b = 0; b < OP_MAX_BUFFERS; b++)
             buffers[b] = buffer_address(entry->references[b]);
+        if (ticks == NULL)
+            scratch_watch(program, entry, coat);
         const uint64_t elapsed = timed_call(entry, buffers, &program->header.optimizer);
-        if (ticks != NULL) {
+        if (ticks == NULL) {
+            const uint32_t touched = scratch_touched_bytes(coat);
+            scratch_peak_bytes = touched > scratch_peak_bytes ? touched : scratch_peak_bytes;
+        } else {
             stored_tick_t *tick = &ticks[i - program->header.image_end];
             const uint64_t sum = ((uint64_t)tick->high << 32 | tick->low) + elapsed;
             *tick = (stored_tick_t){(uint32_t)sum, (uint32_t)(sum >> 32)};
@@ -129,13 +139,16 @@ status_t interpreter_prepare(program_t *program, uint32_t repetitions, uint8_t c
 
 void interpreter_run(const program_t *program, uint32_t repetitions, uint32_t warmups, uint32_t seed, bool cold,
                      run_result_t *result) {
-    uint8_t *arena = board.regions[REGION_ARENA].base;
+    uint8_t *const arena = check_region(program->header.arena_region)->base;
+    const uint32_t arena_bytes = program->header.arena_bytes, scratch_bytes = largest_scratch(program);
     cold_span_count = 0;
     if (cold)
         find_cold_spans(program);
     void *const stack_limit = board_stack_limit();
     const void *const frame = __builtin_frame_address(0);
-    paint(arena, program->header.arena_bytes);
+    coat = PAINT_FIRST;
+    scratch_peak_bytes = 0;
+    paint(arena, arena_bytes, coat);
     paint_stack(stack_limit);
 
     /* Here, not before `accepted` goes out: how long that takes is up to the host, and where a tick is not a whole
@@ -147,9 +160,20 @@ void interpreter_run(const program_t *program, uint32_t repetitions, uint32_t wa
     for (uint32_t i = 0; i < repetitions; i++)
         run_once(program, seed, program->ticks + i * program_timed_count(program));
     trigger_set(false);
-    timer_stop();
 
-    result->arena_peak_bytes = paint_peak_bytes(arena, program->header.arena_bytes);
-    result->scratch_peak_bytes = largest_scratch(program);
+    result->arena_peak_bytes = paint_peak_bytes(arena, arena_bytes, coat);
+    if (result->arena_peak_bytes < arena_bytes || (warmups != 0 && scratch_peak_bytes < scratch_bytes)) {
+        /* Not all was used, or what was written looks like the paint: once more from the start, with the other coat.
+         * It ends in the same state. */
+        coat = PAINT_SECOND;
+        paint(arena, arena_bytes, coat);
+        run_fills(program, 0, program->header.setup_end, seed, 0);
+        for (uint32_t i = 0; i < warmups + repetitions; i++)
+            run_once(program, seed, NULL);
+        const uint32_t peak_bytes = paint_peak_bytes(arena, arena_bytes, coat);
+        result->arena_peak_bytes = peak_bytes > result->arena_peak_bytes ? peak_bytes : result->arena_peak_bytes;
+    }
+    timer_stop();
+    result->scratch_peak_bytes = warmups != 0 ? scratch_peak_bytes : scratch_bytes;
     result->stack_peak_bytes = paint_stack_peak_bytes(stack_limit, frame);
 }

@@ -5,8 +5,9 @@
 #include "runtime/program.h"
 
 typedef struct {
-    uint32_t arena_peak_bytes;
-    uint32_t scratch_peak_bytes;
+    uint32_t arena_peak_bytes; /* up to the highest byte of the arena that was written */
+    uint32_t
+        scratch_peak_bytes;    /* the most scratch that any op touched in warm-ups; without any, the most it asks for */
     uint32_t stack_peak_bytes; /* below the interpreter's own frame: what the program's kernels and fills used */
 } run_result_t;
 

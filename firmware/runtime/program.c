@@ -18,6 +18,7 @@ status_t program_begin(program_t *program, const program_header_t *header, uint3
         return status;
     program->used_from = entries_top() - entry_count * PROGRAM_ENTRY_BYTES;
     program->entries = (program_entry_t *)(void *)(board.regions[REGION_ARENA].base + program->used_from);
+    program->used_below = header->arena_region == REGION_ARENA ? header->arena_bytes : 0;
     program->entry_count = (uint16_t)entry_count;
     return status_ok();
 }
@@ -25,7 +26,7 @@ status_t program_begin(program_t *program, const program_header_t *header, uint3
 /* Turns the bitmap into a list below what is stored already. False: the list would reach into the arena. */
 static bool store_channels(program_t *program, const entry_description_t *entry, const uint16_t **channels) {
     const uint32_t bytes = ((uint32_t)entry->channel_count * 2 + 3) & ~3u;
-    if (program->used_from < program->header.arena_bytes + bytes)
+    if (program->used_from < program->used_below + bytes)
         return false;
     program->used_from -= bytes;
     uint16_t *list = (uint16_t *)(void *)(board.regions[REGION_ARENA].base + program->used_from);
@@ -72,8 +73,7 @@ static status_t store_op(program_t *program, program_entry_t *stored, const entr
             return status_refused(STATUS_BAD_CHANNELS, index, set);
         if (!store_channels(program, entry, &op->trained.channels))
             return status_refused(STATUS_NO_MEMORY, index,
-                                  program->header.arena_bytes + entries_top() - program->used_from +
-                                      ((set * 2 + 3) & ~3u));
+                                  program->used_below + entries_top() - program->used_from + ((set * 2 + 3) & ~3u));
     }
     return status_ok();
 }
@@ -111,8 +111,8 @@ status_t program_seal(program_t *program) {
 status_t program_place_ticks(program_t *program, uint32_t repetitions) {
     const uint64_t count = (uint64_t)repetitions * program_timed_count(program);
     const uint64_t bytes = count * sizeof(stored_tick_t);
-    if (program->header.arena_bytes + bytes > program->used_from) {
-        const uint64_t wanted = program->header.arena_bytes + bytes + entries_top() - program->used_from;
+    if (program->used_below + bytes > program->used_from) {
+        const uint64_t wanted = program->used_below + bytes + entries_top() - program->used_from;
         return status_refused(STATUS_NO_MEMORY, 0, wanted > UINT32_MAX ? UINT32_MAX : (uint32_t)wanted);
     }
     program->ticks = (stored_tick_t *)(void *)(board.regions[REGION_ARENA].base + program->used_from - bytes);

@@ -1,9 +1,11 @@
 /* A program: ops and fills in order with their buffers placed in memory, and where the device keeps it.
  *
- * Region 0 holds the arena from the bottom up, and from the top down: the entries, then their lists of channels, then
- * the ticks of a run. So what is left for the arena is
- *   region bytes - entry_count * PROGRAM_ENTRY_BYTES - sum over bitmaps of 2 * channel_count rounded up to 4
- *                - 8 * repetitions * timed entries. */
+ * The top of region 0 holds, from the top down: the entries, then their lists of channels, then the ticks of a run.
+ * What is left below for buffers is region bytes - entry_count * PROGRAM_ENTRY_BYTES - sum over bitmaps of 2 *
+ * channel_count rounded up to 4
+ *                - 8 * repetitions * timed entries.
+ * The arena lies at the bottom of the region that the header names, region 0 or another. Buffers may lie in the arena
+ * and anywhere in the other regions, but for that top of region 0. */
 #ifndef RUNTIME_PROGRAM_H
 #define RUNTIME_PROGRAM_H
 
@@ -17,6 +19,7 @@
 
 typedef struct {
     uint32_t arena_bytes;
+    uint8_t arena_region; /* its number */
     uint16_t image_count;
     uint16_t setup_end, image_end, body_end; /* see messages.cddl, begin */
     bool has_optimizer;
@@ -65,6 +68,7 @@ typedef struct {
     bool sealed;
     uint32_t crc32;           /* over the CBOR of the entries so far */
     uint32_t used_from;       /* offset in region 0 from which entries and lists lie */
+    uint32_t used_below;      /* offset in region 0 below which buffers lie */
     program_entry_t *entries; /* at the top of region 0 */
     uint32_t tick_count;      /* of the last run */
     stored_tick_t *ticks;

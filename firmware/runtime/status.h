@@ -30,6 +30,7 @@ enum status_reason {
     STATUS_TIMER_STOPPED = 21, /* the timer does not advance: nothing would be measured */
     STATUS_NO_STATE = 22,      /* `state`, and the board does not tell what moves its speed */
     STATUS_NO_COLD_RUNS = 23,  /* a cold run, and no caches here that could be emptied; detail: what was asked for */
+    STATUS_NO_ARENA = 24,      /* no region that can be written has the number in the header; detail: that number */
 };
 
 /* A status and where it arose. */

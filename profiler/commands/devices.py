@@ -37,8 +37,11 @@ def devices(
     if any("probe" in row for row in rows):
         columns += ["probe", "probably"]
     if identify:
-        columns += ["board", "core", "timer", "clock_hz", "memory", "firmware", "answer"]
+        columns += ["board", "core", "timer", "clock_hz", "cold_runs", "firmware", "answer"]
     print_table(rows, columns)
+    if identify:
+        regions = [{"port": row["port"]} | region for row in rows for region in row.get("memory", ())]
+        print_table(regions, ["port", "region", "bytes", "cached", "holds"], title="Memory regions")
 
 
 def _rows() -> list[dict[str, Any]]:
@@ -72,7 +75,11 @@ def _ask(port: str, baud: int) -> dict[str, Any]:
                 "core": identity.core,
                 "timer": identity.timer_label,
                 "clock_hz": identity.clock_hz,
-                "memory": ", ".join(f"{r.name} {r.byte_count // 1024} KiB" for r in identity.memory),
+                "memory": [
+                    {"region": r.name, "bytes": r.byte_count, "cached": r.cached, "holds": r.holds}
+                    for r in identity.memory
+                ],
+                "cold_runs": identity.cold_runs,
                 "firmware": f"{identity.firmware_version} ({identity.build_hash})",
                 "answer": "yes",
             }

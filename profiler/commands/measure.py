@@ -36,6 +36,7 @@ from profiler.commands.options import (
     PortOption,
     PowerCycleOption,
     RatiosOption,
+    RegionOption,
     SeedOption,
     open_chosen_device,
     parse_caches,
@@ -75,6 +76,7 @@ def measure(
     ] = None,
     limit: LimitOption = None,
     caches: CachesOption = "warm",
+    region: RegionOption = None,
     companions: Annotated[
         bool,
         typer.Option(
@@ -117,12 +119,12 @@ def measure(
         seed=seed,
         companions=companions,
     )
-    with open_chosen_device(port, baud, power_cycle) as device:
+    with open_chosen_device(port, baud, power_cycle, region) as device:
         identity = device.identity
         check_caches(identity, timings)
         policy = Policy.for_device(identity, repetitions, time_per_op)
         programs, left = split(wanted.ops, identity, device.memory, policy.warm_ups + policy.repetitions)
-        plan = wanted.plan | {"caches": [str(c) for c in timings]}
+        plan = wanted.plan | {"caches": [str(c) for c in timings], "region": device.arena_region}
         fresh = manifest(device, port, plan, policy, left)
         with open_run(folder, resume=resume, fresh=fresh) as run:
             for notice in run.notices:

@@ -75,6 +75,15 @@ LimitOption = Annotated[
     int | None, typer.Option("--limit", min=1, metavar="N", help="Only N ops, picked at random from the seed.")
 ]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Of the inputs and of the order.")]
+RegionOption = Annotated[
+    str | None,
+    typer.Option(
+        "--region",
+        metavar="NAME",
+        help="Memory region that buffers lie in, as `profile devices --identify` lists them. [default: the first]",
+        show_default=False,
+    ),
+]
 CachesOption = Annotated[
     str,
     typer.Option(
@@ -150,13 +159,15 @@ def parse_caches(text: str) -> tuple[Caches, ...]:
     return (Caches(text),)
 
 
-def open_chosen_device(port: str, baud: int, power_cycle: str | None) -> AbstractContextManager[Device]:
-    """The device at --port, at --baud, with --power-cycle for when it hangs."""
+def open_chosen_device(
+    port: str, baud: int, power_cycle: str | None, region: str | None
+) -> AbstractContextManager[Device]:
+    """The device at --port, at --baud, with --power-cycle for when it hangs, and buffers in --region."""
     from profiler.link.power import PowerCycle  # noqa: PLC0415 - keeps --help fast
     from profiler.link.session import open_device  # noqa: PLC0415
 
     cycle = PowerCycle(power_cycle, on_cycle=warn) if power_cycle else None
-    return open_device(port, baud=baud, power_cycle=cycle)
+    return open_device(port, baud=baud, power_cycle=cycle, region=region)
 
 
 def load_network(spec: str, shape: tuple[int, int, int]) -> Network:

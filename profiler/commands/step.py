@@ -17,6 +17,7 @@ from profiler.commands.options import (
     JsonOption,
     PortOption,
     PowerCycleOption,
+    RegionOption,
     SeedOption,
     load_network,
     open_chosen_device,
@@ -74,6 +75,7 @@ def step(
             help="A fitted cost model's folder: predict with it, not as the plan's notes say.",
         ),
     ] = None,
+    region: RegionOption = None,
     seed: SeedOption = 1,
     out: Annotated[
         Path | None,
@@ -94,7 +96,7 @@ def step(
     plans = dict(zip(_names(plan), (StepPlan.load(path) for path in plan), strict=True))
     model = _cost_model(costs) if costs is not None else None
     networks = {name: _network_of(p, network, input_) for name, p in plans.items()}
-    with open_chosen_device(port, baud, power_cycle) as device:
+    with open_chosen_device(port, baud, power_cycle, region) as device:
         if repetitions is None:
             repetitions = 3 if device.identity.counts_instructions else 20
         record = {
@@ -102,6 +104,7 @@ def step(
             "network": "step-" + next(iter(networks.values())).name,
             "seed": seed,
             "plans": {name: p.to_json() for name, p in plans.items()},
+            "region": device.arena_region,
         }
         policy = Policy(repetitions=repetitions)
         fresh = manifest(device, port, record, policy, [])
@@ -198,7 +201,7 @@ def _measure_empty(device: Any, run: store.Run, repetitions: int, seed: int) -> 
         programs, _ = split([], device.identity, device.memory, 1 + repetitions)
         if EMPTY not in programs:
             return  # so many repetitions' ticks do not fit: neither does any step
-        trial = op_trial(slot, build_hash=device.identity.build_hash, seed=seed)
+        trial = op_trial(slot, build_hash=device.identity.build_hash, seed=seed, region=device.arena_region)
         result, state = observed_run(device, programs[EMPTY], repetitions=1 + repetitions, seed=seed)
         run.append(trial | timed(result, 1) | state)
 
@@ -213,7 +216,14 @@ def _sit(device: Any, run: store.Run, prepared: list[_Prepared], repetitions: in
     with progress(len(prepared), "steps") as ticker, Ahead(queue, compute, ahead=1) as references:
         for item in prepared:
             ticker.note(item.name)
-            blank = step_trial(item.name, item.plan, item.step, build_hash=device.identity.build_hash, seed=seed)
+            blank = step_trial(
+                item.name,
+                item.plan,
+                item.step,
+                build_hash=device.identity.build_hash,
+                seed=seed,
+                region=device.arena_region,
+            )
             trial = measure_step(
                 device,
                 item.program,

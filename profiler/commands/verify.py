@@ -19,6 +19,7 @@ from profiler.commands.options import (
     PortOption,
     PowerCycleOption,
     RatiosOption,
+    RegionOption,
     SeedOption,
     open_chosen_device,
     wanted_ops,
@@ -43,6 +44,7 @@ def verify(
     head: HeadOption = "cosine_prototype",
     classes: ClassesOption = 5,
     limit: LimitOption = None,
+    region: RegionOption = None,
     seed: SeedOption = 1,
     baud: BaudOption = BAUD,
     power_cycle: PowerCycleOption = None,
@@ -67,7 +69,7 @@ def verify(
         seed=seed,
     )
     rows = []
-    with open_chosen_device(port, baud, power_cycle) as device:
+    with open_chosen_device(port, baud, power_cycle, region) as device:
         programs, left = split(wanted.ops, device.identity, device.memory, repetitions=0)
         programs.pop(EMPTY, None)
         compute = lambda program: expected_outputs(program, seed, device.memory)  # noqa: E731

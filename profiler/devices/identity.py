@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from profiler.errors import UserError
 from profiler.ops import DTYPE_CODES, GEOMETRIES, PASS_CODES
 
 #: What the timer counts where it counts instructions instead of time; goes into every table and plot.
@@ -19,6 +20,10 @@ def capability_codes(numbers: Iterable[int]) -> tuple[int, ...]:
     )
 
 
+#: Numbers of regions with a meaning: the stored program and the arena by default, the blob, no place for buffers.
+STORE, BLOB, NOT_FOR_PROGRAMS = 0, 1, 15
+
+
 @dataclass(frozen=True)
 class MemoryRegion:
     """One memory that buffers can lie in.
@@ -26,7 +31,7 @@ class MemoryRegion:
     Attributes:
         name: As in the board's reference manual, for example ``DTCM``.
         byte_count: How much of it programs may use.
-        region: Its number in references (0: the arena region, 1: the blob).
+        region: Its number in references (0: the arena by default, 1: the blob).
         cached: Whether a data cache lies between it and the core.
     """
 
@@ -34,6 +39,20 @@ class MemoryRegion:
     byte_count: int
     region: int
     cached: bool
+
+    @property
+    def takes_arena(self) -> bool:
+        """Whether a program's arena may lie in it."""
+        return self.region not in (BLOB, NOT_FOR_PROGRAMS)
+
+    @property
+    def holds(self) -> str:
+        """What lies there, in words."""
+        return {
+            STORE: "arena by default, stored program, ticks",
+            BLOB: "frozen weights (read-only)",
+            NOT_FOR_PROGRAMS: "nothing of programs",
+        }.get(self.region, "an arena, where asked for")
 
 
 @dataclass(frozen=True)
@@ -118,6 +137,24 @@ class Identity:
             if region.region == number:
                 return region
         raise KeyError(number)
+
+    def arena_region(self, name: str | None = None) -> MemoryRegion:
+        """The region of this name for an arena; without a name region 0.
+
+        Raises:
+            UserError: there is none, or nothing may be written there; the sentence lists those there are.
+        """
+        for region in self.memory:
+            if region.takes_arena and (region.region == STORE if name is None else region.name == name):
+                return region
+        usable = ", ".join(
+            f"{r.name} ({r.byte_count:,} bytes, {'cached' if r.cached else 'not cached'})"
+            for r in self.memory
+            if r.takes_arena
+        )
+        raise UserError(
+            f"{self.board} has no memory region {name!r} for an arena", hint=f"there are {usable}", exit_status=2
+        )
 
     def supported(self) -> frozenset[tuple[str, str, str]]:
         """The (kind, pass, dtype) triples that it can run; codes this host does not know are left out."""

@@ -44,6 +44,7 @@ REASONS: dict[int, tuple[str, str, str]] = {
     21: ("timer_stopped", "its timer does not advance, so nothing would be measured", "check the board's timer set-up"),
     22: ("no_state", "it does not tell what moves its speed", "measure without: only Linux machines tell"),
     23: ("no_cold_runs", "it has no caches that it could empty, so nothing runs cold", "time it with warm caches"),
+    24: ("no_arena", "there is no region {detail} in which an arena could lie", _FIX_PROGRAM),
 }
 
 

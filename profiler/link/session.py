@@ -90,7 +90,12 @@ def _entry_names(program: ProgramLike, timed: int, count: int) -> list[str]:
 
 @contextmanager
 def open_device(
-    url: str, *, timeout_s: float = 5.0, baud: int = BAUD, power_cycle: PowerCycle | None = None
+    url: str,
+    *,
+    timeout_s: float = 5.0,
+    baud: int = BAUD,
+    power_cycle: PowerCycle | None = None,
+    region: str | None = None,
 ) -> Iterator[Device]:
     """The device at a port, for a ``with`` statement; it has identified itself when the block begins.
 
@@ -100,13 +105,15 @@ def open_device(
         timeout_s: How long it may take until the device identifies itself.
         baud: Bits a second of a real serial port.
         power_cycle: What brings the device back where it stays silent, now or later.
+        region: Name of the memory region that programs' arenas lie in; by default region 0.
 
     Raises:
         PortError: the port cannot be opened.
         NoAnswer: nothing answers there.
         WrongProtocol: what answers speaks something else.
+        UserError: the device has no such region.
     """
-    device = Device(url, timeout_s=timeout_s, baud=baud, power_cycle=power_cycle)
+    device = Device(url, timeout_s=timeout_s, baud=baud, power_cycle=power_cycle, region=region)
     try:
         yield device
     finally:
@@ -117,13 +124,20 @@ class Device:
     """A device that has identified itself. Use :func:`open_device`."""
 
     def __init__(
-        self, url: str, *, timeout_s: float = 5.0, baud: int = BAUD, power_cycle: PowerCycle | None = None
+        self,
+        url: str,
+        *,
+        timeout_s: float = 5.0,
+        baud: int = BAUD,
+        power_cycle: PowerCycle | None = None,
+        region: str | None = None,
     ) -> None:
         self._sealed: tuple[int, EncodedProgram] | None = None
         self._tells_state = True
         transport = Transport(url, baud=baud)
         try:
             self._channel = Channel(transport, timeout_s=timeout_s, power_cycle=power_cycle)
+            self._arena_region = self._channel.identity.arena_region(region).name
         except BaseException:
             transport.close()
             raise
@@ -156,12 +170,17 @@ class Device:
         """Single requests and answers, for tests and benchmarks."""
         return self._channel
 
+    @property
+    def arena_region(self) -> str:
+        """Name of the memory region that programs' arenas lie in."""
+        return self._arena_region
+
     @cached_property
     def memory(self) -> DeviceMemory:
         """Where programs for this device may place their buffers."""
         from profiler.workloads.program import DeviceMemory  # noqa: PLC0415 - workloads need torch, a link does not
 
-        return DeviceMemory.of(self.identity)
+        return DeviceMemory.of(self.identity, self._arena_region)
 
     # ------------------------------------------------------------ requests
 

@@ -133,7 +133,8 @@ class Loop:
             return
         verified = slot.type == "empty" or slot.op.key in self._verified
         verified |= slot.type == "reference" and self._reference_verified
-        trial = op_trial(slot, build_hash=self.device.identity.build_hash, seed=self.seed)
+        device = self.device
+        trial = op_trial(slot, build_hash=device.identity.build_hash, seed=self.seed, region=device.arena_region)
         program = self.programs[slot.op]
         try:
             if slot.op.key in self._failures:  # it brought the device down often enough, in whichever slot

@@ -12,7 +12,7 @@ from profiler import prng
 from profiler.link.errors import DeviceReset, Refused
 from profiler.measure.observed import observed_run
 from profiler.measure.trials import not_timed
-from profiler.measure.verify import Verdict, digest_difference, run_and_look
+from profiler.measure.verify import Verdict, digest_difference, memory_mismatch, run_and_look
 from profiler.ops import Pass
 
 if TYPE_CHECKING:
@@ -154,7 +154,9 @@ def _figure(record: dict[str, Any], name: str) -> float | None:
     return float(value) if number else None
 
 
-def step_trial(name: str, plan: StepPlan, step: TrainingStep, *, build_hash: str, seed: int) -> dict[str, Any]:
+def step_trial(
+    name: str, plan: StepPlan, step: TrainingStep, *, build_hash: str, seed: int, region: str
+) -> dict[str, Any]:
     """What a step's trial says before anything is measured."""
     return {
         "type": "step",
@@ -178,6 +180,7 @@ def step_trial(name: str, plan: StepPlan, step: TrainingStep, *, build_hash: str
         ],
         "round": 0,
         "build_hash": build_hash,
+        "region": region,
         "seed": seed,
         "caches": "sequence",  # each op finds what the ops before it left there, as in use
         "status": "ok",
@@ -208,7 +211,10 @@ def measure_step(
 def _check_and_time(
     device: Any, program: Any, trial: dict[str, Any], *, reference: dict[str, np.ndarray], repetitions: int, seed: int
 ) -> dict[str, Any]:
-    checks = run_and_look(device, program, seed, lambda: check_outputs(program, reference, device.digest, seed))
+    def look(result: Any) -> tuple[list[OutputCheck], str]:
+        return check_outputs(program, reference, device.digest, seed), memory_mismatch(program, result)
+
+    checks, memory = run_and_look(device, program, seed, look)
     if not all(check.right for check in checks):
         from profiler.reference import kink_effects  # noqa: PLC0415 - torch takes seconds to import
 
@@ -221,6 +227,8 @@ def _check_and_time(
     ]
     if not all(check.right for check in checks):
         return trial | not_timed("wrong", found.sentence)
+    if memory:
+        return trial | not_timed("wrong", memory)
     result, state = observed_run(device, program, repetitions=1 + repetitions, seed=seed)
     trial |= state
     return trial | {

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from profiler.measure.schedule import Slot
 
 
-def op_trial(slot: Slot, *, build_hash: str, seed: int) -> dict[str, Any]:
+def op_trial(slot: Slot, *, build_hash: str, seed: int, region: str) -> dict[str, Any]:
     """What every trial of an op says, before anything is measured."""
     return {
         "type": slot.type,
@@ -18,6 +18,7 @@ def op_trial(slot: Slot, *, build_hash: str, seed: int) -> dict[str, Any]:
         "macs": slot.op.macs,
         "round": slot.round,
         "build_hash": build_hash,
+        "region": region,
         "seed": seed,
         "caches": str(slot.caches),
         "status": "ok",

@@ -35,18 +35,22 @@ class Verdict:
         relative_error: Largest over the outputs.
         worst: Name of that output.
         tolerance: What it was held against.
+        memory: What the device measured to be other than planned, in words; empty where all is as planned.
     """
 
     relative_error: float
     worst: str
     tolerance: float = OP_TOLERANCE
+    memory: str = ""
 
     @property
     def right(self) -> bool:
-        return self.relative_error <= self.tolerance  # NaN is wrong
+        return self.relative_error <= self.tolerance and not self.memory  # NaN is wrong
 
     @property
     def sentence(self) -> str:
+        if self.relative_error <= self.tolerance and self.memory:
+            return self.memory
         return (
             f"{self.worst} is {self.relative_error:.2g} away from PyTorch's (relative, at most {self.tolerance:g} "
             "is right)"
@@ -88,8 +92,8 @@ def expected_outputs(program: Any, seed: int, memory: Any) -> dict[str, Expected
     return {name: Expected.of(values) for name, values in reference.expected(program, seed, memory).items()}
 
 
-def run_and_look(device: Any, program: Any, seed: int, look: Callable[[], T]) -> T:
-    """Run ``program`` once without timing, then ``look`` at what it left in the device's memory.
+def run_and_look(device: Any, program: Any, seed: int, look: Callable[[Any], T]) -> T:
+    """Run ``program`` once without timing, then ``look`` at its result and at what it left in the device's memory.
 
     Where the device restarts between the two, nothing is left: both are done again, a few times at most.
 
@@ -97,23 +101,33 @@ def run_and_look(device: Any, program: Any, seed: int, look: Callable[[], T]) ->
         DeviceReset: it restarted every time.
     """
     for _ in range(MOST_LOOKS - 1):
-        device.run(program, repetitions=0, warmups=1, seed=seed)
+        result = device.run(program, repetitions=0, warmups=1, seed=seed)
         with contextlib.suppress(DeviceReset):
-            return look()
-    device.run(program, repetitions=0, warmups=1, seed=seed)
-    return look()
+            return look(result)
+    return look(device.run(program, repetitions=0, warmups=1, seed=seed))
+
+
+def memory_mismatch(program: Any, result: Any) -> str:
+    """How the memory that a run with warm-ups touched differs from what was planned, in words; empty: not at all."""
+    for what, measured, planned in (
+        ("of the arena", result.arena_peak_bytes, program.arena_bytes),
+        ("of scratch", result.scratch_peak_bytes, program.scratch_bytes),
+    ):
+        if measured != planned:
+            return f"it touches {measured:,} bytes {what} where {planned:,} are planned"
+    return ""
 
 
 def verify(device: Any, program: Any, expected: dict[str, Expected], seed: int) -> Verdict:
-    """Run ``program`` once without timing and compare every output with the reference."""
+    """Run ``program`` once without timing; compare every output with the reference, and the memory with the plan."""
 
-    def compare() -> Verdict:
+    def compare(result: Any) -> Verdict:
         worst, error = "nothing", 0.0
         for output in program.outputs:
             found = expected[output.name].error(device.digest(output.reference, output.words))
             if not found <= error:
                 worst, error = output.name, found
-        return Verdict(error, worst)
+        return Verdict(error, worst, memory=memory_mismatch(program, result))
 
     return run_and_look(device, program, seed, compare)
 

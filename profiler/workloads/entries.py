@@ -46,12 +46,15 @@ class DeviceMemory:
     """What the planner must know of a device.
 
     Attributes:
-        arena_bytes: The arena region: buffers from the bottom, the stored program and its ticks from the top.
+        arena_bytes: The region that the arena lies in: buffers from the bottom; in region 0 the stored program and its
+            ticks from the top.
         blob_bytes: Read-only weights in region 1.
         blob_seed: Seed of those.
         blob_exponents: Exponent + 128 of each of the blob's equal segments.
         entry_bytes: What one stored entry takes.
         largest_program: Entries of the longest program.
+        arena_region: Number of the arena's region.
+        store_bytes: Region 0, where the arena lies elsewhere.
     """
 
     arena_bytes: int
@@ -60,12 +63,25 @@ class DeviceMemory:
     blob_exponents: tuple[int, ...]
     entry_bytes: int
     largest_program: int = 0xFFFF
+    arena_region: int = ARENA_REGION
+    store_bytes: int = 0
 
     @classmethod
-    def of(cls, identity: Identity) -> DeviceMemory:
-        """Read it off a device's identity."""
+    def of(cls, identity: Identity, region: str | None = None) -> DeviceMemory:
+        """Read it off a device's identity.
+
+        Args:
+            identity: The device's.
+            region: Name of the region that the arena is to lie in; by default region 0.
+
+        Raises:
+            UserError: there is no such region, or nothing may be written there.
+        """
+        arena = identity.arena_region(region)
         return cls(
-            arena_bytes=identity.region(ARENA_REGION).byte_count,
+            arena_bytes=arena.byte_count,
+            arena_region=arena.region,
+            store_bytes=identity.region(ARENA_REGION).byte_count,
             blob_bytes=identity.blob_bytes,
             blob_seed=identity.blob_seed,
             blob_exponents=tuple(identity.blob_exponents),

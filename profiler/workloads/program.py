@@ -7,7 +7,7 @@ A program is known on the host in two ways at once: by place (what travels to th
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import groupby
 
@@ -78,6 +78,7 @@ class Program:
         arena_bytes: First byte of the arena above every buffer.
         outputs: What is checked.
         constants: Of the optimiser, where there is an update.
+        arena_region: Number of the region at whose bottom the arena lies.
     """
 
     name: str
@@ -89,32 +90,54 @@ class Program:
     arena_bytes: int
     outputs: tuple[Output, ...]
     constants: StepConstants | None = None
+    arena_region: int = ARENA_REGION
 
     @cached_property
     def timed(self) -> tuple[tuple[str, Op], ...]:
         """(layer, op) of every timed entry, in the order of the ticks."""
         return tuple((e.layer, e.op) for e in self.entries[self.image_end :])  # type: ignore[misc]
 
+    @cached_property
+    def scratch_bytes(self) -> int:
+        """The most scratch that any op wants."""
+        return max((scratch_bytes(op) for _, op in self.timed), default=0)
+
     def header(self) -> list:
         """The positional list that travels as CBOR; floats have float32 values."""
         record: list = [self.arena_bytes, self.image_count, self.setup_end, self.image_end, self.body_end]
-        return record if self.constants is None else [*record, self.constants.wire()]
+        if self.constants is not None:
+            record.append(self.constants.wire())
+        return record if self.arena_region == ARENA_REGION else [*record, self.arena_region]
 
     def wire_entries(self) -> list[list]:
         """The entries' positional lists."""
         return [entry.wire() for entry in self.entries]
 
     def wanted_bytes(self, memory: DeviceMemory, repetitions: int = 1) -> int:
-        """What it takes of the arena region: buffers, stored entries, ticks."""
+        """What it takes of the arena's region: buffers, and in region 0 stored entries and ticks."""
+        stored = self._stored_bytes(memory, repetitions) if memory.arena_region == ARENA_REGION else 0
+        return aligned(self.arena_bytes) + stored
+
+    def _stored_bytes(self, memory: DeviceMemory, repetitions: int) -> int:
         store = sum(entry.store_bytes(memory.entry_bytes) for entry in self.entries)
         ticks = TICK_BYTES * repetitions * len(self.timed)
-        return aligned(self.arena_bytes) + aligned(store + ticks)
+        return aligned(store + ticks)
+
+    def in_region(self, number: int) -> Program:
+        """The same program with its arena in another region."""
+        move = lambda reference: offset_of(reference) | number if region_of(reference) == ARENA_REGION else reference  # noqa: E731
+        entries = tuple(replace(e, references=tuple(map(move, e.references))) for e in self.entries)
+        outputs = tuple(output._replace(reference=move(output.reference)) for output in self.outputs)
+        return replace(self, entries=entries, outputs=outputs, arena_region=number)
 
     def check_fits(self, memory: DeviceMemory, repetitions: int = 1) -> None:
         """Raise DoesNotFit unless the device has room for it with so many repetitions' ticks."""
         wanted = self.wanted_bytes(memory, repetitions)
         if wanted > memory.arena_bytes:
             raise DoesNotFit(self.name, wanted, memory.arena_bytes)
+        if memory.arena_region != ARENA_REGION and self._stored_bytes(memory, repetitions) > memory.store_bytes:
+            stored = self._stored_bytes(memory, repetitions)
+            raise DoesNotFit(self.name, stored, memory.store_bytes, "bytes for entries and ticks")
         if len(self.entries) > memory.largest_program:
             raise DoesNotFit(self.name, len(self.entries), memory.largest_program, "entries")
 
@@ -136,6 +159,7 @@ def microbenchmark(op: Op, memory: DeviceMemory) -> Program:
     shares = in_place(op)
     if shares and program.wanted_bytes(memory) > memory.arena_bytes:
         program = _microbenchmark(op, memory, shares)
+    program = program.in_region(memory.arena_region)
     program.check_fits(memory)
     return program
 
@@ -240,6 +264,7 @@ def step_program(step: TrainingStep, memory: DeviceMemory) -> Program:
         outputs=tuple(outputs),
         constants=StepConstants(step.plan.learning_rate, 1 / images) if step.update_ops else None,
     )
+    program = program.in_region(memory.arena_region)
     program.check_fits(memory)
     return program
 

@@ -84,7 +84,7 @@ int main(int argc, char **argv) {
     static program_t program;
     const uint8_t caches = argc == 3 ? (uint8_t)(argv[2][0] - '0') : 0;
     has_caches = argc == 3 && strcmp(argv[1], "cold") == 0;
-    const program_header_t header = {.arena_bytes = 4096, .image_count = 2, .image_end = 1, .body_end = 3};
+    const program_header_t header = {.arena_bytes = 1280, .image_count = 2, .image_end = 1, .body_end = 3};
     const uint32_t fill[] = {16, FILL_ZEROS, 0, 0}, relu[] = {64, 0}, fill_place[] = {0}, relu_places[] = {0, 1024};
     status_t status = program_begin(&program, &header, 4);
     status.reason |= append(&program, OP_FILL, fill, 4, fill_place, 1).reason;

@@ -62,6 +62,8 @@ class FakeDevice:
     ):
         self.identity = identity(**changes)
         self.memory = DeviceMemory.of(self.identity)
+        self.arena_region = "RAM"
+        self.scratch_bytes = 1
         self.statistics = SimpleNamespace(to_dict=dict)
         self.asked = []
         self._wrong, self._errors = set(wrong), errors or {}
@@ -86,7 +88,12 @@ class FakeDevice:
             raise self._errors[program.key]
         ticks = np.array([[self._ticks(program.key) * (3 if cold else 1)] for _ in range(repetitions)], dtype=np.uint64)
         return SimpleNamespace(
-            ticks=ticks, arena_peak_bytes=9, scratch_peak_bytes=1, stack_peak_bytes=2, wire_bytes=90, duration_s=0.01
+            ticks=ticks,
+            arena_peak_bytes=9,
+            scratch_peak_bytes=self.scratch_bytes,
+            stack_peak_bytes=2,
+            wire_bytes=90,
+            duration_s=0.01,
         )
 
     def state(self):
@@ -99,7 +106,10 @@ class FakeDevice:
 
 def fake_programs(ops):
     output = SimpleNamespace(name="output", reference=0, words=4)
-    return {op: SimpleNamespace(key=op.key, outputs=[] if op == EMPTY else [output]) for op in (EMPTY, *ops)}
+    return {
+        op: SimpleNamespace(key=op.key, outputs=[] if op == EMPTY else [output], arena_bytes=9, scratch_bytes=1)
+        for op in (EMPTY, *ops)
+    }
 
 
 def make_loop(device, run, ops=OPS, policy=None, seed=3, **options):

@@ -39,6 +39,11 @@ MISTAKES = {
         1,
         "qemu-stm32f405 cannot time ops with cold caches",
     ),
+    "unknown region": (
+        ("--port", "qemu://mps2-an500", *NETWORK, "--region", "dtcm"),
+        2,
+        "there are psram (16,760,832 bytes, not cached), ssram23",
+    ),
     "no repetitions": ((*MEASURE, *NETWORK, "--repetitions", 0), 2, "--repetitions"),
     "out is a file": ((*MEASURE, *NETWORK, "--out", "clinet.py"), 2, "clinet.py is a file"),
     "out below a file": ((*MEASURE, *NETWORK, "--out", "clinet.py/run"), 1, "clinet.py/run"),

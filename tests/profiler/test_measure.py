@@ -38,6 +38,15 @@ def test_a_wrong_op_is_recorded_with_the_reason_and_never_timed(tmp_path):
     assert not {key for what, key in device.asked if what == "time"} & set(wrong)
 
 
+def test_an_op_that_touches_other_scratch_than_planned_is_never_timed(tmp_path):
+    device = FakeDevice()
+    device.scratch_bytes = 2
+    trials = [t for t in measured(tmp_path, device) if t["type"] == "op"]
+    reason = "it touches 2 bytes of scratch where 1 are planned"
+    assert {(t["status"], t["reason"]) for t in trials} == {("wrong", reason)}
+    assert {key for what, key in device.asked if what == "time"} == {EMPTY.key}
+
+
 def test_a_wrong_reference_op_is_not_timed_either(tmp_path):
     key = reference_op(OPS).key
     device = FakeDevice(wrong=[key])

@@ -22,7 +22,7 @@
 
 #define FPGAIO_LED0 REGISTER32(0x40028000u) /* bits 0 and 1: user LEDs; bit 0 is the trigger */
 
-extern uint8_t arena_start[], arena_end[], blob_start[], blob_end[];
+extern uint8_t arena_start[], arena_end[], blob_start[], blob_end[], ssram_start[], ssram_end[];
 
 board_t board = {
     .board = BOARD_NAME,
@@ -48,10 +48,11 @@ void board_init(void) {
     board.regions[0] =
         (memory_region_t){"psram", arena_start, (uint32_t)(arena_end - arena_start), REGION_ARENA, false, true};
     board.regions[1] =
-        (memory_region_t){"ssram", blob_start, (uint32_t)(blob_end - blob_start), REGION_BLOB, false, false};
-    board.regions[2] = (memory_region_t){"stack",     NULL,  (uint32_t)((uintptr_t)stack_top - (uintptr_t)stack_limit),
+        (memory_region_t){"ssram1", blob_start, (uint32_t)(blob_end - blob_start), REGION_BLOB, false, false};
+    board.regions[2] = (memory_region_t){"ssram23", ssram_start, (uint32_t)(ssram_end - ssram_start), 2, false, true};
+    board.regions[3] = (memory_region_t){"stack",     NULL,  (uint32_t)((uintptr_t)stack_top - (uintptr_t)stack_limit),
                                          REGION_NONE, false, true};
-    board.region_count = 3;
+    board.region_count = 4;
 }
 
 void timer_start(void) {
