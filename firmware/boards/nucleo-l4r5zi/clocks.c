@@ -58,8 +58,7 @@ _Static_assert(CORE_HZ > 119900000 && CORE_HZ <= 120000000, "range 1 boost mode"
 _Static_assert(MSI_HZ <= 20000000, "no wait states before the PLL is in use");
 _Static_assert(CORE_HZ > 100000000 && WAIT_STATES == 5, "RM0432, wait states in range 1 boost mode");
 
-/* MSI_LOCK_CYCLES at 16 MHz are 20 ms: the lock takes up to 10 ms (DS12023). A microsecond at half the core's clock
- * lies between any two steps in frequency across 80 MHz (RM0432, clock source switching). */
+/* At 16 MHz 20 ms; the data sheet gives the lock a few to come within 1 %. */
 #define MSI_LOCK_CYCLES 320000u
 /* A microsecond at half the core's clock lies between two steps in frequency across 80 MHz (RM0432, PLL as SYSCLK). */
 #define STEP_CYCLES 120u
@@ -72,7 +71,8 @@ static bool range_1_boost(void) {
 }
 
 static void msi_to_16_mhz(void) {
-    register_modify(RCC_CR, RCC_CR_MSIRANGE, RCC_CR_MSIRANGE_16_MHZ | RCC_CR_MSIRGSEL);
+    register_modify(RCC_CR, 0, RCC_CR_MSIRGSEL); /* until then the range is that of RCC_CSR, whatever MSIRANGE says */
+    register_modify(RCC_CR, RCC_CR_MSIRANGE, RCC_CR_MSIRANGE_16_MHZ);
     register_modify(RCC_CR, 0, RCC_CR_MSIPLLEN);
     wait_cycles(MSI_LOCK_CYCLES); /* no flag tells */
 }

@@ -118,7 +118,8 @@ static bool start_crystal(void) {
 
 /* The core runs from it: it is ready but while it changes. */
 static void set_msi(uint32_t range) {
-    register_modify(RCC_ICSCR1, RCC_ICSCR1_MSISRANGE, range | RCC_ICSCR1_MSIRGSEL);
+    register_modify(RCC_ICSCR1, 0, RCC_ICSCR1_MSIRGSEL); /* until then the range is that of RCC_CSR */
+    register_modify(RCC_ICSCR1, RCC_ICSCR1_MSISRANGE, range);
     wait_for(RCC_CR, RCC_CR_MSISRDY, RCC_CR_MSISRDY);
 }
 
