@@ -27,9 +27,16 @@ from profiler.workloads.plan import Head
 _RATIOS_IN = (1 / 4, 1)
 #: Geometries of a kind from which on the network's own tell its kernels' loops apart.
 _ENOUGH_GEOMETRIES = 20
-#: With fewer, each gets companions until there are about so many, but at most _COMPANIONS_EACH.
+#: With fewer, each gets companions until there are about so many, but at most as many as its kind allows; a network may
+#: have a single map size of the last two kinds, whose ops take little time.
 _WANTED_GEOMETRIES = 36
-_COMPANIONS_EACH = 6
+_COMPANIONS_EACH: dict[type[Geometry], int] = {
+    Conv2d: 6,
+    Depthwise: 6,
+    Linear: 6,
+    GroupNorm: 12,
+    UpsampleBilinear2d: 12,
+}
 
 
 def network_ops(
@@ -99,12 +106,12 @@ def companion_ops(ops: Sequence[Op]) -> list[Op]:
         kind; always the same for the same ops.
     """
     companions: dict[Op, None] = {}
-    for cls in (Conv2d, Depthwise, Linear, GroupNorm, UpsampleBilinear2d):
+    for cls, most in _COMPANIONS_EACH.items():
         geometries = list(dict.fromkeys(op.geometry for op in ops if type(op.geometry) is cls))
         if not geometries or len(geometries) >= _ENOUGH_GEOMETRIES:
             continue
         passes = {op.pass_ for op in ops if type(op.geometry) is cls}
-        each = min(_COMPANIONS_EACH, math.ceil(_WANTED_GEOMETRIES / len(geometries)) - 1)
+        each = min(most, math.ceil(_WANTED_GEOMETRIES / len(geometries)) - 1)
         for geometry in geometries:
             rng = random.Random(repr(geometry.values()))
             for companion in (_companion(geometry, rng) for _ in range(each)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import dataclasses
+import math
 import zlib
 
 import numpy as np
@@ -287,6 +288,24 @@ def test_every_position_is_in_a_four_or_single_or_blank(kind: str, pass_: Pass) 
             assert done == todo, op.key
         else:  # a four may begin earlier to take two or three that are left of a row, and of a phase
             assert todo <= done <= todo + 2 * work["phases"], op.key
+
+
+@pytest.mark.parametrize("pass_", [Pass.FORWARD, Pass.GRAD_INPUT])
+def test_normalisation_and_up_sampling_count_every_element_once(pass_: Pass) -> None:
+    for op in random_ops("group_norm", pass_):
+        w, elements = kernels.work(op), math.prod(op.geometry.input_shape)
+        assert 4 * w["iterations"] + w["single_iterations"] == elements, op.key
+        assert w["iterations"] == w["rows"] * op.geometry.in_w and w["rows"] == w["blocks"] * op.geometry.in_h
+    for op in random_ops("upsample_bilinear2d", pass_):
+        w, elements = kernels.work(op), math.prod(op.geometry.output_shape)
+        assert 4 * w["quad_iterations"] + 2 * w["pair_iterations"] + w["single_iterations"] == elements, op.key
+
+
+def test_a_normalisation_s_weight_gradient_counts_its_trained_channels_in_blocks_of_four() -> None:
+    for op in random_ops("group_norm", Pass.GRAD_WEIGHT):
+        w, positions = kernels.work(op), op.geometry.in_h * op.geometry.in_w
+        assert 4 * w["iterations"] == up_to_four(op.trained_channels) * positions, op.key
+        assert 4 * w["bias_iterations"] == up_to_four(op.trained_biases) * positions, op.key
 
 
 def test_work_follows_the_trained_channels_and_not_which_they_are() -> None:
