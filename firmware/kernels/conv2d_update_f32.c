@@ -42,5 +42,6 @@ uint32_t conv2d_update_f32_scratch_bytes(const op_t *op) {
 const char *const conv2d_update_f32_work_terms[] = UPDATE_F32_WORK_TERMS;
 
 void conv2d_update_f32_work(const op_t *op, uint64_t counts[WORK_MAX_TERMS]) {
-    update_f32_work(op, (uint64_t)layout_of(op).count, op->geometry.conv2d.out_channels, counts);
+    const update_layout_t layout = layout_of(op);
+    update_f32_work(op, &layout, op->geometry.conv2d.out_channels, counts);
 }

@@ -28,5 +28,6 @@ uint32_t depthwise_update_f32_scratch_bytes(const op_t *op) {
 const char *const depthwise_update_f32_work_terms[] = UPDATE_F32_WORK_TERMS;
 
 void depthwise_update_f32_work(const op_t *op, uint64_t counts[WORK_MAX_TERMS]) {
-    update_f32_work(op, (uint64_t)layout_of(op).count, op->geometry.depthwise.in_channels, counts);
+    const update_layout_t layout = layout_of(op);
+    update_f32_work(op, &layout, op->geometry.depthwise.in_channels, counts);
 }

@@ -25,5 +25,6 @@ uint32_t group_norm_update_f32_scratch_bytes(const op_t *op) {
 const char *const group_norm_update_f32_work_terms[] = UPDATE_F32_WORK_TERMS;
 
 void group_norm_update_f32_work(const op_t *op, uint64_t counts[WORK_MAX_TERMS]) {
-    update_f32_work(op, 1, op->geometry.group_norm.in_channels, counts);
+    const update_layout_t layout = layout_of(op);
+    update_f32_work(op, &layout, op->geometry.group_norm.in_channels, counts);
 }

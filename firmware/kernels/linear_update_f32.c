@@ -29,5 +29,6 @@ uint32_t linear_update_f32_scratch_bytes(const op_t *op) {
 const char *const linear_update_f32_work_terms[] = UPDATE_F32_WORK_TERMS;
 
 void linear_update_f32_work(const op_t *op, uint64_t counts[WORK_MAX_TERMS]) {
-    update_f32_work(op, (uint64_t)layout_of(op).count, op->geometry.linear.out_features, counts);
+    const update_layout_t layout = layout_of(op);
+    update_f32_work(op, &layout, op->geometry.linear.out_features, counts);
 }

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "block.h"
+#include "micro_f32.h"
 #include "op.h"
 #include "trained.h"
 #include "work.h"
@@ -33,10 +34,45 @@ static inline step_factors_t step_factors(const step_constants_t *c, bool adam) 
     return f;
 }
 
+#if MICRO_VFP
+#define SGD_STEP(w, rate, g) "vfms.f32 s" #w ", s" #rate ", s" #g "\n\t"
+#endif
+
 KERNEL_BLOCK void sgd_f32(const update_buffers_t *at, int32_t count, int32_t weight_step, int32_t step,
                           const step_factors_t *factors) {
     const float rate = factors->rate;
     float *w = at->weight, *g = at->gradient;
+#if MICRO_VFP
+    if (weight_step == 1 && step == 1) {
+        __asm__ volatile("vldmia %[zeros], {s24-s27}\n\t"
+                         "vldmia %[zeros], {s28-s31}\n\t"
+                         "vldmia %[rate], {s0}\n\t"
+                         "subs %[n], %[n], #8\n\t"
+                         "blo 2f\n"
+                         "1:\n\t"
+                         "vldmia %[w], {s8-s15}\n\t"
+                         "vldmia %[g], {s16-s23}\n\t" SGD_STEP(8, 0, 16) SGD_STEP(9, 0, 17) SGD_STEP(10, 0, 18)
+                             SGD_STEP(11, 0, 19) SGD_STEP(12, 0, 20) SGD_STEP(13, 0, 21) SGD_STEP(14, 0, 22) SGD_STEP(
+                                 15, 0, 23) "vstmia %[w]!, {s8-s15}\n\t"
+                                            "vstmia %[g]!, {s24-s31}\n\t"
+                                            "subs %[n], %[n], #8\n\t"
+                                            "bhs 1b\n"
+                                            "2:\n\t"
+                                            "adds %[n], %[n], #8\n\t"
+                                            "beq 4f\n"
+                                            "3:\n\t"
+                                            "vldmia %[w], {s8}\n\t"
+                                            "vldmia %[g], {s16}\n\t" SGD_STEP(8, 0, 16) "vstmia %[w]!, {s8}\n\t"
+                                                                                        "vstmia %[g]!, {s24}\n\t"
+                                                                                        "subs %[n], %[n], #1\n\t"
+                                                                                        "bne 3b\n"
+                                                                                        "4:"
+                         : [w] "+r"(w), [g] "+r"(g), [n] "+r"(count)
+                         : [rate] "r"(&factors->rate), [zeros] "r"(NO_BIAS)
+                         : MICRO_CLOBBERS);
+        return;
+    }
+#endif
     do {
         *w -= rate * *g;
         *g = 0.0f;
@@ -106,20 +142,24 @@ static void update_f32(const op_t *op, void *const *buffers, const step_constant
 
 #define UPDATE_F32_WORK_TERMS                                                                                          \
     {                                                                                                                  \
-        "calls", "channels_sgd", "channels_adam", "weights_sgd", "weights_adam", "biases_sgd", "biases_adam",          \
-            "bytes_read", "bytes_written", NULL                                                                        \
+        "calls", "channels_sgd", "channels_adam", "weights_sgd", "eights_sgd", "ones_sgd", "weights_adam",             \
+            "biases_sgd", "biases_adam", "bytes_read", "bytes_written", NULL                                           \
     }
 
-/* `count`: weights of one trained channel. */
-static void update_f32_work(const op_t *op, uint64_t count, int32_t outputs, uint64_t counts[WORK_MAX_TERMS]) {
-    const bool adam = op->trained.optimizer == OPTIMIZER_ADAM;
+/* eights_sgd, ones_sgd: weights of channels that lie in one piece; weights_sgd: of others. */
+static void update_f32_work(const op_t *op, const update_layout_t *layout, int32_t outputs,
+                            uint64_t counts[WORK_MAX_TERMS]) {
+    const bool adam = op->trained.optimizer == OPTIMIZER_ADAM, whole = layout->weight_step == 1 && layout->step == 1;
     const uint64_t channels = op->trained.channel_count, biases = (uint64_t)trained_biases(&op->trained, outputs);
+    const uint64_t count = (uint64_t)layout->count;
     const bytes_moved_t moved = work_bytes(op);
     const uint64_t values[] = {
         1,
         adam ? 0 : channels,
         adam ? channels : 0,
-        adam ? 0 : channels * count,
+        adam || whole ? 0 : channels * count,
+        adam || !whole ? 0 : channels * (count / 8),
+        adam || !whole ? 0 : channels * (count % 8),
         adam ? channels * count : 0,
         adam ? 0 : biases,
         adam ? biases : 0,
