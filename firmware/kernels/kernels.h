@@ -132,6 +132,28 @@ KERNEL(group_norm_grad_weight_f32);
 KERNEL(group_norm_update_f32);
 KERNEL(upsample_bilinear2d_forward_f32);
 KERNEL(upsample_bilinear2d_grad_input_f32);
+KERNEL(conv2d_forward_s8_reference);
+KERNEL(conv2d_grad_input_s8_reference);
+KERNEL(conv2d_grad_weight_s8_reference);
+KERNEL(conv2d_update_s8);
+KERNEL(depthwise_forward_s8_reference);
+KERNEL(depthwise_grad_input_s8_reference);
+KERNEL(depthwise_grad_weight_s8_reference);
+KERNEL(depthwise_update_s8);
+KERNEL(linear_forward_s8_reference);
+KERNEL(linear_grad_input_s8_reference);
+KERNEL(linear_grad_weight_s8_reference);
+KERNEL(linear_update_s8);
+KERNEL(fused_conv2d_update_s8_reference);
+KERNEL(pointwise_depthwise_forward_s8_reference);
+KERNEL(global_avg_pool_forward_s8);
+KERNEL(avg_pool2d_forward_s8);
+KERNEL(max_pool2d_forward_s8);
+KERNEL(add_forward_s8);
+KERNEL(requantize_grad_input_s8);
+KERNEL(saturation_mask_forward_s8);
+KERNEL(dequantize_forward_s8);
+KERNEL(dequantize_grad_input_s8);
 
 #undef KERNEL
 

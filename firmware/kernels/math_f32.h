@@ -1,10 +1,24 @@
-/* Private: exp and log of which the number of instructions does not depend on the argument, unlike the C library's
- * on every target. Errors below 2e-7 relative (exp) and 2e-7 absolute or relative, the larger (log). */
+/* Private: rounding; exp and log of which the number of instructions does not depend on the argument, unlike the C
+ * library's on every target. Errors below 2e-7 relative (exp) and 2e-7 absolute or relative, the larger (log). */
 #ifndef KERNELS_MATH_F32_H
 #define KERNELS_MATH_F32_H
 
 #include <stdint.h>
 #include <string.h>
+
+/* x, rounded to float32 as it stands: the compiler may not contract the operation that made it with the next. */
+static inline float float_rounded(float x) {
+#if defined(__ARM_FP) && !defined(__aarch64__)
+    __asm__("" : "+t"(x));
+#elif defined(__aarch64__)
+    __asm__("" : "+w"(x));
+#elif defined(__SSE__)
+    __asm__("" : "+x"(x));
+#else
+    __asm__("" : "+r"(x));
+#endif
+    return x;
+}
 
 /* e^x for x <= 0; below -87 (where the result would be subnormal) 0. */
 static inline float exp_f32(float x) {

@@ -1,0 +1,137 @@
+/* Private: the optimiser's step on int8 weights and int32 biases, shared by conv2d, depthwise and linear.
+ *
+ * Gradients are those of the integers. A real weight is s_w * w, so its gradient is g / s_w and its step, in integers,
+ * the real step / s_w: for sgd rate * g / s_w^2, the quantisation-aware scaling of MCUNetV3 (arXiv 2206.15472). */
+#ifndef KERNELS_UPDATE_S8_H
+#define KERNELS_UPDATE_S8_H
+
+#include <math.h>
+#include <string.h>
+
+#include "layer_s8.h"
+#include "math_f32.h"
+#include "update_f32.h"
+
+/* Nearest integer, ties to even, of a value within +-LARGEST_CHANGE: adding 1.5 * 2^23 leaves no bits for a fraction.
+ */
+#define LARGEST_CHANGE 4194304.0f
+
+static inline int32_t rounded_change(float change) {
+    const float magic = 12582912.0f;
+    change = change < LARGEST_CHANGE ? change : LARGEST_CHANGE;
+    change = change > -LARGEST_CHANGE ? change : -LARGEST_CHANGE;
+    const float sum = float_rounded(float_rounded(change) + magic);
+    return (int32_t)(sum - magic);
+}
+
+/* The parameters of one output channel: where they begin, how far apart they are, and the scale of their integers. */
+typedef struct {
+    float *gradient, *moment1, *moment2; /* moments: adam only */
+    int32_t count, step;
+    float scale;
+} channel_s8_t;
+
+/* The change of the i-th parameter in integers; its gradient is left at zero. */
+static inline int32_t step_s8(const channel_s8_t *at, int32_t i, bool adam, const step_factors_t *f, float inverse) {
+    const float beta1 = 0.9f, complement1 = 0.1f, beta2 = 0.999f, complement2 = 0.001f, epsilon = 1e-8f;
+    float *g = at->gradient + i;
+    float change;
+    if (adam) {
+        float *m = at->moment1 + i, *v = at->moment2 + i;
+        const float d = f->scale * *g * inverse;
+        *m = beta1 * *m + complement1 * d;
+        *v = beta2 * *v + complement2 * (d * d);
+        change = f->rate * *m / (sqrtf(*v) * f->root + epsilon) * inverse;
+    } else {
+        change = f->rate * *g * inverse * inverse;
+    }
+    *g = 0.0f;
+    return rounded_change(change);
+}
+
+KERNEL_BLOCK void update_weights_s8(int8_t *w, const channel_s8_t *at, bool adam, const step_factors_t *f) {
+    const float inverse = 1.0f / at->scale;
+    for (int32_t n = 0, i = 0; n < at->count; n++, i += at->step) {
+        const int32_t value = w[i] - step_s8(at, i, adam, f, inverse);
+        const int32_t above = value < -127 ? -127 : value;
+        w[i] = (int8_t)(above > 127 ? 127 : above);
+    }
+}
+
+static inline void update_bias_s8(int32_t *bias, const channel_s8_t *at, bool adam, const step_factors_t *f) {
+    *bias -= step_s8(at, 0, adam, f, 1.0f / at->scale);
+}
+
+/* Takes a parameter's buffers from *buffers on. */
+static inline void *take_parameter_s8(void *const **buffers, bool adam, channel_s8_t *at) {
+    void *parameter = *(*buffers)++;
+    at->gradient = *(*buffers)++;
+    at->moment1 = adam ? *(*buffers)++ : NULL;
+    at->moment2 = adam ? *(*buffers)++ : NULL;
+    return parameter;
+}
+
+static inline void move_s8(channel_s8_t *at, int32_t by) {
+    at->gradient += by;
+    at->moment1 = at->moment1 == NULL ? NULL : at->moment1 + by;
+    at->moment2 = at->moment2 == NULL ? NULL : at->moment2 + by;
+}
+
+/* Output channels whose weights train, at all. */
+static inline int32_t outputs_updated_s8(const layer_s8_t *layer) {
+    return layer->trained == 0 ? 0 : layer->out ? layer->trained : layer->s.out_channels;
+}
+
+/* Trained weights of one of them. */
+static inline int32_t weights_an_output_s8(const layer_s8_t *layer) {
+    return layer->s.kernel_h * layer->s.kernel_w * (layer->out ? layer->s.group_in : layer->trained);
+}
+
+static inline void layer_update_s8(const op_t *op, void *const *buffers, const step_constants_t *constants) {
+    const layer_s8_t layer = layer_s8(op);
+    const bool adam = op->trained.optimizer == OPTIMIZER_ADAM;
+    const step_factors_t factors = step_factors(constants, adam);
+    channel_s8_t weights = {0}, biases = {0};
+    int8_t *w = layer.trained > 0 ? take_parameter_s8(&buffers, adam, &weights) : NULL;
+    int32_t *bias = op->trained.bias ? take_parameter_s8(&buffers, adam, &biases) : NULL;
+    const float *scales = *buffers, input_scale = scales[0];
+    const int32_t count = weights_an_output_s8(&layer), next = layer.depthwise ? 1 : count;
+    for (int32_t o = 0; o < outputs_updated_s8(&layer); o++) {
+        weights.count = count;
+        weights.step = layer.depthwise ? layer.trained : 1;
+        weights.scale = scales[1 + o];
+        update_weights_s8(w, &weights, adam, &factors);
+        w += next;
+        move_s8(&weights, next);
+    }
+    for (int32_t o = 0; o < trained_biases(&op->trained, layer.s.out_channels); o++) {
+        biases.scale = scales[1 + o] * input_scale;
+        update_bias_s8(bias + o, &biases, adam, &factors);
+        move_s8(&biases, 1);
+    }
+}
+
+#define UPDATE_S8_WORK_TERMS UPDATE_F32_WORK_TERMS
+
+static inline void layer_update_s8_work(const op_t *op, uint64_t counts[WORK_MAX_TERMS]) {
+    const layer_s8_t layer = layer_s8(op);
+    const bool adam = op->trained.optimizer == OPTIMIZER_ADAM;
+    const uint64_t channels = (uint64_t)outputs_updated_s8(&layer);
+    const uint64_t weights = channels * (uint64_t)weights_an_output_s8(&layer);
+    const uint64_t biases = (uint64_t)trained_biases(&op->trained, layer.s.out_channels);
+    const bytes_moved_t moved = work_bytes(op);
+    const uint64_t values[] = {
+        1,
+        adam ? 0 : channels,
+        adam ? channels : 0,
+        adam ? 0 : weights,
+        adam ? weights : 0,
+        adam ? 0 : biases,
+        adam ? biases : 0,
+        moved.read,
+        moved.written,
+    };
+    memcpy(counts, values, sizeof values);
+}
+
+#endif
