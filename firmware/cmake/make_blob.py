@@ -1,7 +1,7 @@
 """Write the blob of frozen weights that is linked into a board's flash.
 
-Word i of the blob is a float32 in [-1, 1) * 2^e, drawn with ``key(seed, 0xB10B)`` and counter i, where e belongs to the
-segment that i falls into; ``fill_blob`` in runtime/fill.c makes the same words, and the host makes them a third time.
+Word i of the blob is drawn with ``key(seed, 0xB10B)`` and counter i, and becomes what the segment that i falls into holds,
+by its code (runtime/fill.h); ``fill_blob`` in runtime/fill.c makes the same words, and the host makes them a third time.
 """
 
 from __future__ import annotations
@@ -25,14 +25,32 @@ def mix(x: np.ndarray) -> np.ndarray:
     return x ^ (x >> np.uint32(16))
 
 
-def blob(seed: int, exponents: list[int], words: int) -> np.ndarray:
-    """The whole blob, float32 of shape (words,)."""
+def _positive(raw: np.ndarray, exponent: int) -> np.ndarray:
+    """float32 in [0.5, 1) * 2^exponent."""
+    return ((raw >> np.uint32(8)) | np.uint32(1 << 23)).astype(np.float32) * np.float32(2.0 ** (exponent - 24))
+
+
+def segment(code: int, raw: np.ndarray) -> np.ndarray:
+    """What a segment holds, from its drawn words: uint32 of raw's shape."""
+    if code == 0:
+        return raw
+    if code < 32:
+        multipliers = np.uint32(0x40000000) | (raw >> np.uint32(2))
+        return np.where(np.arange(raw.size) % 2 == 0, multipliers, np.uint32(-code & 0xFFFFFFFF))
+    if code < 208:
+        values = (raw.view(np.int32) >> 8).astype(np.float32)
+        return (values * np.float32(2.0 ** (code - EXPONENT_BIAS - 23))).view(np.uint32)
+    if code < 224:
+        return _positive(raw, code - 223).view(np.uint32)
+    return (raw.view(np.int32) >> (31 - (code - 224))).view(np.uint32)
+
+
+def blob(seed: int, segments: list[int], words: int) -> np.ndarray:
+    """The whole blob, uint32 of shape (words,)."""
     stream = mix(np.array([(BLOB_STREAM + STEP) & 0xFFFFFFFF], dtype=np.uint32))
     key = mix(np.uint32(seed) ^ stream)
-    counters = np.arange(words, dtype=np.uint32)
-    values = (mix(key + counters * np.uint32(STEP)).view(np.int32) >> 8).astype(np.float32)
-    scale = np.exp2(np.array(exponents, dtype=np.float64) - EXPONENT_BIAS - 23).astype(np.float32)
-    return values * np.repeat(scale, words // len(exponents))
+    raw = mix(key + np.arange(words, dtype=np.uint32) * np.uint32(STEP))
+    return np.concatenate([segment(c, part) for c, part in zip(segments, np.split(raw, len(segments)), strict=True)])
 
 
 def main() -> None:
@@ -40,10 +58,10 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--seed", type=lambda text: int(text, 0), required=True)
     parser.add_argument("--bytes", type=int, required=True, help="size, a multiple of 16 times the number of segments")
-    parser.add_argument("exponents", type=int, nargs="+", help="exponent + 128 of each segment")
+    parser.add_argument("segments", type=int, nargs="+", help="code of each segment")
     arguments = parser.parse_args()
-    content = blob(arguments.seed, arguments.exponents, arguments.bytes // 4)
-    arguments.output.write_bytes(content.astype("<f4").tobytes())
+    content = blob(arguments.seed, arguments.segments, arguments.bytes // 4)
+    arguments.output.write_bytes(content.astype("<u4").tobytes())
 
 
 if __name__ == "__main__":

@@ -50,8 +50,8 @@ KERNEL_BLOCK void bias_block_f32(const float *const p[4], int32_t height, int32_
 
 /* Adds the sum over all positions of grad_output [height][width][outputs] to bias_gradient, four channels at a time;
  * in a last block that is not full, the missing ones repeat the last and are not stored. */
-static void bias_gradient_f32(const trained_t *trained, const float *grad_output, int32_t height, int32_t width,
-                              int32_t outputs, float *bias_gradient) {
+static inline void bias_gradient_f32(const trained_t *trained, const float *grad_output, int32_t height, int32_t width,
+                                     int32_t outputs, float *bias_gradient) {
     const int32_t count = trained_biases(trained, outputs);
     for (int32_t j = 0; j < count; j += 4) {
         const int32_t last = smaller(4, count - j) - 1;

@@ -110,8 +110,8 @@ typedef struct {
 } update_layout_t;
 
 /* Updates weights and bias of any layer; buffers in the order that op.h gives. `outputs`: biases of the layer. */
-static void update_f32(const op_t *op, void *const *buffers, const step_constants_t *constants,
-                       const update_layout_t *layout, int32_t outputs) {
+static inline void update_f32(const op_t *op, void *const *buffers, const step_constants_t *constants,
+                              const update_layout_t *layout, int32_t outputs) {
     const trained_t *trained = &op->trained;
     const bool adam = trained->optimizer == OPTIMIZER_ADAM;
     const step_factors_t factors = step_factors(constants, adam);
@@ -147,8 +147,8 @@ static void update_f32(const op_t *op, void *const *buffers, const step_constant
     }
 
 /* eights_sgd, ones_sgd: weights of channels that lie in one piece; weights_sgd: of others. */
-static void update_f32_work(const op_t *op, const update_layout_t *layout, int32_t outputs,
-                            uint64_t counts[WORK_MAX_TERMS]) {
+static inline void update_f32_work(const op_t *op, const update_layout_t *layout, int32_t outputs,
+                                   uint64_t counts[WORK_MAX_TERMS]) {
     const bool adam = op->trained.optimizer == OPTIMIZER_ADAM, whole = layout->weight_step == 1 && layout->step == 1;
     const uint64_t channels = op->trained.channel_count, biases = (uint64_t)trained_biases(&op->trained, outputs);
     const uint64_t count = (uint64_t)layout->count;

@@ -111,7 +111,11 @@ static inline void layer_update_s8(const op_t *op, void *const *buffers, const s
     }
 }
 
-#define UPDATE_S8_WORK_TERMS UPDATE_F32_WORK_TERMS
+#define UPDATE_S8_WORK_TERMS                                                                                           \
+    {                                                                                                                  \
+        "calls", "channels_sgd", "channels_adam", "weights_sgd", "weights_adam", "biases_sgd", "biases_adam",          \
+            "bytes_read", "bytes_written", NULL                                                                        \
+    }
 
 static inline void layer_update_s8_work(const op_t *op, uint64_t counts[WORK_MAX_TERMS]) {
     const layer_s8_t layer = layer_s8(op);

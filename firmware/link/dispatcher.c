@@ -197,14 +197,23 @@ static void handle_read(void) {
 
 static void handle_digest(void) {
     const struct digest *digest = &request.digest_m;
+    struct digest_reply *answer = &reply.digest_reply_m;
+    const uint32_t type = digest->digest_type_present ? digest->digest_type : DIGEST_F32;
+    const uint64_t bytes = (uint64_t)digest->digest_elements * digest_element_bytes(type);
     uint32_t available;
-    const float *values = check_resolve(digest->digest_reference, (uint64_t)digest->digest_words * 4, &available);
-    if (values == NULL) {
+    const void *values = check_resolve(digest->digest_reference, bytes, &available);
+    if (values == NULL || type >= DIGEST_TYPE_COUNT) {
         send_status(request.request_id, status_refused(STATUS_BAD_RANGE, 0, available));
         return;
     }
-    digest_words(values, digest->digest_words, reply.digest_reply_m.projection);
-    reply.digest_reply_m.projection_count = DIGEST_PROJECTIONS;
+    if (type == DIGEST_F32)
+        digest_floats(values, digest->digest_elements, answer->projection);
+    else
+        digest_integers(values, type, digest->digest_elements, answer->projection);
+    answer->projection_count = DIGEST_PROJECTIONS;
+    answer->digest_crc32_present = type != DIGEST_F32;
+    if (answer->digest_crc32_present) /* the sums alone might miss two errors that cancel */
+        answer->digest_crc32 = crc32_update(0, values, (size_t)bytes);
     send_plain(request.request_id, reply_answer_digest_reply_m_c);
 }
 

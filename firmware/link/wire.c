@@ -15,7 +15,8 @@ enum { NAME_BYTES = 32, CACHES_BYTES = 64, COMPILER_BYTES = 48, FLAGS_BYTES = 16
 _Static_assert(LENGTH_OF(struct entry, value) == OP_MAX_GEOMETRY, "messages.cddl, geometry");
 _Static_assert(LENGTH_OF(struct entry, buffer) == OP_MAX_BUFFERS, "messages.cddl, buffers");
 _Static_assert(LENGTH_OF(struct identity, region_m) == REGION_MAX_COUNT, "messages.cddl, memory");
-_Static_assert(LENGTH_OF(struct identity, exponent_plus_128) == BLOB_MAX_SEGMENTS, "messages.cddl, blob_exponents");
+_Static_assert(LENGTH_OF(struct identity, blob_segment) == BLOB_MAX_SEGMENTS, "messages.cddl, blob_segments");
+_Static_assert(LENGTH_OF(struct entry_quantization, quantum) == QUANTIZATION_VALUES, "messages.cddl, quantization");
 _Static_assert(PASS_COUNT <= 4 && DTYPE_COUNT <= 16, "messages.cddl, capability");
 
 entry_description_t wire_entry(const struct entry *entry) {
@@ -39,6 +40,11 @@ entry_description_t wire_entry(const struct entry *entry) {
     if (entry->channels_present) {
         description.bitmap = entry->channels.value;
         description.bitmap_bytes = entry->channels.len;
+    }
+    if (entry->quantization_present) {
+        const int32_t *q = entry->quantization.quantum;
+        description.quantization = (quantization_t){(int8_t)q[0], (int8_t)q[1], (int8_t)q[2], (int8_t)q[3],
+                                                    (int8_t)q[4], (int8_t)q[5], (int8_t)q[6]};
     }
     return description;
 }
@@ -111,9 +117,9 @@ void wire_identity(struct identity *identity) {
     identity->region_m_count = board.region_count;
     identity->blob_bytes = blob_bytes;
     identity->blob_seed = board.blob.seed;
-    for (unsigned j = 0; j < board.blob.exponent_count; j++)
-        identity->exponent_plus_128[j] = board.blob.exponents[j];
-    identity->exponent_plus_128_count = board.blob.exponent_count;
+    for (unsigned j = 0; j < board.blob.segment_count; j++)
+        identity->blob_segment[j] = board.blob.segments[j];
+    identity->blob_segment_count = board.blob.segment_count;
     identity->largest_frame_bytes = LINK_FRAME_BYTES;
     identity->largest_program = PROGRAM_MAX_ENTRIES;
     identity->entry_bytes = PROGRAM_ENTRY_BYTES;

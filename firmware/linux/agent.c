@@ -22,7 +22,6 @@
 
 #define MEBIBYTE (UINT32_C(1) << 20)
 #define BLOB_BYTES (8 * MEBIBYTE)
-#define BLOB_SEED 0x5EEDB10Bu
 
 /* Stack below the interpreter that is painted: more than any kernel takes, less than the 8 MiB that Linux gives. */
 #define PAINTED_STACK_BYTES (256 * 1024)
@@ -46,7 +45,7 @@ board_t board = {
     .timer_bits = 64,
     .ticks_per_instruction_den = 1,
     /* He-uniform bounds sqrt(6 / fan-in) for fan-ins about 16, 64, 256 and 1024, rounded to powers of two. */
-    .blob = {.seed = BLOB_SEED, .exponent_count = 4, .exponents = {127, 126, 125, 124}},
+    .blob = BOARD_BLOB,
     .read_state = read_state,
 };
 
@@ -76,7 +75,7 @@ static void *map(size_t bytes, const char *what) {
 static void make_memory(uint32_t arena_mebibytes) {
     const uint32_t arena_bytes = arena_mebibytes * MEBIBYTE;
     uint8_t *blob = map(BLOB_BYTES, "blob");
-    fill_blob(BLOB_SEED, board.blob.exponents, board.blob.exponent_count, BLOB_BYTES / 4, blob);
+    fill_blob(BLOB_SEED, board.blob.segments, board.blob.segment_count, BLOB_BYTES / 4, blob);
     mprotect(blob, BLOB_BYTES, PROT_READ);
     board.regions[0] = (memory_region_t){"ram", map(arena_bytes, "arena"), arena_bytes, REGION_ARENA, true, true};
     board.regions[1] = (memory_region_t){"blob", blob, BLOB_BYTES, REGION_BLOB, true, false};

@@ -18,7 +18,7 @@ typedef struct {
     bool cached, writable;
 } memory_region_t;
 
-#define BLOB_MAX_SEGMENTS 8
+#define BLOB_MAX_SEGMENTS 32
 
 /* What moves the speed of a machine with an operating system, at one moment. 0 and "": it does not tell. */
 typedef struct {
@@ -32,9 +32,17 @@ typedef struct {
 
 typedef struct {
     uint32_t seed;
-    uint8_t exponent_count;
-    uint8_t exponents[BLOB_MAX_SEGMENTS]; /* + FILL_EXPONENT_BIAS, see fill_blob() */
+    uint8_t segment_count;
+    uint8_t segments[BLOB_MAX_SEGMENTS]; /* what each of the equal segments holds, see fill_blob() */
 } blob_t;
+
+/* Alike on all boards: CMakeLists.txt says what and why. */
+#define BOARD_BLOB                                                                                                     \
+    {                                                                                                                  \
+        BLOB_SEED, sizeof((uint8_t[]){BLOB_SEGMENTS}), {                                                               \
+            BLOB_SEGMENTS                                                                                              \
+        }                                                                                                              \
+    }
 
 typedef struct {
     const char *board, *core, *caches, *fpu;

@@ -87,8 +87,7 @@ static status_t check_fill(program_t *program, uint32_t index) {
         return status_refused(STATUS_BAD_FILL, index, entry->fill.geometry.mode);
     if (entry->references[0] == REGION_NONE || entry->references[1] != REGION_NONE)
         return status_refused(STATUS_BUFFER_COUNT, index, 1);
-    return check_buffer(program, index, 0, entry->references[0], (uint64_t)entry->fill.geometry.words * 4,
-                        BUFFER_WRITE);
+    return check_buffer(program, index, 0, entry->references[0], fill_bytes(&entry->fill.geometry), BUFFER_WRITE);
 }
 
 static status_t check_op(program_t *program, uint32_t index) {

@@ -11,6 +11,10 @@ enum fill_mode {
     FILL_UNIFORM = 1,  /* float32 in [-1, 1) * 2^(parameter - 128), on a grid of 2^-23 of that */
     FILL_LABEL = 2,    /* int32 in [0, parameter) */
     FILL_POSITIVE = 3, /* float32 in [0, 1) * 2^(parameter - 128) */
+    FILL_BYTES = 4,    /* int8 over its whole range */
+    FILL_INTEGERS = 5, /* int32 in [-2^(parameter - 128), 2^(parameter - 128)), parameter 128 to 159 */
+    FILL_PAIRS = 6,    /* (multiplier, shift) pairs of int32: 2^30 to 2^31 - 1, and -parameter from 0 to -31 */
+    FILL_SCALE = 7,    /* float32 in [0.5, 1) * 2^(parameter - 128) */
 };
 
 /* 2^-96 to 2^96: every value and every scale is then a normal float32, and the products are exact. */
@@ -19,7 +23,8 @@ enum fill_mode {
 #define FILL_LARGEST_PARAMETER 224u
 
 typedef struct {
-    uint32_t words, mode, parameter, stream;
+    uint32_t elements; /* words; bytes for FILL_BYTES */
+    uint32_t mode, parameter, stream;
 } fill_geometry_t;
 
 /* In the section that runs once an image, image i draws from stream + (i << 16). */
@@ -27,12 +32,20 @@ typedef struct {
 
 bool fill_valid(const fill_geometry_t *fill);
 
-/* Writes fill->words words to `destination` (4-byte aligned). */
+/* Bytes that it writes. */
+uint64_t fill_bytes(const fill_geometry_t *fill);
+
+/* Writes fill->elements elements to `destination` (4-byte aligned). */
 void fill_run(const fill_geometry_t *fill, uint32_t seed, uint32_t image_index, void *destination);
 
-/* The blob of frozen weights: `words` words in exponent_count equal segments, segment j uniform in
- * [-1, 1) * 2^(exponents[j] - 128); word i is drawn with i counted over the whole blob. */
+/* The blob of frozen weights: `words` words in `count` equal segments. Word i is drawn with i counted over the whole
+ * blob. What a segment holds, by its code c:
+ *   0          FILL_BYTES
+ *   1 to 31    FILL_PAIRS with shift -c; multipliers at even words of the blob
+ *   32 to 207  FILL_UNIFORM with exponent c - 128
+ *   208 to 223 FILL_SCALE with exponent c - 223
+ *   224 to 255 FILL_INTEGERS with exponent c - 224 */
 #define BLOB_STREAM 0xB10Bu
-void fill_blob(uint32_t seed, const uint8_t *exponents, size_t exponent_count, uint32_t words, void *destination);
+void fill_blob(uint32_t seed, const uint8_t *segments, size_t count, uint32_t words, void *destination);
 
 #endif

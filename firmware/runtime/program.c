@@ -66,6 +66,7 @@ static status_t store_op(program_t *program, program_entry_t *stored, const entr
                                   entry->variant);
     if (!op_set_geometry(op, entry->geometry, entry->geometry_count))
         return status_refused(STATUS_BAD_GEOMETRY, index, (uint32_t)entry->geometry_count);
+    op->quantization = entry->quantization;
     op->trained = (trained_t){entry->channel_count, entry->axis, entry->bias, entry->optimizer, NULL};
     if (entry->bitmap != NULL) {
         const uint32_t set = bits_set(entry->bitmap, entry->bitmap_bytes);

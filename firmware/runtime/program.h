@@ -35,6 +35,7 @@ typedef struct {
     uint8_t axis, bias, optimizer;
     const uint32_t *references;
     size_t reference_count;
+    quantization_t quantization;
     const uint8_t *bitmap; /* NULL: the first channel_count */
     size_t bitmap_bytes;
 } entry_description_t;

@@ -1,22 +1,21 @@
-# firmware_elf(sources...): the bare-metal image of a board, from its own sources, its linker script board.ld and a blob
-# of blob_bytes in segments with blob_exponents (+ 128).
+# firmware_elf(SOURCES sources... BLOB_BYTES n): the bare-metal image of a board, from its own sources, its linker script
+# board.ld and a blob of n bytes.
 function(firmware_elf)
-  cmake_parse_arguments(PARSE_ARGV 0 board "" "BLOB_BYTES;BLOB_SEED" "SOURCES;BLOB_EXPONENTS")
+  cmake_parse_arguments(PARSE_ARGV 0 board "" "BLOB_BYTES" "SOURCES")
   set(common "${CMAKE_SOURCE_DIR}/boards/common")
   set(blob "${CMAKE_BINARY_DIR}/generated/blob.bin")
   add_custom_command(
     OUTPUT "${blob}"
     COMMAND "${Python3_EXECUTABLE}" "${CMAKE_SOURCE_DIR}/cmake/make_blob.py" --output "${blob}"
-            --seed ${board_BLOB_SEED} --bytes ${board_BLOB_BYTES} ${board_BLOB_EXPONENTS}
+            --seed ${blob_seed} --bytes ${board_BLOB_BYTES} ${blob_segments}
     DEPENDS "${CMAKE_SOURCE_DIR}/cmake/make_blob.py"
     COMMENT "Drawing the blob of frozen weights"
     VERBATIM)
   set_source_files_properties("${common}/blob.S" PROPERTIES OBJECT_DEPENDS "${blob}")
 
   add_executable(firmware ${board_SOURCES} "${common}/startup.c" "${common}/blob.S")
-  list(JOIN board_BLOB_EXPONENTS "," exponents)
   target_compile_definitions(firmware PRIVATE
-    BOARD_NAME="${BOARD_NAME}" BLOB_SEED=${board_BLOB_SEED}u BLOB_EXPONENTS=${exponents} BLOB_FILE="${blob}")
+    BOARD_NAME="${BOARD_NAME}" BLOB_FILE="${blob}")
   target_include_directories(firmware PRIVATE "${common}")
   target_link_libraries(firmware PRIVATE link)
   # No start-up code but ours. newlib gives memcpy, memset and libm; nothing of it may want an operating system.

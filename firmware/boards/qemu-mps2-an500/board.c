@@ -37,7 +37,7 @@ board_t board = {
     .timer_bits = 32,
     .ticks_per_instruction_num = 8,
     .ticks_per_instruction_den = 5,
-    .blob = {BLOB_SEED, 4, {BLOB_EXPONENTS}},
+    .blob = BOARD_BLOB,
 };
 
 void board_init(void) {
