@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
+
 from profiler.geometry import (
     Add,
     CosineHead,
@@ -25,7 +27,9 @@ if TYPE_CHECKING:
 
 #: Types of elements: a label is an ``s32``; bits come eight to a ``u8``.
 Element = Literal["f32", "s8", "s32", "u8"]
-ELEMENT_BYTES: dict[Element, int] = {"f32": 4, "s8": 1, "s32": 4, "u8": 1}
+#: numpy's types of them.
+ELEMENT_TYPES: dict[Element, type[np.generic]] = {"f32": np.float32, "s8": np.int8, "s32": np.int32, "u8": np.uint8}
+ELEMENT_BYTES: dict[Element, int] = {element: np.dtype(kind).itemsize for element, kind in ELEMENT_TYPES.items()}
 
 
 class Access(StrEnum):

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from profiler.buffers import ELEMENT_TYPES
 from profiler.devices import build as firmware_build
 from profiler.ops import (
     AXIS_CODES,
@@ -33,9 +34,6 @@ from profiler.ops import (
 WORK_MAX_TERMS = 24
 OP_MAX_BUFFERS = 10
 OP_MAX_GEOMETRY = 12
-
-#: numpy's types of a buffer's elements.
-ELEMENT_TYPES = {"f32": np.float32, "s8": np.int8, "s32": np.int32, "u8": np.uint8}
 
 _CACHED_OPS = 1 << 16
 

@@ -37,6 +37,10 @@ class FillMode(IntEnum):
     UNIFORM = 1  # float32 in [-1, 1) * 2^e
     LABEL = 2  # int32 in [0, parameter)
     POSITIVE = 3  # float32 in [0, 1) * 2^e
+    BYTES = 4  # int8
+    INTEGERS = 5  # int32 in [-2^e, 2^e)
+    PAIRS = 6  # int32 (multiplier from 2^30 on, shift): the shift is minus the parameter
+    SCALE = 7  # float32 in [0.5, 1) * 2^e
 
 
 def mix(x: np.ndarray | int) -> np.ndarray:
@@ -78,6 +82,14 @@ def _symmetric(raw: np.ndarray) -> np.ndarray:
     return (raw.view(np.int32) >> 8).astype(np.float32) * np.float32(2.0**-23)
 
 
+def _positive(raw: np.ndarray, least: int = 0) -> np.ndarray:
+    return ((raw >> np.uint32(8)) | np.uint32(least)).astype(np.float32) * np.float32(2.0**-24)
+
+
+#: Of the 24 bits of a positive value, the one that makes it at least a half.
+_HALF = 1 << 23
+
+
 def uniform(seed: int, stream: int, count: int, exponent: int = 0, first: int = 0) -> np.ndarray:
     """``count`` float32 values uniform in [-1, 1) * 2^exponent."""
     return np.ldexp(_symmetric(words(seed, stream, count, first)), exponent).astype(np.float32)
@@ -85,8 +97,7 @@ def uniform(seed: int, stream: int, count: int, exponent: int = 0, first: int = 
 
 def positive(seed: int, stream: int, count: int, exponent: int = 0, first: int = 0) -> np.ndarray:
     """``count`` float32 values uniform in [0, 1) * 2^exponent."""
-    raw = words(seed, stream, count, first) >> np.uint32(8)
-    return np.ldexp(raw.astype(np.float32) * np.float32(2.0**-24), exponent).astype(np.float32)
+    return np.ldexp(_positive(words(seed, stream, count, first)), exponent).astype(np.float32)
 
 
 def labels(seed: int, stream: int, count: int, classes: int, first: int = 0) -> np.ndarray:
@@ -94,49 +105,93 @@ def labels(seed: int, stream: int, count: int, classes: int, first: int = 0) -> 
     return (words(seed, stream, count, first) % np.uint32(classes)).astype(np.int32)
 
 
+def _pairs(raw: np.ndarray, first: int, right: int) -> np.ndarray:
+    """int32 (multiplier, shift) pairs, multipliers at even counters."""
+    multipliers = (np.uint32(1 << 30) | (raw >> np.uint32(2))).view(np.int32)
+    even = np.arange(first, first + raw.size) % 2 == 0
+    return np.where(even, multipliers, np.int32(-right))
+
+
 def fill(mode: int, parameter: int, seed: int, stream: int, count: int) -> np.ndarray:
     """What a program's fill entry writes.
 
     Args:
         mode: A :class:`FillMode`.
-        parameter: Exponent + 128, or the number of classes for labels.
+        parameter: Exponent + 128, the number of classes for labels, or minus the shift of pairs.
         seed: The run's seed.
         stream: The fill's own stream (plus ``image_index << 16`` for fills of the image section).
-        count: Words.
+        count: Elements.
 
     Returns:
-        float32 array of ``count`` values (int32 for labels).
+        Array of ``count`` values: float32, int32 for labels, integers and pairs, int8 for bytes.
     """
-    mode = FillMode(mode)
+    mode, exponent = FillMode(mode), parameter - EXPONENT_BIAS
     if mode is FillMode.ZEROS:
         return np.zeros(count, np.float32)
+    if mode is FillMode.BYTES:
+        return words(seed, stream, -(-count // 4)).astype("<u4").view(np.int8)[:count]
+    raw = words(seed, stream, count)
     if mode is FillMode.LABEL:
-        return labels(seed, stream, count, parameter)
-    make = uniform if mode is FillMode.UNIFORM else positive
-    return make(seed, stream, count, parameter - EXPONENT_BIAS)
+        return (raw % np.uint32(parameter)).astype(np.int32)
+    if mode is FillMode.INTEGERS:
+        return raw.view(np.int32) >> (31 - exponent)
+    if mode is FillMode.PAIRS:
+        return _pairs(raw, 0, parameter)
+    if mode is FillMode.UNIFORM:
+        return np.ldexp(_symmetric(raw), exponent).astype(np.float32)
+    return np.ldexp(_positive(raw, _HALF if mode is FillMode.SCALE else 0), exponent).astype(np.float32)
 
 
-def blob_segment_exponents(blob_exponents: Sequence[int], blob_words: int, first: int, count: int) -> np.ndarray:
-    """Exponent of each of ``count`` words of the blob from word ``first`` on.
+class SegmentKind(IntEnum):
+    """What a segment of the blob holds."""
 
-    Args:
-        blob_exponents: The identity's list, one exponent + 128 a segment; segments are equally long.
-    """
-    segment = np.arange(first, first + count, dtype=np.int64) * len(blob_exponents) // blob_words
-    return np.asarray(blob_exponents, dtype=np.int32)[segment] - EXPONENT_BIAS
+    BYTES = 0
+    PAIRS = 1
+    UNIFORM = 2
+    SCALE = 3
+    INTEGERS = 4
+
+
+def segment_kind(code: int) -> tuple[SegmentKind, int]:
+    """Kind of a segment of the blob, and the exponent of its values (of pairs: the shift), from its code."""
+    if code == 0:
+        return SegmentKind.BYTES, 0
+    if code < 32:
+        return SegmentKind.PAIRS, -code
+    if code < 208:
+        return SegmentKind.UNIFORM, code - EXPONENT_BIAS
+    if code < 224:
+        return SegmentKind.SCALE, code - 223
+    return SegmentKind.INTEGERS, code - 224
+
+
+def _segment(code: int, raw: np.ndarray, first: int) -> np.ndarray:
+    """uint32 words of a segment, from those drawn for it; ``first``: the blob's word that is raw's first."""
+    kind, exponent = segment_kind(code)
+    if kind is SegmentKind.BYTES:
+        return raw
+    if kind is SegmentKind.PAIRS:
+        return _pairs(raw, first, -exponent).view(np.uint32)
+    if kind is SegmentKind.INTEGERS:
+        return (raw.view(np.int32) >> (31 - exponent)).view(np.uint32)
+    values = _symmetric(raw) if kind is SegmentKind.UNIFORM else _positive(raw, _HALF)
+    return np.ldexp(values, exponent).astype(np.float32).view(np.uint32)
 
 
 def blob_window(
-    blob_seed: int, blob_exponents: Sequence[int], blob_bytes: int, offset_bytes: int, count: int
+    blob_seed: int, blob_segments: Sequence[int], blob_bytes: int, offset_bytes: int, count: int
 ) -> np.ndarray:
-    """Words of the read-only blob, float32.
+    """Words of the read-only blob.
 
     Args:
         blob_seed: As the device's identity states it, like the next two.
-        blob_exponents: Exponent + 128 of each of the equal segments.
+        blob_segments: Code of each of the equal segments, see :func:`segment_kind`.
         blob_bytes: Size of the blob.
         offset_bytes: Where the window starts, a multiple of 4.
         count: Words in the window.
+
+    Returns:
+        float32 array of shape (count,); view it as the elements that it is read as.
 
     Raises:
         ValueError: the window leaves the blob.
@@ -144,9 +199,15 @@ def blob_window(
     first, blob_words = offset_bytes // 4, blob_bytes // 4
     if offset_bytes % 4 or first < 0 or first + count > blob_words:
         raise ValueError(f"words {first} to {first + count} are no window of a blob of {blob_words} words")
-    values = _symmetric(_raw(key(blob_seed, BLOB_STREAM), first, count))
-    exponents = blob_segment_exponents(blob_exponents, blob_words, first, count)
-    return np.ldexp(values, exponents).astype(np.float32)
+    raw = _raw(key(blob_seed, BLOB_STREAM), first, count)
+    length = blob_words // len(blob_segments)
+    parts, at = [], first
+    while at < first + count:
+        index = min(at // length, len(blob_segments) - 1)
+        end = min(first + count, (index + 1) * length)
+        parts.append(_segment(blob_segments[index], raw[at - first : end - first], at))
+        at = end
+    return np.concatenate(parts).view(np.float32) if parts else np.zeros(0, np.float32)
 
 
 @lru_cache(maxsize=64)
@@ -163,7 +224,7 @@ def digest(values: np.ndarray) -> tuple[float, float, float, float]:
     """Random projections of a buffer: for p in 0..3 the sum of +x_i or -x_i, in float64.
 
     Args:
-        values: The buffer's words in memory order, of any shape, float32 as on the device or float64.
+        values: The buffer's elements in memory order, of any shape and number type.
 
     Returns:
         The four sums. For a random error vector e each has mean 0 and standard deviation ‖e‖, so a wrong element

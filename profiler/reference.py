@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from profiler import prng
+from profiler.buffers import ELEMENT_TYPES
 from profiler.geometry_norm import GROUP_NORM_EPSILON
 from profiler.ops import (
     Access,
@@ -31,10 +32,12 @@ from profiler.ops import (
     MaxPool2d,
     Op,
     Pass,
+    Quantization,
     Relu,
     SoftmaxCrossEntropy,
     UpsampleBilinear2d,
 )
+from profiler.reference_s8 import op_reference_s8
 from profiler.workloads.entries import BLOB_REGION, DeviceMemory, Entry, StepConstants, offset_of, region_of
 from profiler.workloads.program import Program
 from profiler.workloads.traits import buffers_of
@@ -91,9 +94,9 @@ def kink_effects(program: Program, seed: int, memory: DeviceMemory) -> dict[str,
 def _run_fill(entry: Entry, seed: int, image: int, tensors: dict[str, np.ndarray]) -> None:
     f = entry.fill
     assert f is not None
-    values = prng.fill(f.mode, f.parameter, seed, f.stream + (image << 16), f.words).astype(np.float64)
-    for name, first, words in f.slices:
-        tensors[name] = values[first : first + words]
+    values = prng.fill(f.mode, f.parameter, seed, f.stream + (image << 16), f.elements).astype(np.float64)
+    for name, first, elements in f.slices:
+        tensors[name] = values[first : first + elements]
 
 
 def _run_op(
@@ -107,15 +110,19 @@ def _run_op(
         if spec.access is Access.WRITE:
             continue
         if name not in tensors and region_of(reference) == BLOB_REGION:
+            words = -(-spec.byte_count // 4)
             window = prng.blob_window(
-                memory.blob_seed, memory.blob_exponents, memory.blob_bytes, offset_of(reference), spec.elements
+                memory.blob_seed, memory.blob_segments, memory.blob_bytes, offset_of(reference), words
             )
-            tensors[name] = window.astype(np.float64)
+            tensors[name] = window.view(ELEMENT_TYPES[spec.element])[: spec.elements].astype(np.float64)
         inputs[spec.role] = tensors[name].reshape(spec.shape)
     if isinstance(op.geometry, Relu):
         _run_relu(entry, tensors, kink_margin)
         return
-    results = op_reference(op, inputs, channels=entry.channels, constants=program.constants)
+    if op.dtype == "s8":
+        results = op_reference_s8(op, inputs, entry.quantization or Quantization(), program.constants)
+    else:
+        results = op_reference(op, inputs, channels=entry.channels, constants=program.constants)
     for spec, name in zip(specs, entry.tensors, strict=True):
         if spec.role in results:
             tensors[name] = results[spec.role].reshape(-1)

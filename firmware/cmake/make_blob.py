@@ -1,7 +1,8 @@
 """Write the blob of frozen weights that is linked into a board's flash.
 
-Word i of the blob is drawn with ``key(seed, 0xB10B)`` and counter i, and becomes what the segment that i falls into holds,
-by its code (runtime/fill.h); ``fill_blob`` in runtime/fill.c makes the same words, and the host makes them a third time.
+Word i of the blob is drawn with ``key(seed, 0xB10B)`` and counter i, and becomes what the segment that i falls into
+holds, by its code (runtime/fill.h); ``fill_blob`` in runtime/fill.c makes the same words, and the host makes them a
+third time.
 """
 
 from __future__ import annotations

@@ -75,7 +75,7 @@ class Identity:
         memory: All regions.
         blob_bytes: Size of the read-only weights in region 1.
         blob_seed: Seed they were made from.
-        blob_exponents: Exponent + 128 of each of the blob's equal segments.
+        blob_segments: What each of the blob's equal segments holds, see :func:`profiler.prng.segment_kind`.
         largest_frame_bytes: The longest frame it takes, delimiter included.
         largest_program: Entries of the longest program it stores.
         entry_bytes: What a stored entry takes from the arena region.
@@ -102,7 +102,7 @@ class Identity:
     memory: tuple[MemoryRegion, ...]
     blob_bytes: int
     blob_seed: int
-    blob_exponents: tuple[int, ...]
+    blob_segments: tuple[int, ...]
     largest_frame_bytes: int
     largest_program: int
     entry_bytes: int
@@ -181,7 +181,8 @@ class Identity:
                 | {
                     "memory": tuple(MemoryRegion(**r) for r in record["memory"]),
                     "ticks_per_instruction": tuple(record["ticks_per_instruction"]),
-                    "blob_exponents": tuple(record["blob_exponents"]),
+                    # Runs of before the blob held int8 weights have exponents, which are the codes of float32 segments.
+                    "blob_segments": tuple(record.get("blob_segments") or record["blob_exponents"]),
                     "capabilities": tuple(record["capabilities"]),
                 }
             )

@@ -145,8 +145,13 @@ def read(first: int) -> list:
     return [5, first]
 
 
-def digest(reference: int, words: int) -> list:
-    return [6, reference, words]
+#: Codes of elements in a digest.
+_DIGEST_TYPES = {"f32": 0, "s8": 1, "s32": 2, "u8": 3}
+
+
+def digest(reference: int, elements: int, element: str = "f32") -> list:
+    code = _DIGEST_TYPES[element]
+    return [6, reference, elements, *([code] if code else [])]
 
 
 def peek(reference: int, byte_count: int) -> list:
@@ -202,6 +207,7 @@ class TicksPage:
 @dataclass(frozen=True)
 class DigestReply:
     projections: tuple[float, float, float, float]
+    crc32: int | None = None  # of integers
 
 
 @dataclass(frozen=True)
@@ -341,10 +347,11 @@ def _ticks_page(fields: list) -> TicksPage:
 
 
 def _digest(fields: list) -> DigestReply:
-    projections = _list(_fields(fields, 1, "digest")[0], "projections", 4, 4)
+    fields = _list(fields, "digest", 1, 2)
+    projections = _list(fields[0], "projections", 4, 4)
     if not all(isinstance(p, float) for p in projections):
         raise BadReply("projections must be floats")
-    return DigestReply(tuple(projections))
+    return DigestReply(tuple(projections), _uint(fields[1], 32, "CRC-32") if len(fields) > 1 else None)
 
 
 def _peek(fields: list) -> PeekReply:
@@ -372,7 +379,7 @@ def _identity(fields: list) -> Identity | OtherProtocol:
     _, board, core, unique_id, clock_hz, timer, caches, wait_states, fpu, memory, blob = fields[:11]
     frame, program, entry, capabilities, version, build_hash, compiler, flags = fields[11:]
     timer_name, timer_hz, timer_bits, numerator, denominator = _list(timer, "timer", 5, 5)
-    blob_bytes, blob_seed, blob_exponents = _list(blob, "blob", 3, 3)
+    blob_bytes, blob_seed, blob_segments = _list(blob, "blob", 3, 3)
     identity = Identity(
         protocol=protocol,
         board=_text(board, "board", 1, 32),
@@ -392,7 +399,7 @@ def _identity(fields: list) -> Identity | OtherProtocol:
         memory=tuple(_memory_region(r) for r in _list(memory, "memory", 1, 6)),
         blob_bytes=_uint(blob_bytes, 32, "blob's size"),
         blob_seed=_uint(blob_seed, 32, "blob's seed"),
-        blob_exponents=_uints(blob_exponents, 8, "blob's exponents", 1, 8),
+        blob_segments=_uints(blob_segments, 8, "blob's segments", 1, 32),
         largest_frame_bytes=_uint(frame, 16, "largest frame"),
         largest_program=_uint(program, 16, "largest program"),
         entry_bytes=_uint(entry, 16, "entry's size"),

@@ -258,9 +258,26 @@ class Device:
         Raises:
             Refused: they do not lie in one region.
         """
-        wait_s = words / WORDS_PER_SECOND
-        reply = self._ask(messages.digest(reference, words), messages.DigestReply, "a digest", wait_s=wait_s)
-        return reply.projections
+        return self._digest(reference, words, "f32").projections
+
+    def digest_integers(self, reference: int, elements: int, element: str) -> tuple[tuple[float, ...], int]:
+        """The same of integers, and the CRC-32 of their bytes.
+
+        Args:
+            reference: Where they are.
+            elements: How many.
+            element: Their type: ``s8``, ``s32`` or ``u8``.
+
+        Raises:
+            Refused: they do not lie in one region.
+        """
+        reply = self._digest(reference, elements, element)
+        return reply.projections, reply.crc32 or 0
+
+    def _digest(self, reference: int, elements: int, element: str) -> messages.DigestReply:
+        wait_s = elements / WORDS_PER_SECOND
+        command = messages.digest(reference, elements, element)
+        return self._ask(command, messages.DigestReply, "a digest", wait_s=wait_s)
 
     def peek(self, reference: int, byte_count: int) -> bytes:
         """``byte_count`` bytes at ``reference``, fetched piece by piece.

@@ -55,9 +55,9 @@ def starting_values(program: Any, seed: int) -> dict[str, np.ndarray]:
     values: dict[str, np.ndarray] = {}
     for entry in program.entries[: program.setup_end]:
         f = entry.fill
-        filled = prng.fill(f.mode, f.parameter, seed, f.stream, f.words).astype(np.float64)
-        for name, first, words in f.slices:
-            values[name] = filled[first : first + words]
+        filled = prng.fill(f.mode, f.parameter, seed, f.stream, f.elements).astype(np.float64)
+        for name, first, elements in f.slices:
+            values[name] = filled[first : first + elements]
     return values
 
 
@@ -75,7 +75,7 @@ def check_outputs(
     Args:
         program: The step's program.
         reference: Output name to float64 values, as :func:`profiler.reference.expected` gives them.
-        digest: The device's digest of (reference, words).
+        digest: The device's digest of (reference, elements).
         seed: Of the run.
     """
     before = starting_values(program, seed)
@@ -85,7 +85,7 @@ def check_outputs(
     checks = []
     for output in program.outputs:
         expected = reference[output.name]
-        measured = digest(output.reference, output.words)
+        measured = digest(output.reference, output.elements)
         difference = digest_difference(measured, prng.digest(expected))
         norm, tolerance = float(np.linalg.norm(expected)), STEP_TOLERANCE
         role = output.name.rpartition("/")[2]

@@ -6,6 +6,7 @@ The reference (float64) of the next ops is computed in a second thread while the
 from __future__ import annotations
 
 import contextlib
+import zlib
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,6 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from profiler import prng
+from profiler.buffers import ELEMENT_TYPES, Element
 from profiler.link.errors import DeviceReset
 
 T = TypeVar("T")
@@ -64,19 +66,31 @@ class Expected:
     Attributes:
         digest: Of the reference.
         norm: ‖reference‖.
+        crc32: Of its bytes, where its elements are integers: those must be exact.
     """
 
     digest: tuple[float, ...]
     norm: float
+    crc32: int | None = None
 
     @classmethod
-    def of(cls, values: np.ndarray) -> Expected:
-        return cls(prng.digest(values), float(np.linalg.norm(np.asarray(values, dtype=np.float64))))
+    def of(cls, values: np.ndarray, element: Element = "f32") -> Expected:
+        values = np.asarray(values, dtype=np.float64)
+        crc32 = None if element == "f32" else zlib.crc32(values.astype(ELEMENT_TYPES[element]).tobytes())
+        return cls(prng.digest(values), float(np.linalg.norm(values)), crc32)
 
     def error(self, measured: Iterable[float]) -> float:
         """max over projections of |difference| / ‖reference‖; the absolute difference where the norm is 0."""
         difference = digest_difference(measured, self.digest)
         return difference / self.norm if self.norm else difference
+
+
+def output_error(device: Any, output: Any, expected: Expected) -> float:
+    """How far a device's output is from the reference, relative to it; of integers at least 1 where any is wrong."""
+    if expected.crc32 is None:
+        return expected.error(device.digest(output.reference, output.elements))
+    projections, crc32 = device.digest_integers(output.reference, output.elements, output.element)
+    return 0.0 if crc32 == expected.crc32 else max(1.0, expected.error(projections))
 
 
 def digest_difference(measured: Iterable[float], expected: Iterable[float]) -> float:
@@ -89,7 +103,9 @@ def expected_outputs(program: Any, seed: int, memory: Any) -> dict[str, Expected
     """The reference of every output of ``program``."""
     from profiler import reference  # noqa: PLC0415 - torch takes seconds to import and not every command verifies
 
-    return {name: Expected.of(values) for name, values in reference.expected(program, seed, memory).items()}
+    elements = {output.name: output.element for output in program.outputs}
+    found = reference.expected(program, seed, memory)
+    return {name: Expected.of(values, elements[name]) for name, values in found.items()}
 
 
 def run_and_look(device: Any, program: Any, seed: int, look: Callable[[Any], T]) -> T:
@@ -124,7 +140,7 @@ def verify(device: Any, program: Any, expected: dict[str, Expected], seed: int) 
     def compare(result: Any) -> Verdict:
         worst, error = "nothing", 0.0
         for output in program.outputs:
-            found = expected[output.name].error(device.digest(output.reference, output.words))
+            found = output_error(device, output, expected[output.name])
             if not found <= error:
                 worst, error = output.name, found
         return Verdict(error, worst, memory=memory_mismatch(program, result))

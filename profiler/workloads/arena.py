@@ -133,7 +133,7 @@ def _blocks(step: TrainingStep) -> tuple[list[Block], dict[str, str], dict[int, 
             if name not in transient or name in of:
                 continue
             source = _overwritten(step_op, position, index, last, transient)
-            if source is not None and step.tensors[source].words == step.tensors[name].words:
+            if source is not None and step.tensors[source].byte_count == step.tensors[name].byte_count:
                 block = of[source]
                 block.stop = last[name]
                 block.names.append(name)

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from profiler.buffers import Element
 from profiler.errors import UserError
-from profiler.ops import AXIS_CODES, DTYPE_CODES, OPTIMIZER_CODES, PASS_CODES, VARIANT_CODES, Op, Pass
+from profiler.ops import AXIS_CODES, DTYPE_CODES, OPTIMIZER_CODES, PASS_CODES, VARIANT_CODES, Op, Quantization
 from profiler.prng import FillMode
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ class DeviceMemory:
             ticks from the top.
         blob_bytes: Read-only weights in region 1.
         blob_seed: Seed of those.
-        blob_exponents: Exponent + 128 of each of the blob's equal segments.
+        blob_segments: What each of the blob's equal segments holds, see :func:`profiler.prng.segment_kind`.
         entry_bytes: What one stored entry takes.
         largest_program: Entries of the longest program.
         arena_region: Number of the arena's region.
@@ -60,7 +61,7 @@ class DeviceMemory:
     arena_bytes: int
     blob_bytes: int
     blob_seed: int
-    blob_exponents: tuple[int, ...]
+    blob_segments: tuple[int, ...]
     entry_bytes: int
     largest_program: int = 0xFFFF
     arena_region: int = ARENA_REGION
@@ -84,7 +85,7 @@ class DeviceMemory:
             store_bytes=identity.region(ARENA_REGION).byte_count,
             blob_bytes=identity.blob_bytes,
             blob_seed=identity.blob_seed,
-            blob_exponents=tuple(identity.blob_exponents),
+            blob_segments=tuple(identity.blob_segments),
             entry_bytes=identity.entry_bytes,
             largest_program=identity.largest_program,
         )
@@ -95,13 +96,13 @@ class Slice(NamedTuple):
 
     Attributes:
         name: The tensor.
-        first: The fill's word that is the tensor's first.
-        words: Elements.
+        first: The fill's element that is the tensor's first.
+        elements: How many are the tensor's.
     """
 
     name: str
     first: int
-    words: int
+    elements: int
 
 
 @dataclass(frozen=True)
@@ -109,14 +110,14 @@ class Fill:
     """Writes one stretch of memory from the seed.
 
     Attributes:
-        words: Length of the stretch.
+        elements: Length of the stretch: words, or bytes for a fill of bytes.
         mode: See :class:`profiler.prng.FillMode`.
-        parameter: Exponent + 128, or the number of classes.
+        parameter: See :func:`profiler.prng.fill`.
         stream: Its own stream of the run's seed.
         slices: The tensors that lie in the stretch.
     """
 
-    words: int
+    elements: int
     mode: FillMode
     parameter: int
     stream: int
@@ -134,6 +135,7 @@ class Entry:
         references: Its buffers' places, in order, scratch last.
         tensors: The same buffers' names, without scratch.
         channels: Which channels train; None for the first.
+        quantization: Scalars of an op of dtype ``s8``.
     """
 
     layer: str
@@ -142,16 +144,17 @@ class Entry:
     references: tuple[int, ...]
     tensors: tuple[str, ...] = ()
     channels: tuple[int, ...] | None = None
+    quantization: Quantization | None = None
 
     def wire(self) -> list:
         """The positional list that travels as CBOR."""
         if self.fill is not None:
             f = self.fill
-            return [0, 0, 0, 0, [f.words, int(f.mode), f.parameter, f.stream], [], list(self.references)]
+            return [0, 0, 0, 0, [f.elements, int(f.mode), f.parameter, f.stream], [], list(self.references)]
         op = self.op
         assert op is not None
         trained = []
-        if op.pass_ in (Pass.GRAD_WEIGHT, Pass.UPDATE):
+        if op.trained_channels or op.trains_bias:
             axis, optimizer = AXIS_CODES[op.trained_axis], OPTIMIZER_CODES[op.optimizer]
             trained = [op.trained_channels, axis, int(op.trains_bias), optimizer]
         record = [
@@ -165,6 +168,8 @@ class Entry:
         ]
         if self.channels is not None:
             record.append(_bitmap(self.layer, self.channels))
+        if self.quantization is not None:
+            record.append(list(self.quantization.values()))
         return record
 
     def store_bytes(self, entry_bytes: int) -> int:
@@ -205,14 +210,16 @@ class Output(NamedTuple):
     Attributes:
         name: The tensor.
         reference: Its place.
-        words: Elements.
+        elements: How many it has.
         entry_index: The entry that writes it.
+        element: Their type.
     """
 
     name: str
     reference: int
-    words: int
+    elements: int
     entry_index: int
+    element: Element = "f32"
 
 
 def region_of(reference: int) -> int:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import groupby
 
-from profiler.ops import Access, BufferSpec, CosineHead, Op, Pass, SoftmaxCrossEntropy
+from profiler.ops import Access, BufferSpec, CosineHead, Op, Pass, Quantization, SoftmaxCrossEntropy
 from profiler.prng import FillMode
 from profiler.workloads.arena import aligned, place
 from profiler.workloads.entries import (
@@ -59,6 +59,11 @@ __all__ = [
     "step_program",
 ]
 
+#: Roles of buffers that a microbenchmark reads from the blob.
+_FROZEN = frozenset({"weight", "bias"})
+_FROZEN_S8 = _FROZEN | {
+    "requantization", "depthwise_weight", "depthwise_bias", "depthwise_requantization", "scale", "scales",
+}  # fmt: skip
 #: Large enough that an update shows in the weights' digest.
 _MICROBENCHMARK_RATE = 0.5
 
@@ -155,8 +160,8 @@ def microbenchmark(op: Op, memory: DeviceMemory) -> Program:
     Raises:
         DoesNotFit: the device has not enough memory.
     """
-    program = _microbenchmark(op, memory, {})
     shares = in_place(op)
+    program = _microbenchmark(op, memory, shares if op.variant == "in_place" else {})
     if shares and program.wanted_bytes(memory) > memory.arena_bytes:
         program = _microbenchmark(op, memory, shares)
     program = program.in_region(memory.arena_region)
@@ -168,12 +173,12 @@ def _microbenchmark(op: Op, memory: DeviceMemory, shares: dict[int, int]) -> Pro
     specs = buffers_of(op)
     windows = BlobWindows.of(memory)
     references: dict[int, int] = {}
-    frozen = op.pass_ in (Pass.FORWARD, Pass.GRAD_INPUT)
+    frozen = _FROZEN_S8 if op.dtype == "s8" else _FROZEN if op.pass_ in (Pass.FORWARD, Pass.GRAD_INPUT) else frozenset()
     filled: list[tuple[Start, int, BufferSpec]] = []
     for index, spec in enumerate(specs):
         start = start_of(op, spec)
-        if frozen and spec.role in ("weight", "bias") and windows.fits(spec.elements):
-            references[index] = windows.take(spec.elements, start.exponent)[0] | BLOB_REGION
+        if spec.role in frozen and spec.access is Access.READ and windows.fits(spec.byte_count, start):
+            references[index] = windows.take(spec.byte_count, start)[0] | BLOB_REGION
         elif spec.access is not Access.WRITE:
             filled.append((start, index, spec))
     top = 0
@@ -190,7 +195,7 @@ def _microbenchmark(op: Op, memory: DeviceMemory, shares: dict[int, int]) -> Pro
         if index in references:
             continue
         source = shares.get(index)
-        if source is not None and specs[source].elements == spec.elements:
+        if source is not None and spec.byte_count <= specs[source].byte_count:
             references[index] = references[source]
             continue
         references[index] = aligned(top)
@@ -201,9 +206,11 @@ def _microbenchmark(op: Op, memory: DeviceMemory, shares: dict[int, int]) -> Pro
         places.append(aligned(top))
         top = places[-1] + scratch
     end = len(entries)
-    entries.append(Entry(op.kind, op, None, tuple(places), tuple(spec.role for spec in specs)))
+    quantization = Quantization() if op.dtype == "s8" else None
+    names = tuple(spec.role for spec in specs)
+    entries.append(Entry(op.kind, op, None, tuple(places), names, quantization=quantization))
     outputs = tuple(
-        Output(spec.role, references[index], spec.elements, end)
+        Output(spec.role, references[index], spec.elements, end, spec.element)
         for index, spec in enumerate(specs)
         if spec.access is not Access.READ
     )
@@ -212,10 +219,10 @@ def _microbenchmark(op: Op, memory: DeviceMemory, shares: dict[int, int]) -> Pro
 
 
 def _fill(start: Start, members: Sequence[tuple[str, int, int]], stream: int) -> Entry:
-    """One fill over neighbouring buffers (name, offset, words), the padding between them included."""
-    first = members[0][1]
-    slices = tuple(Slice(name, (offset - first) // 4, words) for name, offset, words in members)
-    fill = Fill(slices[-1].first + slices[-1].words, start.mode, start.parameter, stream, slices)
+    """One fill over neighbouring buffers (name, offset, elements), the padding between them included."""
+    first, width = members[0][1], start.element_bytes
+    slices = tuple(Slice(name, (offset - first) // width, elements) for name, offset, elements in members)
+    fill = Fill(slices[-1].first + slices[-1].elements, start.mode, start.parameter, stream, slices)
     return Entry("", None, fill, (first | ARENA_REGION,), tuple(name for name, _, _ in members))
 
 
@@ -237,11 +244,11 @@ def step_program(step: TrainingStep, memory: DeviceMemory) -> Program:
     persistent = [t for t in step.tensors.values() if t.name in starts and t.role not in (Role.LABEL, Role.IMAGE)]
     persistent.sort(key=lambda t: (starts[t.name], placement.offsets[t.name]))
     for start, group in groupby(persistent, key=lambda t: starts[t.name]):
-        members = [(t.name, placement.offsets[t.name], t.words) for t in group]
+        members = [(t.name, placement.offsets[t.name], t.elements) for t in group]
         entries.append(_fill(start, members, stream=len(entries) + 1))
     setup_end = len(entries)
     for name in (INPUT, LABEL):
-        member = (name, placement.offsets[name], step.tensors[name].words)
+        member = (name, placement.offsets[name], step.tensors[name].elements)
         entries.append(_fill(starts[name], [member], stream=len(entries) + 1))
     image_end = len(entries)
     outputs: list[Output] = []
@@ -250,7 +257,8 @@ def step_program(step: TrainingStep, memory: DeviceMemory) -> Program:
         if index in placement.scratch:
             places.append(placement.scratch[index])
         for name in _checked(step_op.op, step_op.tensors):
-            outputs.append(Output(name, references[name], step.tensors[name].words, len(entries)))
+            tensor = step.tensors[name]
+            outputs.append(Output(name, references[name], tensor.elements, len(entries), tensor.element))
         entries.append(Entry(step_op.layer, step_op.op, None, tuple(places), step_op.tensors, step_op.channels))
     images = step.plan.images
     program = Program(
@@ -289,11 +297,11 @@ def _starting_values(step: TrainingStep, memory: DeviceMemory) -> tuple[dict[str
 
     def begin(name: str, exponent: int) -> float:
         """Give a weight or bias its place; returns its mean square."""
-        tensor = step.tensors[name]
-        if tensor.trained or not blob.fits(tensor.words):
-            starts[name] = uniform_start(exponent)
+        tensor, start = step.tensors[name], uniform_start(exponent)
+        if tensor.trained or not blob.fits(tensor.byte_count, start):
+            starts[name] = start
             return mean_square(exponent)
-        windows[name], square = blob.take(tensor.words, exponent)
+        windows[name], square = blob.take(tensor.byte_count, start)
         return square
 
     for step_op in step.ops:

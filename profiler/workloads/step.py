@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from profiler.buffers import ELEMENT_BYTES, Element
 from profiler.errors import UserError
 from profiler.ops import (
     Access,
@@ -67,20 +68,22 @@ class StepTensor:
 
     Attributes:
         name: ``LAYER/ROLE``, or ``input``, ``label``, ``loss``, ``prototypes``.
-        words: Elements, of 4 bytes each.
+        elements: How many it has.
         role: What it is.
         trained: For weights and biases: whether this step changes them, so that they lie in memory that can be
             written.
+        element: Type of its elements.
     """
 
     name: str
-    words: int
+    elements: int
     role: Role
     trained: bool = False
+    element: Element = "f32"
 
     @property
     def byte_count(self) -> int:
-        return 4 * self.words
+        return self.elements * ELEMENT_BYTES[self.element]
 
 
 @dataclass(frozen=True)
@@ -255,7 +258,7 @@ class _Builder:
             return
         self.sums += 1
         total = f"{layer}/grad_sum/{self.sums}"
-        add = Op(Add(self.tensors[gradient].words), Pass.GRAD_INPUT)
+        add = Op(Add(self.tensors[gradient].elements), Pass.GRAD_INPUT)
         self._emit(layer, add, (self.gradient[layer], gradient, total))
         self.gradient[layer] = total
 
@@ -299,7 +302,7 @@ class _Builder:
         for name, spec in zip(tensors, buffers_of(op), strict=True):
             if name not in self.tensors:
                 role = _role(name, spec.role, op.pass_)
-                self.tensors[name] = StepTensor(name, spec.elements, role, self._trained(layer, role))
+                self.tensors[name] = StepTensor(name, spec.elements, role, self._trained(layer, role), spec.element)
         self.ops.append(StepOp(layer, op, per_image, tensors, channels))
 
     def _trained(self, layer: str, role: Role) -> bool:

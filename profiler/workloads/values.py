@@ -8,7 +8,8 @@ as the blob's few segments allow: with rescaling at every layer, errors of one l
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from profiler.ops import (
@@ -22,10 +23,11 @@ from profiler.ops import (
     MaxPool2d,
     Op,
     Pass,
+    PointwiseDepthwise,
     Relu,
     SoftmaxCrossEntropy,
 )
-from profiler.prng import EXPONENT_BIAS, FillMode
+from profiler.prng import EXPONENT_BIAS, FillMode, SegmentKind, segment_kind
 from profiler.workloads.entries import DeviceMemory
 
 #: Biases are small beside outputs of unit mean square.
@@ -33,14 +35,19 @@ BIAS_EXPONENT = -4
 
 
 class Start(NamedTuple):
-    """A fill without its place: mode, and exponent + 128 or number of classes."""
+    """A fill without its place: mode and parameter, see :func:`profiler.prng.fill`."""
 
     mode: FillMode
     parameter: int
 
     @property
     def exponent(self) -> int:
-        return self.parameter - EXPONENT_BIAS
+        """Of its values; of pairs: the shift."""
+        return -self.parameter if self.mode is FillMode.PAIRS else self.parameter - EXPONENT_BIAS
+
+    @property
+    def element_bytes(self) -> int:
+        return 1 if self.mode is FillMode.BYTES else 4
 
 
 def uniform_start(exponent: int) -> Start:
@@ -48,6 +55,38 @@ def uniform_start(exponent: int) -> Start:
 
 
 ZEROS = Start(FillMode.ZEROS, 0)
+BYTES = Start(FillMode.BYTES, EXPONENT_BIAS)
+#: int32 biases: small beside sums of int8 products.
+INTEGER_BIAS = Start(FillMode.INTEGERS, 13 + EXPONENT_BIAS)
+#: Scales of int8 tensors and gradients.
+SCALE = Start(FillMode.SCALE, -8 + EXPONENT_BIAS)
+#: Scales of parameters that change by some integers a step, and not by all that there are.
+UPDATE_SCALE = Start(FillMode.SCALE, -3 + EXPONENT_BIAS)
+#: Bits that a sum over int8 products of either sign has above int8 values of the wanted spread, for a fan-in of 1.
+_PRODUCT_BITS = 6.3
+
+
+def pairs_start(fan_in: int) -> Start:
+    """Requantisation that brings sums of so many int8 products back to int8: most outputs neither clamped nor 0."""
+    return Start(FillMode.PAIRS, round(_PRODUCT_BITS + math.log2(fan_in) / 2))
+
+
+def start_of_s8(op: Op, spec: BufferSpec) -> Start | None:
+    """What a buffer of an int8 op's own types starts as; None for the float32 ones that start as everywhere."""
+    g = op.geometry
+    if spec.element in ("s8", "u8"):
+        return BYTES
+    if spec.role == "depthwise_requantization":
+        return pairs_start(g.depthwise.fan_in)  # type: ignore[attr-defined]
+    if spec.role == "requantization":
+        if isinstance(g, Add):  # of the terms, which get 20 bits of fraction, and of the sum: together about a half
+            return Start(FillMode.PAIRS, 10)
+        return pairs_start(g.pointwise.fan_in if isinstance(g, PointwiseDepthwise) else g.fan_in)  # type: ignore[attr-defined]
+    if spec.element == "s32":
+        return INTEGER_BIAS
+    if spec.role in ("scale", "scales"):
+        return UPDATE_SCALE if op.pass_ is Pass.UPDATE else SCALE
+    return None
 
 
 def mean_square(exponent: int) -> float:
@@ -80,6 +119,8 @@ def start_of(op: Op, spec: BufferSpec) -> Start:
     """What one buffer of a microbenchmark starts as. Most inputs share one scale, so that one fill covers them."""
     g, role = op.geometry, spec.role
     update = op.pass_ is Pass.UPDATE
+    if op.dtype == "s8" and (start := start_of_s8(op, spec)) is not None:
+        return start
     if role == "label":
         return Start(FillMode.LABEL, g.classes)  # type: ignore[attr-defined]
     if role == "probabilities":
@@ -106,54 +147,98 @@ def start_of(op: Op, spec: BufferSpec) -> Start:
     return uniform_start(0)
 
 
-@dataclass
-class BlobWindows:
-    """Hands out windows of the device's read-only blob, one behind the other within a segment.
+@dataclass(frozen=True)
+class _Run:
+    """Neighbouring segments of the blob that hold the same: all in words."""
 
-    Args:
-        blob_bytes: Size of the blob.
-        exponents: Of its equal segments.
+    code: int
+    begin: int
+    end: int
+
+
+_SEGMENT_OF = {
+    FillMode.BYTES: SegmentKind.BYTES,
+    FillMode.PAIRS: SegmentKind.PAIRS,
+    FillMode.UNIFORM: SegmentKind.UNIFORM,
+    FillMode.SCALE: SegmentKind.SCALE,
+    FillMode.INTEGERS: SegmentKind.INTEGERS,
+}
+
+
+class BlobWindows:
+    """Hands out windows of the device's read-only blob, one behind the other within a run of like segments.
+
+    A window longer than its run reaches into its neighbours: of float32 weights only those that hold float32 weights of
+    another scale; of int8 weights any, since every byte is a weight.
     """
 
-    blob_bytes: int
-    exponents: tuple[int, ...]
-    _next: dict[int, int] = field(default_factory=dict)
+    def __init__(self, blob_bytes: int, segments: Sequence[int]) -> None:
+        """
+        Args:
+            blob_bytes: Size of the blob.
+            segments: Codes of its equal segments, see :func:`profiler.prng.segment_kind`.
+        """
+        self._words = blob_bytes // 4
+        length = self._words // max(1, len(segments))
+        self._runs: list[_Run] = []
+        for index, code in enumerate(segments):
+            begin = index * length
+            if self._runs and self._runs[-1].code == code:
+                begin = self._runs.pop().begin
+            self._runs.append(_Run(code, begin, (index + 1) * length))
+        self._next: dict[int, int] = {}
 
     @classmethod
     def of(cls, memory: DeviceMemory) -> BlobWindows:
-        return cls(memory.blob_bytes, tuple(e - EXPONENT_BIAS for e in memory.blob_exponents))
+        return cls(memory.blob_bytes, memory.blob_segments)
 
-    def fits(self, words: int) -> bool:
-        return bool(self.exponents) and 4 * words <= self.blob_bytes
+    def _zone(self, kind: SegmentKind) -> tuple[int, int]:
+        """First and last word but one that a window of this kind may take; nothing where there is no such segment."""
+        if kind is SegmentKind.BYTES:
+            return 0, self._words
+        runs = [r for r in self._runs if segment_kind(r.code)[0] is kind]
+        if not runs:
+            return 0, 0
+        if kind is not SegmentKind.UNIFORM:  # no scale but one's own
+            longest = max(runs, key=lambda r: r.end - r.begin)
+            return longest.begin, longest.end
+        first = last = self._runs.index(runs[0])
+        while last + 1 < len(self._runs) and self._runs[last + 1] in runs:
+            last += 1
+        return self._runs[first].begin, self._runs[last].end
 
-    def take(self, words: int, exponent: int) -> tuple[int, float]:
-        """A window of ``words`` words whose scale is as near to ``exponent`` as there is.
+    def fits(self, byte_count: int, start: Start) -> bool:
+        """Whether there is a window of so many bytes that starts as ``start`` says."""
+        kind = _SEGMENT_OF.get(start.mode)
+        if kind is None or not any(segment_kind(r.code)[0] is kind for r in self._runs):
+            return False
+        begin, end = self._zone(kind)
+        return -(-byte_count // 4) <= end - begin
+
+    def take(self, byte_count: int, start: Start) -> tuple[int, float]:
+        """A window whose scale is as near to that of ``start`` as there is.
 
         Returns:
-            Byte offset in the blob, a multiple of 16, and the window's mean square.
+            Byte offset in the blob, a multiple of 16, and, of float32 weights, the window's mean square.
         """
-        total = self.blob_bytes // 4
-        count = len(self.exponents)
-        length = total // count
-        segment = min(range(count), key=lambda j: (abs(self.exponents[j] - exponent), j))
-        begin = -(-segment * length // 4) * 4
-        if words > length:
-            # Longer than a segment: as much of the wanted one as possible.
-            first = max(0, min(begin, (total - words) // 4 * 4))
-            return 4 * first, self._mean_square(first, words, total)
-        first = self._next.get(segment, begin)
-        if first + words > begin + length:
-            first = min(begin, (total - words) // 4 * 4)
-        self._next[segment] = -(-(first + words) // 4) * 4
-        return 4 * first, self._mean_square(first, words, total)
+        words, kind, exponent = -(-byte_count // 4), _SEGMENT_OF[start.mode], start.exponent
+        begin, end = self._zone(kind)
+        runs = [r for r in self._runs if segment_kind(r.code)[0] is kind]
+        if kind is not SegmentKind.UNIFORM and kind is not SegmentKind.BYTES:
+            runs = [r for r in runs if r.end - r.begin >= words]
+        run = min(runs, key=lambda r: (abs(segment_kind(r.code)[1] - exponent), r.begin))
+        at = self._next.get(run.begin, run.begin)
+        if at + words > run.end:
+            at = run.begin
+        if words > run.end - run.begin:
+            at = max(begin, min(run.begin, end - words))
+        at = min(-(-at // 4) * 4, (end - words) // 4 * 4)
+        self._next[run.begin] = at + words
+        return 4 * at, self._mean_square(at, words) if kind is SegmentKind.UNIFORM else 0.0
 
-    def _mean_square(self, first: int, words: int, total: int) -> float:
-        count = len(self.exponents)
-        result = 0.0
-        for j, exponent in enumerate(self.exponents):
-            overlap = min(first + words, (j + 1) * total / count) - max(first, j * total / count)
-            result += max(0.0, overlap) * mean_square(exponent)
-        return result / words
+    def _mean_square(self, first: int, words: int) -> float:
+        overlaps = ((min(first + words, r.end) - max(first, r.begin), segment_kind(r.code)[1]) for r in self._runs)
+        return sum(max(0, overlap) * mean_square(exponent) for overlap, exponent in overlaps if overlap > 0) / words
 
 
 def output_mean_square(g: Geometry, inputs: list[float], weight: float = 0.0) -> float:

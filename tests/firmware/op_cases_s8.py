@@ -9,8 +9,9 @@ import numpy as np
 from op_cases import _window, random_geometry
 
 from profiler import kernels, ops
+from profiler.buffers import ELEMENT_TYPES
 from profiler.geometry_s8 import GEOMETRIES, S8_ONLY, has_dtype
-from profiler.kernels import ELEMENT_TYPES, StepConstants
+from profiler.kernels import StepConstants
 from profiler.ops import Access, Op, Pass, Quantization
 from profiler.reference_s8 import op_reference_s8
 

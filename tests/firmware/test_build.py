@@ -122,7 +122,7 @@ def test_the_stm32f405_image_keeps_to_the_parts_memories_and_leaves_112_kib_of_a
     assert min(a for a, _ in flash) == 0x0800_0000
     flash_end = max(end for _, end in flash) + image[".data"][0]
     assert flash_end <= 0x0800_0000 + (1 << 20)
-    assert image[".blob"][0] == 4 * 192 * 1024
+    assert image[".blob"][0] == 768 * 1024
     ram = [(a, a + s) for s, a in (image[n] for n in (".stack", ".data", ".bss", ".arena"))]
     assert min(a for a, _ in ram) == 0x2000_0000 and max(end for _, end in ram) <= 0x2000_0000 + 128 * 1024
     assert image[".arena"][0] >= 112 * 1024
@@ -130,7 +130,7 @@ def test_the_stm32f405_image_keeps_to_the_parts_memories_and_leaves_112_kib_of_a
 
 def test_the_mps2_image_keeps_to_its_memories():
     image = sections("qemu-mps2-an500")
-    assert image[".blob"][0] == 4 * 512 * 1024
+    assert image[".blob"][0] == 2048 * 1024
     assert image[".blob"][1] + image[".blob"][0] + image[".data"][0] <= 4 << 20
     assert image[".stack"][1] == 0x6000_0000
     size, address = image[".arena"]

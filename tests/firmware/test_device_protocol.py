@@ -59,16 +59,17 @@ def test_the_identity_lists_arena_blob_and_every_kernel(device):
 
 
 def test_the_blob_is_what_the_host_draws(device):
-    size, seed, exponents = device.identity[11]
-    whole = prng.blob(seed, exponents, size // 4) if hasattr(prng, "blob") else None
-    for offset in (0, size // 4 - 16, size // 2, size - 64):
-        got = np.frombuffer(device.peek(offset | 1, 64), dtype="<f4")
-        index = np.arange(offset // 4, offset // 4 + 16)
-        words = prng.mix((prng.key(seed, prng.BLOB_STREAM) + index * prng.GOLDEN) & 0xFFFFFFFF).view(np.int32) >> 8
-        scale = np.array([2.0 ** (exponents[i * len(exponents) // (size // 4)] - 128 - 23) for i in index])
-        np.testing.assert_array_equal(got, words * scale)
-        if whole is not None:
-            np.testing.assert_array_equal(got, whole[index])
+    size, seed, segments = device.identity[11]
+    length = size // len(segments)
+    for j, code in enumerate(segments):
+        offset = j * length
+        got = np.frombuffer(device.peek(offset | 1, 64), dtype="<u4")
+        np.testing.assert_array_equal(got, prng.blob_window(seed, segments, size, offset, 16).view(np.uint32))
+        drawn = prng.mix((prng.key(seed, prng.BLOB_STREAM) + offset // 4 * prng.GOLDEN) & 0xFFFFFFFF)
+        if 32 <= code < 208:
+            assert got.view(np.float32)[0] == (int(drawn.view(np.int32)) >> 8) * 2.0 ** (code - 128 - 23)
+    last = np.frombuffer(device.peek(size - 64 | 1, 64), dtype="<u4")
+    np.testing.assert_array_equal(last, prng.blob_window(seed, segments, size, size - 64, 16).view(np.uint32))
 
 
 def test_a_linux_machine_tells_its_state_and_a_microcontroller_refuses(device):

@@ -127,13 +127,13 @@ def case_of(program: Program, seed: int, memory: DeviceMemory) -> Case:
     *fills, entry = program.entries
     tensors: dict[str, np.ndarray] = {}
     for fill in (e.fill for e in fills):
-        words = prng.fill(fill.mode, fill.parameter, seed, fill.stream, fill.words)
-        tensors |= {s.name: words[s.first : s.first + s.words] for s in fill.slices}
+        words = prng.fill(fill.mode, fill.parameter, seed, fill.stream, fill.elements)
+        tensors |= {s.name: words[s.first : s.first + s.elements] for s in fill.slices}
     buffers = []
     for spec, name, reference in zip(entry.op.buffers(), entry.tensors, entry.references, strict=False):
         if region_of(reference) == BLOB_REGION:
             values = prng.blob_window(
-                memory.blob_seed, memory.blob_exponents, memory.blob_bytes, offset_of(reference), spec.elements
+                memory.blob_seed, memory.blob_segments, memory.blob_bytes, offset_of(reference), spec.elements
             )
         else:
             values = tensors.get(name, np.full(spec.elements, np.nan))
@@ -156,7 +156,7 @@ def test_kernels_agree_with_torch_on_devices(kind: str, pass_: Pass, device: Dev
         assert {roles[output.name] for output in program.outputs} == set(reference)
         for output in program.outputs:
             wanted = reference[roles[output.name]]
-            error = Expected.of(wanted).error(device.digest(output.reference, output.words))
+            error = Expected.of(wanted).error(device.digest(output.reference, output.elements))
             assert_right(case, roles[output.name], error, wanted)
 
 

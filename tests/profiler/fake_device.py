@@ -37,7 +37,7 @@ def identity(**changes):
         "memory": (MemoryRegion("RAM", 120_000, 0, False),),
         "blob_bytes": 65536,
         "blob_seed": 5,
-        "blob_exponents": (128, 125),
+        "blob_segments": (128, 125),
         "largest_frame_bytes": 1024,
         "largest_program": 256,
         "entry_bytes": 96,
@@ -105,7 +105,7 @@ class FakeDevice:
 
 
 def fake_programs(ops):
-    output = SimpleNamespace(name="output", reference=0, words=4)
+    output = SimpleNamespace(name="output", reference=0, elements=4, element="f32")
     return {
         op: SimpleNamespace(key=op.key, outputs=[] if op == EMPTY else [output], arena_bytes=9, scratch_bytes=1)
         for op in (EMPTY, *ops)

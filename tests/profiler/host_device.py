@@ -17,9 +17,9 @@ class HostDevice:
         self.memory = memory
         self.arena = np.zeros(0, np.uint8)
         self.blob = (
-            prng.blob_window(
-                memory.blob_seed, memory.blob_exponents, memory.blob_bytes, 0, memory.blob_bytes // 4
-            ).view(np.uint8)
+            prng.blob_window(memory.blob_seed, memory.blob_segments, memory.blob_bytes, 0, memory.blob_bytes // 4).view(
+                np.uint8
+            )
             if memory.blob_bytes
             else np.zeros(0, np.uint8)
         )
@@ -44,12 +44,12 @@ class HostDevice:
                     self._execute(entry, program)
             for entry in program.entries[program.body_end :]:
                 self._execute(entry, program)
-        return {o.name: self.view(o.reference, o.words).copy() for o in program.outputs}
+        return {o.name: self.view(o.reference, o.elements).copy() for o in program.outputs}
 
     def _fill(self, entry, seed, image):
         f = entry.fill
-        values = prng.fill(f.mode, f.parameter, seed, f.stream + (image << 16), f.words)
-        self.view(entry.references[0], f.words, values.dtype)[:] = values
+        values = prng.fill(f.mode, f.parameter, seed, f.stream + (image << 16), f.elements)
+        self.view(entry.references[0], f.elements, values.dtype)[:] = values
 
     def _execute(self, entry, program):
         op = entry.op

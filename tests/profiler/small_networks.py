@@ -17,9 +17,9 @@ from profiler.workloads.step import training_step
 torch.set_num_threads(1)  # tensors this small only wait for each other
 
 MEMORY = DeviceMemory(
-    arena_bytes=64 << 20, blob_bytes=64 << 10, blob_seed=77, blob_exponents=(127, 126, 125, 124), entry_bytes=104
+    arena_bytes=64 << 20, blob_bytes=64 << 10, blob_seed=77, blob_segments=(127, 126, 125, 124), entry_bytes=104
 )
-NO_BLOB = DeviceMemory(arena_bytes=64 << 20, blob_bytes=0, blob_seed=0, blob_exponents=(), entry_bytes=104)
+NO_BLOB = DeviceMemory(arena_bytes=64 << 20, blob_bytes=0, blob_seed=0, blob_segments=(), entry_bytes=104)
 
 
 class Residual(nn.Module):
@@ -161,13 +161,13 @@ def starting_value(program, name, seed, memory, image=0):
                 if s.name == name:
                     f = entry.fill
                     stream = f.stream + ((image << 16) if index >= program.setup_end else 0)
-                    return prng.fill(f.mode, f.parameter, seed, stream, f.words)[s.first : s.first + s.words]
+                    return prng.fill(f.mode, f.parameter, seed, stream, f.elements)[s.first : s.first + s.elements]
         elif name in entry.tensors:
             position = entry.tensors.index(name)
             reference, spec = entry.references[position], entry.op.buffers()[position]
             assert region_of(reference) == 1
             offset = offset_of(reference)
-            return prng.blob_window(memory.blob_seed, memory.blob_exponents, memory.blob_bytes, offset, spec.elements)
+            return prng.blob_window(memory.blob_seed, memory.blob_segments, memory.blob_bytes, offset, spec.elements)
     raise KeyError(name)
 
 

@@ -17,7 +17,7 @@ from profiler.workloads.program import DeviceMemory, Program, step_program
 from profiler.workloads.step import training_step
 
 MEMORY = DeviceMemory(
-    arena_bytes=1 << 24, blob_bytes=1 << 18, blob_seed=7, blob_exponents=(127, 126, 125, 124), entry_bytes=80
+    arena_bytes=1 << 24, blob_bytes=1 << 18, blob_seed=7, blob_segments=(127, 126, 125, 124), entry_bytes=80
 )
 SEED = 3
 
@@ -36,7 +36,7 @@ def judged(program: Program, values: dict[str, np.ndarray], width: float, monkey
     """Checks of a device that answers with ``values``, kinks allowed for."""
     monkeypatch.setattr(reference, "KINK_WIDTH", width)
     expected = reference.expected(program, SEED, MEMORY)
-    names = {(o.reference, o.words): o.name for o in program.outputs}
+    names = {(o.reference, o.elements): o.name for o in program.outputs}
     checks = check_outputs(program, expected, lambda place, words: prng.digest(values[names[place, words]]), SEED)
     effects = reference.kink_effects(program, SEED, MEMORY)
     return allow_for_kinks(checks, expected, effects, starting_values(program, SEED))

@@ -85,9 +85,11 @@ def test_fills_and_digests_agree_with_the_hosts_own(device):
     program = microbenchmark(Op(Relu(1000), Pass.FORWARD), device.memory)
     device.run(program, repetitions=0, seed=42)
     fill = program.entries[0].fill
-    values = prng.fill(fill.mode, fill.parameter, 42, fill.stream, fill.words)
-    assert device.peek(program.entries[0].references[0], 4 * fill.words) == values.astype("<f4").tobytes()
-    assert device.digest(program.entries[0].references[0], fill.words) == pytest.approx(prng.digest(values), rel=1e-12)
+    values = prng.fill(fill.mode, fill.parameter, 42, fill.stream, fill.elements)
+    assert device.peek(program.entries[0].references[0], 4 * fill.elements) == values.astype("<f4").tobytes()
+    assert device.digest(program.entries[0].references[0], fill.elements) == pytest.approx(
+        prng.digest(values), rel=1e-12
+    )
 
 
 def test_a_long_program_is_stored_in_pieces_and_its_ticks_are_read_in_pages(device):

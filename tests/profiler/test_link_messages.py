@@ -121,7 +121,7 @@ def test_a_state_says_what_the_machine_tells_and_none_for_the_rest():
 def test_an_identity_keeps_every_field_and_survives_json():
     identity = decode_reply(reply(IDENTITY)).answer
     assert identity.board == "a-board" and identity.unique_id == "0102" and identity.entry_bytes == 96
-    assert identity.region(1).name == "blob" and identity.blob_exponents == (127, 126)
+    assert identity.region(1).name == "blob" and identity.blob_segments == (127, 126)
     assert identity.capabilities == (0x100, 0x110, 0x201, 0x231)
     assert identity.supported() == {
         ("conv2d", "forward", "f32"),

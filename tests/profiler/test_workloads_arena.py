@@ -172,5 +172,5 @@ def test_what_persists_is_weights_gradients_and_moments_of_what_trains(optimizer
     if optimizer == "adam":
         expected |= {f"conv/{part}_moment{n}" for part in ("weight", "bias") for n in (1, 2)}
     assert names == expected
-    assert step.tensors["conv/weight"].words == 8 * 3
-    assert step.tensors["conv/weight_gradient"].words == 2 * 3
+    assert step.tensors["conv/weight"].elements == 8 * 3
+    assert step.tensors["conv/weight_gradient"].elements == 2 * 3

@@ -103,7 +103,7 @@ def test_windows_are_scaled_to_the_fan_in():
         g = Conv2d(3, 3, in_channels, 2, 3, 3)
         program = microbenchmark(Op(g, Pass.FORWARD), MEMORY)
         offset = offset_of(program.entries[-1].references[1])
-        window = prng.blob_window(77, MEMORY.blob_exponents, MEMORY.blob_bytes, offset, 2 * fan_in)
+        window = prng.blob_window(77, MEMORY.blob_segments, MEMORY.blob_bytes, offset, 2 * fan_in)
         he = np.sqrt(2 / fan_in)
         assert window.std() == pytest.approx(min(max(he, 2**-4 / 3**0.5), 2**-1 / 3**0.5), rel=0.5)
 
@@ -180,11 +180,11 @@ def test_fills_write_what_they_name_and_nothing_that_another_fills(seed):
     for index, entry in enumerate(program.entries[: program.image_end]):
         f, start = entry.fill, offset_of(entry.references[0])
         assert region_of(entry.references[0]) == 0
-        assert start + 4 * f.words <= program.arena_bytes
+        assert start + 4 * f.elements <= program.arena_bytes
         assert f.stream not in streams
         streams.add(f.stream)
         if index < program.setup_end:
-            covered.append((start, start + 4 * f.words))
+            covered.append((start, start + 4 * f.elements))
         for s in f.slices:
             for later in program.entries[program.image_end :]:
                 if s.name in later.tensors:
@@ -216,7 +216,7 @@ def test_entries_travel_as_positional_lists():
     op = Op(CONV, Pass.GRAD_WEIGHT, trained_channels=3, trained_axis="in", trains_bias=True)
     program = microbenchmark(op, MEMORY)
     fill, positive, entry = program.wire_entries()
-    assert fill == [0, 0, 0, 0, [program.entries[0].fill.words, 1, 128, 1], [], [0]]
+    assert fill == [0, 0, 0, 0, [program.entries[0].fill.elements, 1, 128, 1], [], [0]]
     grad_output = entry[6][1]
     assert positive == [0, 0, 0, 0, [5 * 6 * 6, 3, 128, 2], [], [grad_output]]
     assert entry[:6] == [1, 2, 0, 0, list(CONV.values()), [3, 1, 1, 0]]

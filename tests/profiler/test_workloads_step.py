@@ -76,7 +76,7 @@ def test_every_tensor_is_written_before_it_is_read_and_fits_its_op(seed):
     written = set(outside)
     for s in step.ops:
         for name, spec in zip(s.tensors, s.op.buffers(), strict=True):
-            assert step.tensors[name].words == spec.elements
+            assert step.tensors[name].elements == spec.elements
             part = name.rsplit("/", 1)[-1]
             starts_filled = part in ("weight", "bias") or part.endswith("_gradient") or "moment" in part
             assert spec.access == "write" or name in written or starts_filled, f"{name} is read before it is written"

@@ -32,7 +32,7 @@ def device_layout(module: nn.Module) -> np.ndarray:
 def run_on_ops(network, plan, model, batch, prototypes) -> dict[str, np.ndarray]:
     """Every tensor after the step's ops, each computed by the reference that devices are verified against."""
     step = training_step(network, plan)
-    values = {name: np.zeros(tensor.words) for name, tensor in step.tensors.items()}
+    values = {name: np.zeros(tensor.elements) for name, tensor in step.tensors.items()}
     for name, module in model.named_modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             values[f"{name}/weight"] = device_layout(module)
