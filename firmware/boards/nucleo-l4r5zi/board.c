@@ -47,7 +47,7 @@ board_t board = {
     .fpu = "FPv4-SP-D16",
     .timer_name = "dwt_cyccnt",
     .timer_bits = 32,
-    .blob = {BLOB_SEED, 4, {BLOB_EXPONENTS}},
+    .blob = BOARD_BLOB,
 };
 
 static void describe_caches(void) {

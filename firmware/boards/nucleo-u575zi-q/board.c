@@ -52,7 +52,7 @@ board_t board = {
     .fpu = "FPv5-SP-D16",
     .timer_name = "dwt_cyccnt",
     .timer_bits = 32,
-    .blob = {BLOB_SEED, 4, {BLOB_EXPONENTS}},
+    .blob = BOARD_BLOB,
 };
 
 /* After reset the cache empties itself; it must have ended before it is turned on. */
