@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
+from profiler.devices import boards, flash, sizes
 from profiler.devices import build as firmware_build
-from profiler.devices import sizes
 from profiler.errors import UserError
 
 #: Another version of the compiler, or a kernel more, moves numbers by less than this; then the table still tells.
@@ -144,3 +144,12 @@ def test_a_board_that_there_is_not_or_none_ends_in_the_list_of_those_there_are()
         done = profile(*arguments)
         assert done.returncode == 2 and done.stdout == ""
         assert "qemu-mps2-an500" in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "board", [b for b in boards.REAL.values() if b.preset in firmware_build.PRESETS], ids=lambda board: board.name
+)
+def test_a_real_boards_image_starts_at_its_flash(board):
+    made = flash.images(board)
+    assert made.bin.stat().st_size == sizes.measure(board.preset).flash_used
+    assert made.hex.stat().st_size > 2 * made.bin.stat().st_size

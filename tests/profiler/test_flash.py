@@ -189,11 +189,22 @@ def test_what_the_st_link_writes_into_fail_txt_is_in_the_sentence(desk, monkeypa
     )
 
 
+def test_a_report_of_an_earlier_failure_does_not_count(desk):
+    desk.ports = [port_info(URL)]
+    path = desk.plug_drive("NODE_F405RG", code="0999")
+    (path / "FAIL.TXT").write_text("yesterday")
+    status, _, err = profile("firmware", "flash", BOARD.name, "--method", "drive")
+    assert status == 0, err
+
+
 def test_a_drive_that_is_not_mounted_is_named_with_how_to_mount_it(desk):
     desk.ports = [port_info(URL)]
     desk.plug_drive("NODE_F405RG", mounted=False)
     status, _, err = profile("firmware", "flash", BOARD.name, "--method", "drive")
     assert status == 1 and "no drive" in one_sentence(err) and "udisksctl mount -b /dev/sdb" in err
+    desk.ports = [port_info(URL, serial=OTHER_SERIAL)]
+    status, _, err = profile("firmware", "flash", BOARD.name, "--method", "drive")
+    assert status == 1 and "no drive" in one_sentence(err) and "/dev/sdb" not in err
 
 
 def test_where_nothing_can_load_the_sentence_says_what_each_method_lacks(desk):

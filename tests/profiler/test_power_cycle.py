@@ -16,7 +16,8 @@ from profiler.link.channel import Patience
 from profiler.link.errors import NoAnswer
 from profiler.link.power import PowerCycle
 from profiler.link.session import open_device
-from profiler.ops import Depthwise
+from profiler.ops import Depthwise, Op, Pass, Relu
+from profiler.workloads.program import microbenchmark
 
 RUN, DIGEST = 4, 6
 SHORT = ("--repetitions", 1, "--limit", 6, "--no-companions")
@@ -106,6 +107,18 @@ def test_a_board_that_hung_before_is_brought_back_on_opening(tmp_path):
             assert device.identity.board == "linux-native"
             assert device.statistics.power_cycles == 1
         assert board.powered == 2
+
+
+def test_the_port_is_closed_while_the_command_runs_so_that_it_comes_back_under_its_name(tmp_path):
+    was_open = []
+    with HangingBoard("native://", tmp_path, lambda command, count: command[0] == RUN and count == 1) as board:
+        cycle = PowerCycle(
+            board.power_cycle, on_cycle=lambda sentence: was_open.append(device.channel.transport.port.is_open)
+        )
+        with open_device(board.url, power_cycle=cycle) as device:
+            program = microbenchmark(Op(Relu(64), Pass.FORWARD), device.memory)
+            assert device.run(program, repetitions=2).ticks.shape == (2, 1)
+    assert was_open == [False]
 
 
 # ---------------------------------------------------------------- the command itself
