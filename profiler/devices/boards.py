@@ -138,14 +138,19 @@ REAL: dict[str, RealBoard] = {
     )
 }
 
-#: Hosts that ``native://NAME`` runs the Linux agent for, and the preset that builds it. The empty name is this host.
+#: Hosts that ``native://NAME`` runs the Linux agent for, and the preset that builds it. The empty name is this host;
+#: ``sanitize`` is this host with an agent that stops at the first invalid access: for tests, its times mean nothing.
 NATIVE_PRESETS: dict[str, str] = {
     "": "linux-native",
+    "sanitize": "linux-sanitize",
     "aarch64": "linux-aarch64",
     "cortex-a53": "linux-cortex-a53",
     "cortex-a72": "linux-cortex-a72",
     "cortex-a76": "linux-cortex-a76",
 }
+
+#: Those of them that run on this host's own processor; the others run under qemu-user.
+OF_THIS_HOST = frozenset({"", "sanitize"})
 
 
 def known_ports() -> list[tuple[str, str]]:

@@ -9,7 +9,9 @@
 
 #include "kernel.h"
 
+#ifndef GUARD_WORDS /* 0 where a sanitizer watches over the ends of buffers */
 #define GUARD_WORDS 16
+#endif
 #define GUARD 0x7fc0deadu
 
 static uint32_t word(void) {
@@ -26,15 +28,15 @@ static void answer(uint32_t value) {
 
 static uint32_t *guarded(uint32_t words) {
     uint32_t *memory = malloc((words + 2 * GUARD_WORDS) * sizeof *memory);
-    for (uint32_t i = 0; i < GUARD_WORDS; i++) {
+    for (int i = 0; i < GUARD_WORDS; i++) {
         memory[i] = memory[GUARD_WORDS + words + i] = GUARD;
     }
     return memory + GUARD_WORDS;
 }
 
 static bool intact(const uint32_t *buffer, uint32_t words) {
-    for (uint32_t i = 0; i < GUARD_WORDS; i++) {
-        if (buffer[-1 - (int32_t)i] != GUARD || buffer[words + i] != GUARD) {
+    for (int i = 0; i < GUARD_WORDS; i++) {
+        if (buffer[-1 - i] != GUARD || buffer[words + i] != GUARD) {
             return false;
         }
     }

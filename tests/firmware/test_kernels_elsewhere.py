@@ -7,10 +7,7 @@ devices, ops are run by the firmware on inputs that it makes itself and judged b
 from __future__ import annotations
 
 import dataclasses
-import struct
-import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import op_cases
@@ -26,60 +23,24 @@ from op_cases import (
     random_op,
     seeded,
 )
+from runner_executor import RunnerExecutor, compiled_runner
 from scipy.optimize import nnls
 
 from profiler import kernels, ops, prng
-from profiler.devices import build
 from profiler.link.session import Device, open_device
 from profiler.measure.verify import Expected
-from profiler.ops import AXIS_CODES, DTYPE_CODES, OPTIMIZER_CODES, PASS_CODES, VARIANT_CODES, Op, Pass
+from profiler.ops import Op, Pass
 from profiler.workloads.entries import BLOB_REGION, DeviceMemory, offset_of, region_of
 from profiler.workloads.program import DoesNotFit, Program, microbenchmark
 
 # ---- 64-bit Arm, in QEMU's user mode
 
 
-class RunnerExecutor:
-    """Runs cases in kernel_runner, compiled for 64-bit Arm."""
-
-    def __init__(self, runner: Path) -> None:
-        self._process = subprocess.Popen(["qemu-aarch64-static", runner], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-
-    def close(self) -> None:
-        self._process.stdin.close()
-        self._process.wait(10)
-        self._process.stdout.close()
-
-    def execute(self, case: Case) -> list[np.ndarray]:
-        op, values = case.op, case.op.geometry.values()
-        listed = [] if case.channels is None else case.channels.tolist()
-        words = [op.geometry.code, PASS_CODES[op.pass_], DTYPE_CODES[op.dtype], VARIANT_CODES[op.variant],
-                 len(values), *values,
-                 op.trained_channels, AXIS_CODES[op.trained_axis], int(op.trains_bias), OPTIMIZER_CODES[op.optimizer],
-                 int(bool(listed)), *listed]  # fmt: skip
-        request = struct.pack(f"<{len(words)}I4fI", *words, *case.constants, len(case.buffers))
-        for values in case.buffers:
-            request += struct.pack("<I", values.size) + values.tobytes()
-        self._process.stdin.write(request)
-        self._process.stdin.flush()
-        assert struct.unpack("<I", self._process.stdout.read(4)) == (1,), f"{op.key} was refused or wrote elsewhere"
-        return [
-            np.frombuffer(self._process.stdout.read(values.nbytes), values.dtype).reshape(values.shape)
-            for values in case.buffers
-        ]
-
-
 @pytest.fixture(scope="module")
 def aarch64(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunnerExecutor]:
-    objects = sorted((build.build("linux-aarch64") / "kernels").rglob("*.o"))
-    assert objects
-    runner = tmp_path_factory.mktemp("runner") / "kernel_runner"
-    source = Path(__file__).with_name("kernel_runner.c")
-    subprocess.run(
-        ["aarch64-linux-gnu-gcc", "-static", "-Wall", "-Wextra", "-Werror", "-I", build.FIRMWARE_ROOT / "kernels",
-         source, *objects, "-lm", "-o", runner], check=True,
-    )  # fmt: skip
-    executor = RunnerExecutor(runner)
+    folder = tmp_path_factory.mktemp("runner")
+    runner = compiled_runner(folder, "linux-aarch64", ["aarch64-linux-gnu-gcc", "-static"])
+    executor = RunnerExecutor(["qemu-aarch64-static", runner])
     yield executor
     executor.close()
 

@@ -20,7 +20,7 @@ class Serial(ProcessSerial):
             known = ", ".join(f"native://{name}" for name in boards.NATIVE_PRESETS)
             raise UserError(f"there is no agent for {target!r}", hint=f"known are {known}", exit_status=2)
         prefix: list[str] = []
-        if target:
+        if target not in boards.OF_THIS_HOST:
             if shutil.which(_EMULATOR) is None:
                 raise UserError(f"{_EMULATOR} is not installed", hint="install it: apt-get install qemu-user-static")
             prefix = [_EMULATOR]
