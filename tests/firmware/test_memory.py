@@ -47,20 +47,21 @@ def test_arena_and_scratch_of_random_ops_are_the_planners_to_the_byte(device):
 
 
 def test_arena_and_scratch_of_random_steps_are_the_planners_to_the_byte(device):
-    _, network = load_network("mcunet-5fps", (3, 32, 32))
+    _, network = load_network("mcunet-5fps", (3, 16, 16))
     fitted, draw = 0, random.Random(3)
-    while fitted < 3:
+    for _ in range(40):  # most are larger than the smallest board
         layers = {}
-        for layer in draw.sample(network.trainable[-12:], 4):
-            channels = draw.randint(1, max(1, layer.geometry.channels("out") // 4))
-            layers[layer.name] = LayerPlan(tuple(range(channels)), bias=draw.random() < 0.5)
+        for layer in draw.sample(network.trainable[-12:], draw.randint(1, 2)):
+            layers[layer.name] = LayerPlan(tuple(range(draw.randint(1, 4))), bias=draw.random() < 0.5)
         try:
             program = step_program(training_step(network, StepPlan.for_network(network, layers)), device.memory)
         except DoesNotFit:
-            assert device.memory.arena_bytes < 1 << 20
-            pytest.skip("a step of this network is larger than this board")
+            continue
         assert memory_mismatch(program, device.run(program, 0, 1)) == ""
         fitted += 1
+        if fitted == 3:
+            return
+    pytest.fail(f"only {fitted} of 40 steps fit")
 
 
 def test_a_program_runs_in_the_region_that_it_names_and_is_right_there():
