@@ -37,6 +37,9 @@ static void map_page_of(uint32_t address) {
     pages[page_count++] = page;
 }
 
+/* Boards whose UART is not of that kind link none. */
+#pragma weak lpuart_init
+
 int main(int argc, char **argv) {
     for (int i = 2; i < argc; i++) {
         uint32_t address, value;

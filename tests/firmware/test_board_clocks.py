@@ -1,4 +1,4 @@
-"""Supplies, clocks and UART rates of the H7, L4 and U5 boards: their own code, run on the host against memory.
+"""Supplies, clocks and UART rates of the real boards: their own code, run on the host against memory.
 
 What the registers end up with is read here by the reference manuals' formulas, not by the boards' constants; and every
 flag that hardware would have to raise is held back in turn.
@@ -13,6 +13,14 @@ from profiler.devices.build import FIRMWARE_ROOT
 
 LSE_HZ = 32_768
 LINK_BAUD = 921_600
+
+#: What a board's clocks are made of, where it is not a clocks.c of its own.
+F7_CLOCKS = [f"../common/stm32/{name}.c" for name in ("nucleo144_f7_clocks", "f4_f7_clocks", "usart_isr")]
+CLOCK_SOURCES = {
+    "nucleo-f446re": ["clocks.c", "../common/stm32/f4_f7_clocks.c", "../common/stm32/usart_sr.c"],
+    "nucleo-f746zg": F7_CLOCKS,
+    "nucleo-f767zi": F7_CLOCKS,
+}
 
 
 @dataclass(frozen=True)
@@ -37,7 +45,8 @@ def runners(tmp_path_factory):
         if board not in made:
             made[board] = folder / board
             boards = FIRMWARE_ROOT / "boards"
-            sources = [boards / board / "clocks.c", boards / "common/stm32/usart_isr.c"]
+            sources = CLOCK_SOURCES.get(board, ["clocks.c", "../common/stm32/usart_isr.c"])
+            sources = [boards / board / source for source in sources]
             here = FIRMWARE_ROOT.parent / "tests/firmware/register_runner.c"
             flags = ["-O1", "-Wall", "-Werror", "-include", folder / "arm.h", "-I", boards / "common"]
             subprocess.run(["cc", *flags, here, *sources, "-o", made[board]], check=True)
@@ -57,6 +66,51 @@ def run(runner, what, words):
 
 def without(words, address, mask):
     return words | {address: words[address] & ~mask}
+
+
+# ---------------------------------------------------------------- NUCLEO-F446RE, NUCLEO-F746ZG, NUCLEO-F767ZI
+
+F_RCC, F_PWR, F_FLASH_ACR = 0x4002_3800, 0x4000_7000, 0x4002_3C00
+F_CR, F_PLLCFGR, F_CFGR, F_APB1ENR, F_DCKCFGR2, F_CSR = *(F_RCC + o for o in (0, 4, 8, 0x40, 0x90)), F_PWR + 4
+#: As reset leaves them, or as hardware sets them where all goes well.
+F = {
+    F_CR: 0x83 | 1 << 17 | 1 << 25,  # HSION, HSIRDY, trim, HSERDY, PLLRDY
+    F_PLLCFGR: 0x2400_3010,
+    F_CFGR: 2 << 2,  # SWS: PLL
+    F_PWR: 0xC000,
+    F_CSR: 1 << 14 | 1 << 16 | 1 << 17,  # VOSRDY, ODRDY, ODSWRDY
+    F_FLASH_ACR: 0,
+}
+F_FLAGS = [(F_CR, 1 << 17), (F_CR, 1 << 25), (F_CFGR, 3 << 2), *((F_CSR, 1 << bit) for bit in (14, 16, 17))]
+F_BOARDS = {"nucleo-f446re": (180_000_000, 5), "nucleo-f767zi": (216_000_000, 7)}
+
+
+@pytest.mark.parametrize("board", F_BOARDS)
+def test_an_f446_or_f7_runs_at_its_most_in_over_drive_mode(runners, board):
+    core_hz, wait_states = F_BOARDS[board]
+    found = run(runners(board), "clocks", F)
+    assert found.field(F_CR, 16, 1) and found.field(F_CR, 18, 1) and found.field(F_CR, 24, 1), "HSEON, HSEBYP, PLLON"
+    assert found.field(F_PLLCFGR, 22, 1) and found.words[F_PLLCFGR] >> 28 == 2, "PLLSRC: HSE; R as after reset"
+    reference = 8_000_000 / found.field(F_PLLCFGR, 0, 6)
+    vco = reference * found.field(F_PLLCFGR, 6, 9)
+    assert 0.95e6 <= reference <= 2.1e6 and 100e6 <= vco <= 432e6
+    assert found.field(F_PLLCFGR, 24, 4) >= 2 and vco / found.field(F_PLLCFGR, 24, 4) <= 48e6, "PLLQ"
+    assert vco / (2 * found.field(F_PLLCFGR, 16, 2) + 2) == core_hz == found.core_hz
+    assert found.field(F_CFGR, 0, 2) == 2 and found.field(F_CFGR, 4, 4) == 0, "SW: PLL; AHB undivided"
+    assert found.field(F_CFGR, 10, 3) == 0b101 and found.field(F_CFGR, 13, 3) == 0b100, "APB1 / 4, APB2 / 2"
+    assert found.field(F_APB1ENR, 28, 1) and found.field(F_PWR, 14, 2) == 3 and found.field(F_PWR, 16, 2) == 3
+    assert found.field(F_FLASH_ACR, 0, 4) == wait_states
+    usart_from_core = found.field(F_DCKCFGR2, 4, 2) == 1 and board != "nucleo-f446re"
+    assert found.link_hz == (core_hz if usart_from_core else core_hz / 4)
+
+
+@pytest.mark.parametrize("flag", F_FLAGS)
+@pytest.mark.parametrize("board", F_BOARDS)
+def test_an_f446_or_f7_that_does_not_answer_in_time_stays_on_hsi_and_says_so(runners, board, flag):
+    found = run(runners(board), "clocks", without(F, *flag))
+    assert found.core_hz == found.link_hz == 16_000_000
+    assert found.field(F_CFGR, 0, 2) == 0 and found.field(F_CFGR, 4, 12) == 0 and found.field(F_CR, 0, 1)
+    assert not found.field(F_CR, 24, 1) and not found.field(F_CR, 16, 1) and not found.field(F_PWR, 16, 2)
 
 
 # ---------------------------------------------------------------- NUCLEO-H743ZI2
@@ -274,6 +328,14 @@ def test_a_usart_is_set_to_the_links_rate_as_near_as_its_divider_allows(runners,
     best = min(abs(hz / whole - LINK_BAUD) for whole in range(8, 200))
     assert abs(baud - LINK_BAUD) == pytest.approx(best)
     assert words[NVIC_ISER] == 1 << 1
+
+
+@pytest.mark.parametrize("hz", [45_000_000, 16_000_000])
+def test_an_f446s_usart_is_set_to_the_links_rate(runners, hz):
+    words = run(runners("nucleo-f446re"), f"usart,{USART:x},{hz},{LINK_BAUD}", {USART: 0, NVIC_ISER: 0}).words
+    # RM0390: BRR is the divider in sixteenths of 16 samples a bit; UE, RXNEIE, TE, RE.
+    assert words[USART + 0x08] == round(hz / LINK_BAUD) and words[USART + 0x0C] == 1 << 13 | 0b101100
+    assert hz / words[USART + 0x08] == pytest.approx(LINK_BAUD, rel=0.025)
 
 
 @pytest.mark.parametrize("hz", [4_000_000, 488 * LSE_HZ, 119_930_880])

@@ -35,6 +35,24 @@ class Part:
 FLASH_2_MIB = (0x0800_0000, 2048 * KIB)
 
 PARTS = {
+    # RM0390: SRAM1 and SRAM2.
+    "nucleo-f446re": Part((0x0800_0000, 512 * KIB), (0x2000_0000, 128 * KIB), (0x2000_0000, 128 * KIB), {}, 256 * KIB),
+    # RM0385: DTCM; SRAM1 and SRAM2.
+    "nucleo-f746zg": Part(
+        (0x0800_0000, 1024 * KIB),
+        (0x2000_0000, 64 * KIB),
+        (0x2001_0000, 256 * KIB),
+        {".arena_dtcm": (0x2000_0000, 64 * KIB)},
+        4 * 192 * KIB,
+    ),
+    # RM0410: DTCM; SRAM1 and SRAM2.
+    "nucleo-f767zi": Part(
+        FLASH_2_MIB,
+        (0x2000_0000, 128 * KIB),
+        (0x2002_0000, 384 * KIB),
+        {".arena_dtcm": (0x2000_0000, 128 * KIB)},
+        4 * 384 * KIB,
+    ),
     # RM0433: DTCM; AXI SRAM; SRAM1, SRAM2 and SRAM3; SRAM4.
     "nucleo-h743zi2": Part(
         FLASH_2_MIB,
@@ -125,6 +143,24 @@ def test_programs_get_all_that_the_firmware_leaves_of_every_memory(board):
         assert sum(sections[name]) == sum(memory), f"{name} ends where its memory does"
         firmware = sum(size for other, (at, size) in sections.items() if other != name and inside((at, size), memory))
         assert sections[name][1] >= memory[1] - firmware - 64
+
+
+@pytest.mark.parametrize(("board", "port"), [("nucleo-f446re", 0x4002_0000), ("nucleo-f767zi", 0x4002_1400)])
+def test_the_trigger_is_one_store_to_the_ports_bsrr(board, port):
+    """PA8 and PF13: bit n sets, bit n + 16 resets."""
+    body = body_of(board, "trigger_set")
+    pin = {"nucleo-f446re": 8, "nucleo-f767zi": 13}[board]
+    assert sum(line.startswith("str") for line in body) == 1
+    (offset,) = re.search(r"#(\d+)\]", next(line for line in body if line.startswith("str"))).groups()
+    (base,) = (int(line.split()[-1], 16) for line in body if line.startswith(".word"))
+    assert base + int(offset) == port + 0x18
+    assert {int(value) for value in re.findall(r"mov\S*\tr\d, #(\d+)", "\n".join(body))} == {1 << pin, 1 << pin + 16}
+
+
+def test_a_reading_of_the_cycle_counter_waits_for_what_is_in_flight():
+    body = [line for line in body_of("nucleo-f767zi", "timer_now") if not line.startswith(".word")]
+    reading = next(i for i, line in enumerate(body) if re.match(r"ldr\tr\d, \[r\d, #4\]", line))
+    assert [line.split()[0] for line in body[:2]] == ["dsb", "isb"] and reading >= 2
 
 
 def test_the_h743_chooses_its_supply_before_anything_is_written_to_memory():
