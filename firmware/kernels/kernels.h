@@ -31,7 +31,8 @@
  *       rescale(a, m, s): r = the high word of the doubled product, saturating, rounded to nearest with ties up
  *           (SaturatingRoundingDoublingHighMul); then r / 2^-s rounded to nearest with ties away from zero
  *           (RoundingDivideByPOT). m: 0 to 2^31 - 1; s: -31 to 0.
- *       The accumulator must stay within int32: any fan-in up to 65535 with |b| up to 2^28 does.
+ *       The accumulator must stay within int32, as any fan-in up to 57000 with |b| up to 2^28 does, and so must the sum
+ *       with output_zero_point, as it does wherever s < 0.
  *   avg_pool2d, global_avg_pool forward: the sum over what lies inside the map divided by its count, rounded to nearest
  *       with ties away from zero, clamped; max_pool2d forward: the maximum over what lies inside, clamped
  *   add forward: a' = rescale((a - input_zero_point) * 2^20, pair 0), b' likewise with second_zero_point and pair 1;
@@ -72,8 +73,10 @@
  * k (up to 1 % on maps of 2 x 2).
  * The plain `_reference` kernels test every tap, so theirs is a rough one.
  *
- * No kernel allocates, keeps state or wants scratch. The weight gradients of conv2d and depthwise copy the trained
- * channels of some positions to the stack, of which they take up to 2 KiB.
+ * No kernel allocates or keeps state. The weight gradients of conv2d and depthwise copy the trained channels of some
+ * positions to the stack, of which they take up to 2 KiB. Scratch is wanted by the blocked s8 forward kernels only, for
+ * inputs widened to 16 bit: conv2d 9 bytes a weight of one output (8 where it is pointwise), linear 2; depthwise, of
+ * four channels at a time, a packed row of the windows and the rows that they still need (8 bytes a pixel).
  */
 #ifndef KERNELS_KERNELS_H
 #define KERNELS_KERNELS_H
@@ -132,14 +135,18 @@ KERNEL(group_norm_grad_weight_f32);
 KERNEL(group_norm_update_f32);
 KERNEL(upsample_bilinear2d_forward_f32);
 KERNEL(upsample_bilinear2d_grad_input_f32);
+KERNEL(conv2d_forward_s8);
 KERNEL(conv2d_forward_s8_reference);
 KERNEL(conv2d_grad_input_s8_reference);
 KERNEL(conv2d_grad_weight_s8_reference);
 KERNEL(conv2d_update_s8);
+KERNEL(depthwise_forward_s8);
+KERNEL(depthwise_forward_s8_in_place);
 KERNEL(depthwise_forward_s8_reference);
 KERNEL(depthwise_grad_input_s8_reference);
 KERNEL(depthwise_grad_weight_s8_reference);
 KERNEL(depthwise_update_s8);
+KERNEL(linear_forward_s8);
 KERNEL(linear_forward_s8_reference);
 KERNEL(linear_grad_input_s8_reference);
 KERNEL(linear_grad_weight_s8_reference);

@@ -10,6 +10,8 @@
 
 #include <stdint.h>
 
+#include "micro_run.h"
+
 #if defined(__arm__) && defined(__ARM_FP) && defined(__ARM_FEATURE_FMA)
 #define MICRO_VFP 1
 #else
@@ -81,19 +83,6 @@ static inline void copy_f32x4(float *to, const float *from) {
 #define INTERLEAVED_TWICE                                                                                              \
     "vldmia %[x]!, {s16-s23}\n\t" LOAD_W("s24-s27") LOAD_W("s28-s31") OUTER_4X4(16, 17, 18, 19, 24, 25, 26, 27)        \
         OUTER_4X4(20, 21, 22, 23, 28, 29, 30, 31)
-
-/* Runs `four` while four steps are left, then `one` for each that is: n is %[n]. */
-#define MICRO_RUN(four, one)                                                                                           \
-    "subs %[n], %[n], #4\n\t"                                                                                          \
-    "blo 2f\n"                                                                                                         \
-    "1:\n\t" four "subs %[n], %[n], #4\n\t"                                                                            \
-    "bhs 1b\n"                                                                                                         \
-    "2:\n\t"                                                                                                           \
-    "adds %[n], %[n], #4\n\t"                                                                                          \
-    "beq 4f\n"                                                                                                         \
-    "3:\n\t" one "subs %[n], %[n], #1\n\t"                                                                             \
-    "bne 3b\n"                                                                                                         \
-    "4:\n\t"
 
 #endif
 
