@@ -21,7 +21,8 @@ static inline int32_t next_block(int32_t c, int32_t channels) {
     return next + 4 <= channels || next >= channels ? next : channels - 4;
 }
 
-/* y[i] = from[i * step], at least once: a bias (step 1) or zeros (NO_BIAS, step 0) where a window meets nothing. */
+/* y[i] = from[i * step], at least once: a bias (step 1) or zeros (NO_BIAS, step 0) where a window meets nothing, or
+ * sums of fewer than four channels. */
 static __attribute__((noinline, unused)) void blank_f32(float *y, int32_t count, const float *from, int32_t step) {
     do {
         *y++ = *from;

@@ -5,37 +5,12 @@
 #include <string.h>
 
 #include "block.h"
+#include "conv2d_gather_f32.h"
 #include "kernels.h"
 #include "micro_f32.h"
 #include "shape.h"
-#include "window.h"
 #include "window_work.h"
 #include "work.h"
-
-/* x is grad_output here. For each tap: `outputs` values of grad_output, contiguous, against weights that lie
- * `w_output` apart; of them come `inputs` values. */
-typedef struct {
-    walk_t walk;
-    int32_t outputs, w_output, inputs;
-} gather_t;
-
-/* Calls run for every tap of the walk, x_tap and w_tap being where it begins. */
-#define FOR_EACH_TAP(walk, x, w, run)                                                                                  \
-    do {                                                                                                               \
-        const float *x_row = (x), *w_row = (w);                                                                        \
-        int32_t left_rows = (walk)->rows;                                                                              \
-        do {                                                                                                           \
-            const float *x_tap = x_row, *w_tap = w_row;                                                                \
-            int32_t left_taps = (walk)->taps;                                                                          \
-            do {                                                                                                       \
-                run;                                                                                                   \
-                x_tap += (walk)->x_tap;                                                                                \
-                w_tap += (walk)->w_tap;                                                                                \
-            } while (--left_taps != 0);                                                                                \
-            x_row += (walk)->x_row;                                                                                    \
-            w_row += (walk)->w_row;                                                                                    \
-        } while (--left_rows != 0);                                                                                    \
-    } while (0)
 
 /* All channels of four positions, of which there are at least four. */
 KERNEL_BLOCK void positions_4(const gather_t *gather, const float *x, const float *w, float *y) {
@@ -84,58 +59,6 @@ KERNEL_BLOCK void narrow_1(const gather_t *gather, const float *x, const float *
     }
 }
 
-/* One row of grad_input for one group; x and w belong to the group, x to output row 0. */
-static inline void row_of(const shape_t *s, int32_t iy, const float *x, const float *w, float *y) {
-    const phase_t down = window_phase(iy, s->in_h, s->kernel_h, s->stride_h, s->pad_h);
-    const range_t my = phase_taps(down.q, down.taps, s->out_h);
-    const int32_t weights = s->kernel_h * s->kernel_w * s->group_in;
-    const bool wide = s->group_in >= 4;
-    const fours_t fours = wide ? FOURS_INSIDE : FOURS_NONE;
-    gather_t gather = {
-        .walk =
-            {
-                .x_row = -s->out_w * s->out_channels,
-                .x_tap = -s->out_channels,
-                .w_row = s->stride_h * s->kernel_w * s->group_in,
-                .w_tap = s->stride_w * s->group_in,
-                .x_next = s->out_channels,
-                .y_next = s->stride_w * s->in_channels,
-            },
-        .outputs = s->group_out,
-        .w_output = weights,
-        .inputs = s->group_in,
-    };
-    const float *x_row = x + (down.q - my.first) * s->out_w * s->out_channels;
-    const float *w_row = w + (down.tap + my.first * s->stride_h) * s->kernel_w * s->group_in;
-    float *y_row = y + iy * s->in_w * s->in_channels;
-    for (int32_t p = 0; p < smaller(s->stride_w, s->in_w); p++) {
-        const phase_t phase = window_phase(p, s->in_w, s->kernel_w, s->stride_w, s->pad_w);
-        const range_t interior = phase_interior(phase, s->out_w, 0);
-        for (int32_t n = 0; n < phase.positions;) {
-            const int32_t next = window_next(fours, interior, n);
-            const range_t mx = phase_taps(phase.q + n, phase.taps, s->out_w);
-            const float *x0 = x_row + (phase.q + n - mx.first) * s->out_channels;
-            const float *w0 = w_row + (phase.tap + mx.first * s->stride_w) * s->group_in;
-            float *y0 = y_row + (p + n * s->stride_w) * s->in_channels;
-            if (mx.count == 0 || my.count == 0) {
-                blank_f32(y0, s->group_in, NO_BIAS, 0);
-                n++;
-                continue;
-            }
-            gather.walk.rows = my.count;
-            gather.walk.taps = mx.count;
-            if (!wide) {
-                narrow_1(&gather, x0, w0, y0);
-            } else if (next == 4) {
-                positions_4(&gather, x0, w0, y0);
-            } else {
-                positions_1(&gather, x0, w0, y0);
-            }
-            n += next;
-        }
-    }
-}
-
 void conv2d_grad_input_f32(const op_t *op, void *const *buffers, const step_constants_t *constants) {
     (void)constants;
     const float *grad_output = buffers[0], *weight = buffers[1];
@@ -143,10 +66,19 @@ void conv2d_grad_input_f32(const op_t *op, void *const *buffers, const step_cons
     shape_t s = conv2d_shape(op);
     shape_flatten(&s);
     const int32_t group_weights = s.group_out * s.kernel_h * s.kernel_w * s.group_in;
+    const bool wide = s.group_in >= 4;
+    const gather_rule_t rule = {
+        .w_tap = s.group_in,
+        .w_output = s.kernel_h * s.kernel_w * s.group_in,
+        .inputs = s.group_in,
+        .fours = wide ? FOURS_INSIDE : FOURS_NONE,
+        .four = positions_4,
+        .one = wide ? positions_1 : narrow_1,
+    };
     for (int32_t group = 0; group < s.groups; group++) {
         for (int32_t iy = 0; iy < s.in_h; iy++) {
-            row_of(&s, iy, grad_output + group * s.group_out, weight + group * group_weights,
-                   grad_input + group * s.group_in);
+            gather_row_f32(&s, &rule, iy, grad_output + group * s.group_out, weight + group * group_weights,
+                           grad_input + group * s.group_in);
         }
     }
 }

@@ -74,9 +74,10 @@
  * The plain `_reference` kernels test every tap, so theirs is a rough one.
  *
  * No kernel allocates or keeps state. The weight gradients of conv2d and depthwise copy the trained channels of some
- * positions to the stack, of which they take up to 2 KiB. Scratch is wanted by the blocked s8 forward kernels only, for
+ * positions to the stack, of which they take up to 2 KiB. Scratch is wanted by blocked s8 kernels only. Forward, for
  * inputs widened to 16 bit: conv2d 9 bytes a weight of one output (8 where it is pointwise), linear 2; depthwise, of
- * four channels at a time, a packed row of the windows and the rows that they still need (8 bytes a pixel).
+ * four channels at a time, a packed row of the windows and the rows that they still need (8 bytes a pixel). Backward,
+ * for values widened to float32: conv2d's grad_input 16 bytes for every output of a group and tap of the kernel.
  */
 #ifndef KERNELS_KERNELS_H
 #define KERNELS_KERNELS_H
@@ -137,6 +138,7 @@ KERNEL(upsample_bilinear2d_forward_f32);
 KERNEL(upsample_bilinear2d_grad_input_f32);
 KERNEL(conv2d_forward_s8);
 KERNEL(conv2d_forward_s8_reference);
+KERNEL(conv2d_grad_input_s8);
 KERNEL(conv2d_grad_input_s8_reference);
 KERNEL(conv2d_grad_weight_s8_reference);
 KERNEL(conv2d_update_s8);

@@ -79,6 +79,11 @@ static inline void copy_f32x4(float *to, const float *from) {
     LOAD_W("s28-s31")                                                                                                  \
     OUTER_4X4(16, 18, 20, 22, 24, 25, 26, 27) OUTER_4X4(17, 19, 21, 23, 28, 29, 30, 31)
 
+/* Two steps of panel_4x4_f32. */
+#define PANEL_4X4_TWICE                                                                                                \
+    LOAD_X_PAIRS                                                                                                       \
+    "vldmia %[w]!, {s24-s31}\n\t" OUTER_4X4(16, 18, 20, 22, 24, 25, 26, 27) OUTER_4X4(17, 19, 21, 23, 28, 29, 30, 31)
+
 /* Two steps of interleaved_4x4_f32. */
 #define INTERLEAVED_TWICE                                                                                              \
     "vldmia %[x]!, {s16-s23}\n\t" LOAD_W("s24-s27") LOAD_W("s28-s31") OUTER_4X4(16, 17, 18, 19, 24, 25, 26, 27)        \
@@ -323,6 +328,40 @@ static inline void outer_1x4_f32(f32x4_t *sums, const float *x, const float *w, 
         w += w_step;
     }
     *sums = s;
+#endif
+}
+
+/* sums[p][c] += x[p * x_next + i] * w[4 * i + c] for i in [0, n). */
+static inline void panel_4x4_f32(f32x4_t sums[4], const float *x, int32_t x_next, const float *w, int32_t n) {
+#if MICRO_VFP
+    const float *x0 = x, *x1 = x0 + x_next, *x2 = x1 + x_next, *x3 = x2 + x_next;
+    __asm__ volatile(
+        "vldmia %[sums], {s0-s15}\n\t" MICRO_RUN(
+            PANEL_4X4_TWICE PANEL_4X4_TWICE, LOAD_X_ONES
+            "vldmia %[w]!, {s24-s27}\n\t" OUTER_4X4(16, 18, 20, 22, 24, 25, 26, 27)) "vstmia %[sums], {s0-s15}"
+        : [x0] "+r"(x0), [x1] "+r"(x1), [x2] "+r"(x2), [x3] "+r"(x3), [w] "+r"(w), [n] "+r"(n)
+        : [sums] "r"(sums)
+        : MICRO_CLOBBERS);
+#else
+    outer_4x4_f32(sums, x, x_next, w, 4, n);
+#endif
+}
+
+/* sums[c] += x[i] * w[4 * i + c] for i in [0, n). */
+static inline void panel_1x4_f32(f32x4_t *sums, const float *x, const float *w, int32_t n) {
+#if MICRO_VFP
+    __asm__ volatile("vldmia %[sums], {s0-s3}\n\t" MICRO_RUN(
+                         "vldmia %[x]!, {s4-s7}\n\t"
+                         "vldmia %[w]!, {s8-s23}\n\t" MAC_4(0, 1, 2, 3, 8, 9, 10, 11, 4)
+                             MAC_4(0, 1, 2, 3, 12, 13, 14, 15, 5) MAC_4(0, 1, 2, 3, 16, 17, 18, 19, 6)
+                                 MAC_4(0, 1, 2, 3, 20, 21, 22, 23, 7),
+                         "vldmia %[x]!, {s4}\n\t"
+                         "vldmia %[w]!, {s8-s11}\n\t" MAC_4(0, 1, 2, 3, 8, 9, 10, 11, 4)) "vstmia %[sums], {s0-s3}"
+                     : [x] "+r"(x), [w] "+r"(w), [n] "+r"(n)
+                     : [sums] "r"(sums)
+                     : MICRO_CLOBBERS);
+#else
+    outer_1x4_f32(sums, x, w, 4, n);
 #endif
 }
 

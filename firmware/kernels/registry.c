@@ -79,7 +79,7 @@ static const kernel_t kernels[] = {
     ENTRY(OP_UPSAMPLE_BILINEAR2D, PASS_GRAD_INPUT, DTYPE_F32, VARIANT_REFERENCE, upsample_bilinear2d_grad_input_f32),
     ENTRY(OP_CONV2D, PASS_FORWARD, DTYPE_S8, VARIANT_BLOCKED, conv2d_forward_s8),
     ENTRY(OP_CONV2D, PASS_FORWARD, DTYPE_S8, VARIANT_REFERENCE, conv2d_forward_s8_reference),
-    ENTRY(OP_CONV2D, PASS_GRAD_INPUT, DTYPE_S8, VARIANT_BLOCKED, conv2d_grad_input_s8_reference),
+    ENTRY(OP_CONV2D, PASS_GRAD_INPUT, DTYPE_S8, VARIANT_BLOCKED, conv2d_grad_input_s8),
     ENTRY(OP_CONV2D, PASS_GRAD_INPUT, DTYPE_S8, VARIANT_REFERENCE, conv2d_grad_input_s8_reference),
     ENTRY(OP_CONV2D, PASS_GRAD_WEIGHT, DTYPE_S8, VARIANT_BLOCKED, conv2d_grad_weight_s8_reference),
     ENTRY(OP_CONV2D, PASS_GRAD_WEIGHT, DTYPE_S8, VARIANT_REFERENCE, conv2d_grad_weight_s8_reference),
