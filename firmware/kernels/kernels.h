@@ -78,6 +78,7 @@
  * inputs widened to 16 bit: conv2d 9 bytes a weight of one output (8 where it is pointwise), linear 2; depthwise, of
  * four channels at a time, a packed row of the windows and the rows that they still need (8 bytes a pixel). Backward,
  * for values widened to float32: conv2d's grad_input 16 bytes for every output of a group and tap of the kernel.
+ * The forward kernels take up to 1 KiB of stack.
  */
 #ifndef KERNELS_KERNELS_H
 #define KERNELS_KERNELS_H
