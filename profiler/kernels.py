@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache, lru_cache
 from types import MappingProxyType
 from typing import NamedTuple
@@ -268,14 +268,14 @@ def in_place(op: Op) -> dict[int, int]:
     return {index: spec.in_place for index, spec in enumerate(c_buffers(op)) if spec.in_place >= 0}
 
 
-def run(
+def prepared(
     op: Op,
     buffers: Sequence[np.ndarray],
     constants: StepConstants | None = None,
     channels: np.ndarray | None = None,
     quantization: Quantization | None = None,
-) -> None:
-    """Run the op's kernel on this machine's CPU, on arrays in place.
+) -> Callable[[], None]:
+    """What runs the op's kernel on this machine's CPU, on arrays in place, each time it is called.
 
     Args:
         op: Any op that has a kernel.
@@ -308,4 +308,22 @@ def run(
     pointers = [buffer.ctypes.data for buffer in buffers] + ([scratch.ctypes.data] if scratch.size else [])
     c = constants or StepConstants()
     step = CStepConstants(c.learning_rate, c.gradient_scale, c.bias_correction1, c.bias_correction2)
-    kernel.run(made, (ctypes.c_void_p * max(1, len(pointers)))(*pointers), step)
+    function, addresses = kernel.run, (ctypes.c_void_p * max(1, len(pointers)))(*pointers)
+    kept = (tuple(buffers), channels, scratch)  # alive as long as their addresses are in use
+
+    def call() -> None:
+        _ = kept
+        function(made, addresses, step)
+
+    return call
+
+
+def run(
+    op: Op,
+    buffers: Sequence[np.ndarray],
+    constants: StepConstants | None = None,
+    channels: np.ndarray | None = None,
+    quantization: Quantization | None = None,
+) -> None:
+    """Run the op's kernel once; arguments and errors as of :func:`prepared`."""
+    prepared(op, buffers, constants, channels, quantization)()

@@ -1,12 +1,14 @@
-/* Four pixels of a row by four outputs in registers. With one group the valid taps of a kernel row are one contiguous
- * run of floats in the input and in the weights (NHWC, OHWI); with more, each tap is a run of its own. Pixels that a
- * border clips, and those left over by four, are taken singly. Outputs left over by four are taken by a block that
- * begins earlier and computes some again; of fewer than four the last is repeated, and not stored again. */
+/* Four pixels of a row by four outputs in registers, or by 16 where vector registers hold them (panel_f32.h). With one
+ * group the valid taps of a kernel row are one contiguous run of floats in the input and in the weights (NHWC, OHWI);
+ * with more, each tap is a run of its own. Pixels that a border clips, and those left over by four, are taken singly.
+ * Outputs left over by four are taken by a block that begins earlier and computes some again; of fewer than four the
+ * last is repeated, and not stored again. */
 #include <string.h>
 
 #include "block.h"
 #include "kernels.h"
 #include "micro_f32.h"
+#include "panel_f32.h"
 #include "shape.h"
 #include "window.h"
 #include "window_work.h"
@@ -51,6 +53,9 @@ static inline void copy_outputs(float *to, const float *from, int32_t outputs) {
     }
 }
 
+/* Computes the patch's outputs of four pixels, or of one. */
+typedef void block_t(const patch_t *patch, const float *x, const float *w, const float *bias, float *y);
+
 /* All outputs of four pixels. */
 KERNEL_BLOCK void pixels_4(const patch_t *patch, const float *x, const float *w, const float *bias, float *y) {
     const int32_t outputs = patch->outputs;
@@ -85,6 +90,47 @@ KERNEL_BLOCK void pixels_1(const patch_t *patch, const float *x, const float *w,
     }
 }
 
+#if PANELS_F32
+
+/* The outputs of a panel, of some pixels, in as many vectors as hold them. */
+#define PANEL_BLOCK(pixels, vectors)                                                                                   \
+    do {                                                                                                               \
+        panel_sums_f32_t sums;                                                                                         \
+        panel_begin_f32(&sums, start, pixels, vectors);                                                                \
+        FOR_EACH_RUN(patch, x, w, panel_run_f32(&sums, x_run, patch->x_next, w_run, patch->length, pixels, vectors));  \
+        panel_end_f32(&sums, y, patch->y_next, patch->outputs, pixels, vectors);                                       \
+    } while (0)
+
+#if PANEL_VECTORS == 1
+#define PANEL_BLOCKS(pixels) PANEL_BLOCK(pixels, 1)
+#elif PANEL_VECTORS == 2
+#define PANEL_BLOCKS(pixels)                                                                                           \
+    if (patch->outputs <= LANES)                                                                                       \
+        PANEL_BLOCK(pixels, 1);                                                                                        \
+    else                                                                                                               \
+        PANEL_BLOCK(pixels, 2)
+#else
+#define PANEL_BLOCKS(pixels)                                                                                           \
+    if (patch->outputs <= LANES)                                                                                       \
+        PANEL_BLOCK(pixels, 1);                                                                                        \
+    else if (patch->outputs <= 2 * LANES)                                                                              \
+        PANEL_BLOCK(pixels, 2);                                                                                        \
+    else if (patch->outputs <= 3 * LANES)                                                                              \
+        PANEL_BLOCK(pixels, 3);                                                                                        \
+    else                                                                                                               \
+        PANEL_BLOCK(pixels, 4)
+#endif
+
+KERNEL_BLOCK void panel_4(const patch_t *patch, const float *x, const float *w, const float *start, float *y) {
+    PANEL_BLOCKS(4);
+}
+
+KERNEL_BLOCK void panel_1(const patch_t *patch, const float *x, const float *w, const float *start, float *y) {
+    PANEL_BLOCKS(1);
+}
+
+#endif
+
 void conv2d_forward_f32(const op_t *op, void *const *buffers, const step_constants_t *constants) {
     (void)constants;
     const bool has_bias = op->geometry.conv2d.has_bias;
@@ -112,37 +158,61 @@ void conv2d_forward_f32(const op_t *op, void *const *buffers, const step_constan
         .w_rows = {smaller(1, s.group_out - 1) * weights, smaller(2, s.group_out - 1) * weights,
                    smaller(3, s.group_out - 1) * weights},
     };
+#if PANELS_F32
+    panel_f32_t panel;
+    const bool in_panels = weights <= PANEL_MAX_WEIGHTS && s.out_h * s.out_w >= PANEL_MIN_POSITIONS;
+    const int32_t w_step = in_panels ? PANEL_OUTPUTS : 1;
+    patch.w_row *= w_step;
+    patch.w_run *= w_step;
+    block_t *const four = in_panels ? panel_4 : pixels_4, *const one = in_panels ? panel_1 : pixels_1;
+#else
+    const int32_t w_step = 1;
+    block_t *const four = pixels_4, *const one = pixels_1;
+#endif
     for (int32_t group = 0; group < s.groups; group++) {
         const float *group_weight = weight + group * s.group_out * weights;
         const float *group_bias = bias + group * s.group_out * bias_step;
-        for (int32_t oy = 0; oy < s.out_h; oy++) {
-            const int32_t iy = oy * s.stride_h - s.pad_h;
-            const range_t ky = window_taps(iy, s.kernel_h, s.in_h);
-            const float *row = input + group * s.group_in + (iy + ky.first) * s.in_w * s.in_channels;
-            float *y_row = output + group * s.group_out + oy * s.out_w * s.out_channels;
-            for (int32_t ox = 0; ox < s.out_w;) {
-                const int32_t next = window_next(FOURS_INSIDE, interior, ox);
-                const int32_t ix = ox * s.stride_w - s.pad_w;
-                const range_t kx = window_taps(ix, s.kernel_w, s.in_w);
-                float *y = y_row + ox * s.out_channels;
-                if (kx.count == 0 || ky.count == 0) {
-                    blank_f32(y, s.group_out, group_bias, bias_step);
-                    ox++;
-                    continue;
-                }
-                patch.rows = ky.count;
-                patch.runs = kx.count * tap_runs + joined;
-                patch.length = kx.count * tap_length + run_length;
-                const float *x = row + (ix + kx.first) * s.in_channels;
-                const float *w = group_weight + (ky.first * s.kernel_w + kx.first) * s.group_in;
-                if (next == 4) {
-                    pixels_4(&patch, x, w, group_bias, y);
-                } else {
-                    pixels_1(&patch, x, w, group_bias, y);
-                }
-                ox += next;
+        int32_t first = 0, outputs = s.group_out; /* that the window slides for */
+        do {
+#if PANELS_F32
+            if (in_panels) {
+                outputs = patch.outputs = smaller(PANEL_OUTPUTS, s.group_out - first);
+                panel_pack_f32(&panel, weight + (group * s.group_out + first) * weights, weights, outputs,
+                               bias + (group * s.group_out + first) * bias_step, bias_step);
+                group_weight = panel.weights;
+                group_bias = panel.start;
             }
-        }
+#endif
+            for (int32_t oy = 0; oy < s.out_h; oy++) {
+                const int32_t iy = oy * s.stride_h - s.pad_h;
+                const range_t ky = window_taps(iy, s.kernel_h, s.in_h);
+                const float *row = input + group * s.group_in + (iy + ky.first) * s.in_w * s.in_channels;
+                float *y_row = output + group * s.group_out + first + oy * s.out_w * s.out_channels;
+                for (int32_t ox = 0; ox < s.out_w;) {
+                    const int32_t next = window_next(FOURS_INSIDE, interior, ox);
+                    const int32_t ix = ox * s.stride_w - s.pad_w;
+                    const range_t kx = window_taps(ix, s.kernel_w, s.in_w);
+                    float *y = y_row + ox * s.out_channels;
+                    if (kx.count == 0 || ky.count == 0) {
+                        blank_f32(y, outputs, group_bias, bias_step);
+                        ox++;
+                        continue;
+                    }
+                    patch.rows = ky.count;
+                    patch.runs = kx.count * tap_runs + joined;
+                    patch.length = kx.count * tap_length + run_length;
+                    const float *x = row + (ix + kx.first) * s.in_channels;
+                    const float *w = group_weight + (ky.first * s.kernel_w + kx.first) * s.group_in * w_step;
+                    if (next == 4) {
+                        four(&patch, x, w, group_bias, y);
+                    } else {
+                        one(&patch, x, w, group_bias, y);
+                    }
+                    ox += next;
+                }
+            }
+            first += outputs;
+        } while (PANELS_F32 && first < s.group_out);
     }
 }
 

@@ -23,6 +23,19 @@ typedef struct {
     float v[4];
 } f32x4_t;
 
+#if !MICRO_VFP
+/* The same as one value, which a core with vector registers computes with as such. */
+typedef float f32x4_lanes_t __attribute__((vector_size(16), aligned(4), may_alias));
+
+static inline f32x4_lanes_t load_f32x4(const float *from) {
+    return *(const f32x4_lanes_t *)from;
+}
+
+static inline void store_f32x4(float *to, f32x4_lanes_t values) {
+    *(f32x4_lanes_t *)to = values;
+}
+#endif
+
 static inline void copy_f32x4(float *to, const float *from) {
     *(f32x4_t *)(void *)to = *(const f32x4_t *)(const void *)from;
 }
@@ -135,9 +148,7 @@ static inline void add_f32x4(float *to, const float *from) {
                      : [to] "r"(to), [from] "r"(from)
                      : "s0", "s1", "s2", "s3", "s4", "s5", "s6", "s7", "memory");
 #else
-    for (int32_t c = 0; c < 4; c++) {
-        to[c] += from[c];
-    }
+    store_f32x4(to, load_f32x4(to) + load_f32x4(from));
 #endif
 }
 
@@ -189,24 +200,19 @@ static inline void dot_4x4_f32(f32x4_t sums[4], const float *x, int32_t x_next, 
         : [sums] "r"(sums)
         : MICRO_CLOBBERS);
 #else
-    f32x4_t s0 = sums[0], s1 = sums[1], s2 = sums[2], s3 = sums[3];
+    f32x4_lanes_t s0 = load_f32x4(sums[0].v), s1 = load_f32x4(sums[1].v);
+    f32x4_lanes_t s2 = load_f32x4(sums[2].v), s3 = load_f32x4(sums[3].v);
     for (; n != 0; n--) {
-        const float b[4] = {*w0++, *w1++, *w2++, *w3++};
-        for (int32_t o = 0; o < 4; o++) {
-            s0.v[o] += *x0 * b[o];
-            s1.v[o] += *x1 * b[o];
-            s2.v[o] += *x2 * b[o];
-            s3.v[o] += *x3 * b[o];
-        }
-        x0++;
-        x1++;
-        x2++;
-        x3++;
+        const f32x4_lanes_t b = {*w0++, *w1++, *w2++, *w3++};
+        s0 += b * *x0++;
+        s1 += b * *x1++;
+        s2 += b * *x2++;
+        s3 += b * *x3++;
     }
-    sums[0] = s0;
-    sums[1] = s1;
-    sums[2] = s2;
-    sums[3] = s3;
+    store_f32x4(sums[0].v, s0);
+    store_f32x4(sums[1].v, s1);
+    store_f32x4(sums[2].v, s2);
+    store_f32x4(sums[3].v, s3);
 #endif
 }
 
@@ -231,15 +237,12 @@ static inline void dot_1x4_f32(f32x4_t *sums, const float *x, const float *w, ro
                      : [sums] "r"(sums)
                      : MICRO_CLOBBERS);
 #else
-    f32x4_t s = *sums;
+    f32x4_lanes_t s = load_f32x4(sums->v);
     for (; n != 0; n--) {
-        const float a = *x++;
-        s.v[0] += a * *w0++;
-        s.v[1] += a * *w1++;
-        s.v[2] += a * *w2++;
-        s.v[3] += a * *w3++;
+        const f32x4_lanes_t b = {*w0++, *w1++, *w2++, *w3++};
+        s += b * *x++;
     }
-    *sums = s;
+    store_f32x4(sums->v, s);
 #endif
 }
 
@@ -256,24 +259,20 @@ static inline void outer_4x4_f32(f32x4_t sums[4], const float *x, int32_t x_next
                      : [sums] "r"(sums), [step] "r"(w_step * 4)
                      : MICRO_CLOBBERS);
 #else
-    f32x4_t s0 = sums[0], s1 = sums[1], s2 = sums[2], s3 = sums[3];
+    f32x4_lanes_t s0 = load_f32x4(sums[0].v), s1 = load_f32x4(sums[1].v);
+    f32x4_lanes_t s2 = load_f32x4(sums[2].v), s3 = load_f32x4(sums[3].v);
     for (; n != 0; n--) {
-        for (int32_t c = 0; c < 4; c++) {
-            s0.v[c] += *x0 * w[c];
-            s1.v[c] += *x1 * w[c];
-            s2.v[c] += *x2 * w[c];
-            s3.v[c] += *x3 * w[c];
-        }
-        x0++;
-        x1++;
-        x2++;
-        x3++;
+        const f32x4_lanes_t b = load_f32x4(w);
+        s0 += b * *x0++;
+        s1 += b * *x1++;
+        s2 += b * *x2++;
+        s3 += b * *x3++;
         w += w_step;
     }
-    sums[0] = s0;
-    sums[1] = s1;
-    sums[2] = s2;
-    sums[3] = s3;
+    store_f32x4(sums[0].v, s0);
+    store_f32x4(sums[1].v, s1);
+    store_f32x4(sums[2].v, s2);
+    store_f32x4(sums[3].v, s3);
 #endif
 }
 
@@ -288,21 +287,21 @@ static inline void interleaved_4x4_f32(f32x4_t sums[4], const float *x, const fl
                      : [sums] "r"(sums), [step] "r"(w_step * 4)
                      : MICRO_CLOBBERS);
 #else
-    f32x4_t s0 = sums[0], s1 = sums[1], s2 = sums[2], s3 = sums[3];
+    f32x4_lanes_t s0 = load_f32x4(sums[0].v), s1 = load_f32x4(sums[1].v);
+    f32x4_lanes_t s2 = load_f32x4(sums[2].v), s3 = load_f32x4(sums[3].v);
     for (; n != 0; n--) {
-        for (int32_t c = 0; c < 4; c++) {
-            s0.v[c] += x[0] * w[c];
-            s1.v[c] += x[1] * w[c];
-            s2.v[c] += x[2] * w[c];
-            s3.v[c] += x[3] * w[c];
-        }
+        const f32x4_lanes_t b = load_f32x4(w);
+        s0 += b * x[0];
+        s1 += b * x[1];
+        s2 += b * x[2];
+        s3 += b * x[3];
         x += 4;
         w += w_step;
     }
-    sums[0] = s0;
-    sums[1] = s1;
-    sums[2] = s2;
-    sums[3] = s3;
+    store_f32x4(sums[0].v, s0);
+    store_f32x4(sums[1].v, s1);
+    store_f32x4(sums[2].v, s2);
+    store_f32x4(sums[3].v, s3);
 #endif
 }
 
@@ -319,15 +318,12 @@ static inline void outer_1x4_f32(f32x4_t *sums, const float *x, const float *w, 
                      : [sums] "r"(sums), [step] "r"(w_step * 4)
                      : MICRO_CLOBBERS);
 #else
-    f32x4_t s = *sums;
+    f32x4_lanes_t s = load_f32x4(sums->v);
     for (; n != 0; n--) {
-        const float a = *x++;
-        for (int32_t c = 0; c < 4; c++) {
-            s.v[c] += a * w[c];
-        }
+        s += load_f32x4(w) * *x++;
         w += w_step;
     }
-    *sums = s;
+    store_f32x4(sums->v, s);
 #endif
 }
 
