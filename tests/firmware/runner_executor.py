@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +14,13 @@ from profiler.devices import build
 from profiler.ops import AXIS_CODES, DTYPE_CODES, OPTIMIZER_CODES, PASS_CODES, VARIANT_CODES
 
 
-def compiled_runner(folder: Path, preset: str, compiler: Sequence[str]) -> Path:
-    """The runner, linked with the kernels of a preset's build."""
-    objects = sorted((build.build(preset) / "kernels").rglob("*.o"))
+def compiled_runner(
+    folder: Path, preset: str, compiler: Sequence[str], instead: Mapping[str, Path] | None = None
+) -> Path:
+    """The runner, linked with the kernels of a preset's build. ``instead``: objects to take for those, by kernel."""
+    built = {path.name.partition(".")[0]: path for path in (build.build(preset) / "kernels").rglob("*.o")}
+    assert built.keys() >= (instead or {}).keys()
+    objects = sorted((built | dict(instead or {})).values())
     assert objects
     runner = folder / "kernel_runner"
     source = Path(__file__).with_name("kernel_runner.c")
