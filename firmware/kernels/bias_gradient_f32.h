@@ -48,20 +48,27 @@ KERNEL_BLOCK void bias_block_f32(const float *const p[4], int32_t height, int32_
     total[3] = total3;
 }
 
-/* Adds the sum over all positions of grad_output [height][width][outputs] to bias_gradient, four channels at a time;
- * in a last block that is not full, the missing ones repeat the last and are not stored. */
+/* Sums of the biases from the j-th on that train, of which there are `count`: four, or what is left. Where these are
+ * fewer, the missing ones repeat the last. Returns how many. */
+static inline int32_t bias_sums_f32(const trained_t *trained, int32_t count, int32_t j, const float *grad_output,
+                                    int32_t height, int32_t width, int32_t outputs, float total[4]) {
+    const int32_t some = smaller(4, count - j);
+    const float *p[4];
+    for (int32_t i = 0; i < 4; i++) {
+        p[i] = grad_output + trained_bias_channel(trained, j + smaller(i, some - 1));
+    }
+    bias_block_f32(p, height, width, outputs, total);
+    return some;
+}
+
+/* Adds the sum over all positions of grad_output [height][width][outputs] to bias_gradient. */
 static inline void bias_gradient_f32(const trained_t *trained, const float *grad_output, int32_t height, int32_t width,
                                      int32_t outputs, float *bias_gradient) {
     const int32_t count = trained_biases(trained, outputs);
     for (int32_t j = 0; j < count; j += 4) {
-        const int32_t last = smaller(4, count - j) - 1;
-        const float *p[4];
         float total[4];
-        for (int32_t i = 0; i < 4; i++) {
-            p[i] = grad_output + trained_bias_channel(trained, j + smaller(i, last));
-        }
-        bias_block_f32(p, height, width, outputs, total);
-        for (int32_t i = 0; i <= last; i++) {
+        const int32_t some = bias_sums_f32(trained, count, j, grad_output, height, width, outputs, total);
+        for (int32_t i = 0; i < some; i++) {
             bias_gradient[j + i] += total[i];
         }
     }

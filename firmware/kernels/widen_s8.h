@@ -45,12 +45,12 @@ KERNEL_BLOCK void widen_4_s8(const int8_t *from, int32_t step, int32_t n, int32_
 #endif
 }
 
-/* to[4 * i] = from[i * step] - zero. */
-KERNEL_BLOCK void widen_1_s8(const int8_t *from, int32_t step, int32_t n, int32_t zero, float *to) {
+/* to[i * next] = from[i * step] - zero. */
+KERNEL_BLOCK void widen_1_s8(const int8_t *from, int32_t step, int32_t n, int32_t zero, float *to, int32_t next) {
     do {
         *to = (float)(*from - zero);
         from += step;
-        to += 4;
+        to += next;
     } while (--n != 0);
 }
 
@@ -60,7 +60,7 @@ static inline void widen_s8(const int8_t *from, int32_t step, int32_t n, int32_t
         widen_4_s8(from, step, n, zero, to);
     } else {
         for (int32_t c = 0; c < channels; c++) {
-            widen_1_s8(from + c, step, n, zero, to + c);
+            widen_1_s8(from + c, step, n, zero, to + c, 4);
         }
     }
 }
