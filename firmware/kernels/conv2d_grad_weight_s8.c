@@ -13,8 +13,9 @@ void conv2d_grad_weight_s8(const op_t *op, void *const *buffers, const step_cons
     const int32_t next = layer.trained > 0;
     const float *grad_output = buffers[next];
     if (op->trained.bias) {
-        const shape_t *s = &layer.s;
-        bias_gradient_f32(&op->trained, grad_output, s->out_h, s->out_w, s->out_channels, buffers[next ? 3 : 1]);
+        const rows_t map = bias_rows(&layer.s);
+        bias_gradient_f32(&op->trained, grad_output, map.rows, map.positions, layer.s.out_channels,
+                          buffers[next ? 3 : 1]);
     }
     if (layer.trained == 0) {
         return;
@@ -35,10 +36,13 @@ uint32_t conv2d_grad_weight_s8_scratch_bytes(const op_t *op) {
 }
 
 const char *const conv2d_grad_weight_s8_work_terms[] = {
-    "calls",          "taps",      "widen_chunks_4",  "widen_runs_4", "widened_4",      "widen_chunks_1",
-    "widen_runs_1",   "widened_1", "copies_b",        "copied_b",     "blocks_4x4",     "runs_4x4",
-    "iterations_4x4", "tails_4x4", "blocks_1x4",      "runs_1x4",     "iterations_1x4", "tails_1x4",
-    "bias_blocks",    "bias_rows", "bias_iterations", "bytes_read",   "bytes_written",  NULL};
+    "calls",           "taps",        "widen_chunks_4", "widen_runs_4",   "widened_4", "widen_chunks_1",
+
+    "widened_1",       "copies_b",    "copied_b",       "blocks_4x4",     "runs_4x4",  "iterations_4x4",
+    "tails_4x4",       "blocks_1x4",  "runs_1x4",       "iterations_1x4", "tails_1x4", "partial_blocks",
+    "partial_sums",    "bias_blocks",
+
+    "bias_iterations", "biases",      "bytes_read",     "bytes_written",  NULL};
 
 void conv2d_grad_weight_s8_work(const op_t *op, uint64_t counts[WORK_MAX_TERMS]) {
     const layer_s8_t layer = layer_s8(op);
@@ -47,7 +51,8 @@ void conv2d_grad_weight_s8_work(const op_t *op, uint64_t counts[WORK_MAX_TERMS])
     const uint64_t blocks = (uint64_t)(sums.outputs + 3) / 4, few = sums.outputs < 4;
     const chunk_work_t work = chunk_work(&sums.s, positions_at_once(sums.outputs));
     const uint64_t tails = work.positions - 4 * work.iterations;
-    const bias_work_t bias = bias_gradient_work(&op->trained, layer.s.out_h, layer.s.out_w, layer.s.out_channels);
+    const rows_t map = bias_rows(&layer.s);
+    const bias_work_t bias = bias_gradient_work(&op->trained, map.rows, map.positions, layer.s.out_channels);
     const bytes_moved_t moved = work_bytes(op);
     const uint64_t values[] = {
         1,
@@ -56,7 +61,6 @@ void conv2d_grad_weight_s8_work(const op_t *op, uint64_t counts[WORK_MAX_TERMS])
         fours * work.runs,
         fours * work.positions,
         ones * work.chunks,
-        ones * work.runs,
         ones * work.positions,
         (fours + ones) * few * work.chunks,
         (fours + ones) * few * work.positions,
@@ -68,9 +72,11 @@ void conv2d_grad_weight_s8_work(const op_t *op, uint64_t counts[WORK_MAX_TERMS])
         ones * blocks * work.runs,
         ones * blocks * work.iterations,
         ones * blocks * tails,
+        fours * work.chunks * (uint64_t)(sums.outputs % 4 != 0),
+        (4 * fours + ones) * work.chunks * (uint64_t)(sums.outputs % 4),
         bias.blocks,
-        bias.rows,
         bias.iterations,
+        (uint64_t)trained_biases(&op->trained, layer.s.out_channels),
         moved.read,
         moved.written,
     };

@@ -18,12 +18,16 @@ static inline int32_t outputs_at_once(int32_t left) {
     return left > MOST_OUTPUTS ? SUMMED_OUTPUTS : left;
 }
 
-/* w: of the first of `outputs` outputs, `next` weights to the next. */
-KERNEL_BLOCK void apply_sums(int8_t *w, int32_t next, int32_t inputs, int32_t outputs, f32x4_t *sums,
+/* w: of the first of `outputs` outputs, `next` weights to the next; `inputs` weights of each. */
+KERNEL_BLOCK void apply_sums(int8_t *w, int32_t next, int32_t inputs, int32_t outputs, const f32x4_t *sums,
                              const float *scale, const step_factors_t *factors) {
+    const float rate = factors->rate;
     do {
-        const channel_s8_t at = {.gradient = sums->v, .count = inputs, .step = 1, .scale = *scale++};
-        update_weights_s8(w, &at, false, factors);
+        const float inverse = 1.0f / *scale++, factor = rate * inverse * inverse;
+        int32_t i = 0;
+        do {
+            w[i] = changed_weight(w[i], factor * sums->v[i]);
+        } while (++i != inputs);
         w += next;
         sums++;
     } while (--outputs != 0);
@@ -32,10 +36,11 @@ KERNEL_BLOCK void apply_sums(int8_t *w, int32_t next, int32_t inputs, int32_t ou
 static void update_biases(const op_t *op, const shape_t *s, const float *grad_output, const float *scales,
                           int32_t *bias, const step_factors_t *factors) {
     const int32_t count = trained_biases(&op->trained, s->out_channels);
+    const rows_t map = bias_rows(s);
     int32_t some;
     for (int32_t o = 0; o < count; o += some) {
         float sums[4];
-        some = bias_sums_f32(&op->trained, count, o, grad_output, s->out_h, s->out_w, s->out_channels, sums);
+        some = bias_sums_f32(&op->trained, count, o, grad_output, map.rows, map.positions, s->out_channels, sums);
         for (int32_t i = 0; i < some; i++) {
             const channel_s8_t at = {.gradient = sums + i, .count = 1, .scale = scales[1 + o + i] * scales[0]};
             update_bias_s8(bias + o + i, &at, false, factors);
@@ -77,31 +82,16 @@ uint32_t fused_conv2d_update_s8_scratch_bytes(const op_t *op) {
     return 0;
 }
 
-const char *const fused_conv2d_update_s8_work_terms[] = {"calls",
-                                                         "sums",
-                                                         "cleared",
-                                                         "chunks",
-                                                         "widen_runs_4",
-                                                         "widened_4",
-                                                         "widen_runs_1",
-                                                         "widened_1",
-                                                         "copied_b",
-                                                         "blocks_4x4",
-                                                         "runs_4x4",
-                                                         "iterations_4x4",
-                                                         "tails_4x4",
-                                                         "blocks_1x4",
-                                                         "runs_1x4",
-                                                         "iterations_1x4",
-                                                         "tails_1x4",
-                                                         "updated_outputs",
-                                                         "updated_weights",
-                                                         "bias_blocks",
-                                                         "bias_rows",
-                                                         "bias_iterations",
-                                                         "bytes_read",
-                                                         "bytes_written",
-                                                         NULL};
+const char *const fused_conv2d_update_s8_work_terms[] = {
+    "calls",           "sums",
+
+    "chunks",          "widen_runs_4", "widened_4",
+
+    "widened_1",       "copied_b",     "blocks_4x4",      "runs_4x4",        "iterations_4x4",
+    "tails_4x4",       "blocks_1x4",   "runs_1x4",        "iterations_1x4",  "tails_1x4",
+    "partial_blocks",  "partial_sums", "updated_outputs", "updated_weights", "bias_blocks",
+
+    "bias_iterations", "biases",       "bytes_read",      "bytes_written",   NULL};
 
 void fused_conv2d_update_s8_work(const op_t *op, uint64_t counts[WORK_MAX_TERMS]) {
     const layer_s8_t layer = layer_s8(op);
@@ -115,16 +105,15 @@ void fused_conv2d_update_s8_work(const op_t *op, uint64_t counts[WORK_MAX_TERMS]
         times++;
         blocks += (uint64_t)(outputs_at_once(sums.outputs - o) + 3) / 4;
     }
-    const bias_work_t bias = bias_gradient_work(&op->trained, layer.s.out_h, layer.s.out_w, layer.s.out_channels);
+    const rows_t map = bias_rows(&layer.s);
+    const bias_work_t bias = bias_gradient_work(&op->trained, map.rows, map.positions, layer.s.out_channels);
     const bytes_moved_t moved = work_bytes(op);
     const uint64_t values[] = {
         1,
         (fours + ones) * taps * times,
-        (fours + ones) * taps * blocks,
         (fours + ones) * times * work.chunks,
         fours * times * work.runs,
         fours * times * work.positions,
-        ones * times * work.runs,
         ones * times * work.positions,
         (fours + ones) * few * work.positions,
         fours * blocks * work.chunks,
@@ -135,11 +124,13 @@ void fused_conv2d_update_s8_work(const op_t *op, uint64_t counts[WORK_MAX_TERMS]
         ones * blocks * work.runs,
         ones * blocks * work.iterations,
         ones * blocks * tails,
+        fours * work.chunks * (uint64_t)(sums.outputs % 4 != 0),
+        (4 * fours + ones) * work.chunks * (uint64_t)(sums.outputs % 4),
         (fours + ones) * taps * (uint64_t)sums.outputs,
         (uint64_t)sums.inputs * taps * (uint64_t)sums.outputs,
         bias.blocks,
-        bias.rows,
         bias.iterations,
+        (uint64_t)trained_biases(&op->trained, layer.s.out_channels),
         moved.read,
         moved.written,
     };

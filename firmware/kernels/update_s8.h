@@ -12,16 +12,48 @@
 #include "math_f32.h"
 #include "update_f32.h"
 
-/* Nearest integer, ties to even, of a value within +-LARGEST_CHANGE: adding 1.5 * 2^23 leaves no bits for a fraction.
- */
-#define LARGEST_CHANGE 4194304.0f
+#define LARGEST_CHANGE 4194304
 
-static inline int32_t rounded_change(float change) {
-    const float magic = 12582912.0f;
-    change = change < LARGEST_CHANGE ? change : LARGEST_CHANGE;
-    change = change > -LARGEST_CHANGE ? change : -LARGEST_CHANGE;
+static inline int32_t clamped(int32_t value, int32_t least, int32_t most) {
+    const int32_t above = value < least ? least : value;
+    return above > most ? most : above;
+}
+
+/* Nearest integer, ties to even; of what lies beyond +-LARGEST_CHANGE, that or one beyond it too. */
+static inline int32_t nearest_s32(float change) {
+#if MICRO_VFP
+    float rounded; /* the bits of an int32, saturated */
+    int32_t value;
+    __asm__("vcvtr.s32.f32 %0, %1" : "=t"(rounded) : "t"(change));
+    memcpy(&value, &rounded, sizeof value);
+    return value;
+#else
+    const float magic = 12582912.0f; /* 1.5 * 2^23: a sum with it has no bits left for a fraction */
+    change = change < (float)LARGEST_CHANGE ? change : (float)LARGEST_CHANGE;
+    change = change > -(float)LARGEST_CHANGE ? change : -(float)LARGEST_CHANGE;
     const float sum = float_rounded(float_rounded(change) + magic);
     return (int32_t)(sum - magic);
+#endif
+}
+
+static inline int32_t rounded_change(float change) {
+    return clamped(nearest_s32(change), -LARGEST_CHANGE, LARGEST_CHANGE);
+}
+
+/* value, limited to what so many bits hold; always inline, since SSAT wants a constant. */
+static inline __attribute__((always_inline)) int32_t saturated(int32_t value, int32_t bits) {
+#if defined(__ARM_FEATURE_SAT) && !defined(__aarch64__)
+    __asm__("ssat %0, %1, %0" : "+r"(value) : "I"(bits) : "cc");
+    return value;
+#else
+    return clamped(value, -(1 << (bits - 1)), (1 << (bits - 1)) - 1);
+#endif
+}
+
+/* A weight after its change, of which 16 bits are enough to bring any weight to +-127. */
+static inline int8_t changed_weight(int32_t weight, float change) {
+    const int32_t value = saturated(weight - saturated(nearest_s32(change), 16), 8);
+    return (int8_t)(value < -127 ? -127 : value);
 }
 
 /* The parameters of one output channel: where they begin, how far apart they are, and the scale of their integers. */
@@ -31,8 +63,8 @@ typedef struct {
     float scale;
 } channel_s8_t;
 
-/* The change of the i-th parameter in integers; its gradient is left at zero. */
-static inline int32_t step_s8(const channel_s8_t *at, int32_t i, bool adam, const step_factors_t *f, float inverse) {
+/* The change of the i-th parameter, not yet rounded; its gradient is left at zero. */
+static inline float step_s8(const channel_s8_t *at, int32_t i, bool adam, const step_factors_t *f, float inverse) {
     const float beta1 = 0.9f, complement1 = 0.1f, beta2 = 0.999f, complement2 = 0.001f, epsilon = 1e-8f;
     float *g = at->gradient + i;
     float change;
@@ -46,20 +78,18 @@ static inline int32_t step_s8(const channel_s8_t *at, int32_t i, bool adam, cons
         change = f->rate * *g * inverse * inverse;
     }
     *g = 0.0f;
-    return rounded_change(change);
+    return change;
 }
 
 KERNEL_BLOCK void update_weights_s8(int8_t *w, const channel_s8_t *at, bool adam, const step_factors_t *f) {
     const float inverse = 1.0f / at->scale;
     for (int32_t n = 0, i = 0; n < at->count; n++, i += at->step) {
-        const int32_t value = w[i] - step_s8(at, i, adam, f, inverse);
-        const int32_t above = value < -127 ? -127 : value;
-        w[i] = (int8_t)(above > 127 ? 127 : above);
+        w[i] = changed_weight(w[i], step_s8(at, i, adam, f, inverse));
     }
 }
 
 static inline void update_bias_s8(int32_t *bias, const channel_s8_t *at, bool adam, const step_factors_t *f) {
-    *bias -= step_s8(at, 0, adam, f, 1.0f / at->scale);
+    *bias -= rounded_change(step_s8(at, 0, adam, f, 1.0f / at->scale));
 }
 
 /* Takes a parameter's buffers from *buffers on. */
