@@ -252,13 +252,13 @@ class Device:
         ticks = self._collect_ticks(done, repetitions * encoded.timed)
         return done, ticks.reshape(repetitions, encoded.timed)
 
-    def digest(self, reference: int, words: int) -> tuple[float, float, float, float]:
-        """Four random projections of ``words`` float32 words at ``reference``, as :func:`profiler.prng.digest`.
+    def digest(self, reference: int, elements: int, element: str = "f32") -> tuple[float, float, float, float]:
+        """Four random projections of ``elements`` elements at ``reference``, as :func:`profiler.prng.digest`.
 
         Raises:
             Refused: they do not lie in one region.
         """
-        return self._digest(reference, words, "f32").projections
+        return self._digest(reference, elements, element).projections
 
     def digest_integers(self, reference: int, elements: int, element: str) -> tuple[tuple[float, ...], int]:
         """The same of integers, and the CRC-32 of their bytes.

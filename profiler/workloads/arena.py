@@ -104,7 +104,7 @@ def place(
 def _persists(tensor: StepTensor, resident: Collection[str]) -> bool:
     if tensor.role in TRANSIENT:
         return False
-    if tensor.role in (Role.WEIGHT, Role.BIAS):
+    if tensor.role in (Role.WEIGHT, Role.BIAS, Role.CONSTANT):
         return tensor.trained or tensor.name in resident
     return True
 
@@ -133,7 +133,7 @@ def _blocks(step: TrainingStep) -> tuple[list[Block], dict[str, str], dict[int, 
             if name not in transient or name in of:
                 continue
             source = _overwritten(step_op, position, index, last, transient)
-            if source is not None and step.tensors[source].byte_count == step.tensors[name].byte_count:
+            if source is not None and step.tensors[source].byte_count >= step.tensors[name].byte_count:
                 block = of[source]
                 block.stop = last[name]
                 block.names.append(name)

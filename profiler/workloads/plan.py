@@ -11,13 +11,16 @@ import math
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import get_args
+from typing import Literal, get_args
 
 from profiler.errors import UserError
 from profiler.ops import Axis, Optimizer
 from profiler.workloads.network import Network
 
 SCHEMA = 1
+
+Dtype = Literal["f32", "s8"]
+Saving = Literal["stream", "in_place", "fused_update"]
 
 
 def _check_count(name: str, value: int) -> None:
@@ -80,6 +83,10 @@ class StepPlan:
         images: Images in the batch.
         optimizer: ``sgd`` or ``adam`` (beta1 0.9, beta2 0.999, epsilon 1e-8).
         learning_rate: Of the update.
+        dtype: ``f32``, or ``s8``: int8 forward, float32 gradients against int8 weights backward.
+        savings: Ways to need less memory, for dtype ``s8``: ``stream`` runs pointwise convolutions row by row into the
+            depthwise ones behind them where no gradient comes by, ``in_place`` lets depthwise convolutions overwrite
+            their input, ``fused_update`` applies gradients as they are computed (one image, sgd).
         notes: Free text and figures for people (who chose this and with what), not part of the plan's meaning.
     """
 
@@ -91,6 +98,8 @@ class StepPlan:
     images: int = 1
     optimizer: Optimizer = "adam"
     learning_rate: float = 1e-3
+    dtype: Dtype = "f32"
+    savings: frozenset[Saving] = frozenset()
     notes: dict = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
@@ -99,6 +108,12 @@ class StepPlan:
         for extent in self.input_shape:
             _check_count("the input's extents", extent)
         _check_count("images", self.images)
+        if self.dtype not in get_args(Dtype):
+            raise ValueError(f"the dtype must be one of {', '.join(get_args(Dtype))}, got {self.dtype!r}")
+        if unknown := set(self.savings) - set(get_args(Saving)):
+            raise ValueError(f"savings are {', '.join(get_args(Saving))}, got {', '.join(sorted(unknown))}")
+        if self.savings and self.dtype != "s8":
+            raise ValueError(f"savings of memory ({', '.join(sorted(self.savings))}) are for dtype s8")
         if self.optimizer not in get_args(Optimizer):
             raise ValueError(f"the optimizer must be one of {', '.join(get_args(Optimizer))}, got {self.optimizer!r}")
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
@@ -161,11 +176,13 @@ class StepPlan:
             "images": self.images,
             "optimizer": {"kind": self.optimizer, "learning_rate": self.learning_rate},
             "layers": {
-                name: {"axis": p.axis, "channels": list(p.channels), "bias": p.bias, "dtype": "f32"}
+                name: {"axis": p.axis, "channels": list(p.channels), "bias": p.bias, "dtype": self.dtype}
                 for name, p in self.layers.items()
             },
             "edits": [],
             "tensors": {},
+            "dtype": self.dtype,
+            "savings": sorted(self.savings),
             "tokens": None,
             "notes": self.notes,
         }
@@ -203,6 +220,8 @@ class StepPlan:
                 images=record["images"],
                 optimizer=record["optimizer"]["kind"],
                 learning_rate=float(record["optimizer"]["learning_rate"]),
+                dtype=record.get("dtype", "f32"),
+                savings=frozenset(record.get("savings", ())),
                 notes=notes if isinstance(notes, dict) else {"text": notes},
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -227,6 +246,7 @@ def _layer_plan(name: str, record: dict, source: str) -> LayerPlan:
         channels = range(channels["start"], channels["start"] + channels["count"])
     if not all(isinstance(number, int) for number in channels):
         raise ValueError(f"the channels of layer {name!r} must be whole numbers")
-    if record.get("dtype", "f32") != "f32":
-        raise UserError(f"{source}: layer {name!r} wants dtype {record['dtype']}; there is f32", hint="use f32")
+    if record.get("dtype", "f32") not in get_args(Dtype):
+        known = " and ".join(get_args(Dtype))
+        raise UserError(f"{source}: layer {name!r} wants dtype {record['dtype']}; there are {known}", hint="use f32")
     return LayerPlan(tuple(channels), record.get("axis", "out"), bool(record.get("bias", True)))

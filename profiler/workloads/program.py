@@ -29,6 +29,7 @@ from profiler.workloads.entries import (
     region_of,
 )
 from profiler.workloads.network import INPUT
+from profiler.workloads.starts_s8 import starting_values_s8
 from profiler.workloads.step import LABEL, LOSS, PROTOTYPES, Role, TrainingStep
 from profiler.workloads.traits import buffers_of, in_place, scratch_bytes
 from profiler.workloads.values import (
@@ -62,7 +63,7 @@ __all__ = [
 #: Roles of buffers that a microbenchmark reads from the blob.
 _FROZEN = frozenset({"weight", "bias"})
 _FROZEN_S8 = _FROZEN | {
-    "requantization", "depthwise_weight", "depthwise_bias", "depthwise_requantization", "scale", "scales",
+    "requantization", "depthwise_weight", "depthwise_bias", "depthwise_requantization", "scale",
 }  # fmt: skip
 #: Large enough that an update shows in the weights' digest.
 _MICROBENCHMARK_RATE = 0.5
@@ -236,7 +237,7 @@ def step_program(step: TrainingStep, memory: DeviceMemory) -> Program:
     Raises:
         DoesNotFit: the device has not enough memory.
     """
-    starts, windows = _starting_values(step, memory)
+    starts, windows = (starting_values_s8 if step.plan.dtype == "s8" else _starting_values)(step, memory)
     placement = place(step, resident=starts.keys(), order=lambda t: starts[t.name])
     references = {name: offset | ARENA_REGION for name, offset in placement.offsets.items()}
     references |= {name: offset | BLOB_REGION for name, offset in windows.items()}
@@ -259,8 +260,10 @@ def step_program(step: TrainingStep, memory: DeviceMemory) -> Program:
         for name in _checked(step_op.op, step_op.tensors):
             tensor = step.tensors[name]
             outputs.append(Output(name, references[name], tensor.elements, len(entries), tensor.element))
-        entries.append(Entry(step_op.layer, step_op.op, None, tuple(places), step_op.tensors, step_op.channels))
+        what = (step_op.tensors, step_op.channels, step_op.quantization)
+        entries.append(Entry(step_op.layer, step_op.op, None, tuple(places), *what))
     images = step.plan.images
+    updates = any(step_op.op.pass_ is Pass.UPDATE for step_op in step.ops)
     program = Program(
         name=f"the training step of {step.network}",
         entries=tuple(entries),
@@ -270,7 +273,7 @@ def step_program(step: TrainingStep, memory: DeviceMemory) -> Program:
         image_count=images,
         arena_bytes=placement.peak_bytes,
         outputs=tuple(outputs),
-        constants=StepConstants(step.plan.learning_rate, 1 / images) if step.update_ops else None,
+        constants=StepConstants(step.plan.learning_rate, 1 / images) if updates else None,
     )
     program = program.in_region(memory.arena_region)
     program.check_fits(memory)
@@ -284,7 +287,7 @@ def _checked(op: Op, tensors: Sequence[str]) -> list[str]:
     if op.pass_ is not Pass.UPDATE:
         return []
     # The first moment is the gradient itself, which hardly shows in the weights.
-    roles = ("weight", "bias", "weight_moment1", "bias_moment1")
+    roles = ("weight", "trained_weight", "bias", "weight_moment1", "bias_moment1")
     return [name for name, spec in zip(tensors, buffers_of(op), strict=True) if spec.role in roles]
 
 

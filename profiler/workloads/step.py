@@ -21,6 +21,7 @@ from profiler.ops import (
     MaxPool2d,
     Op,
     Pass,
+    Quantization,
     Relu,
     SoftmaxCrossEntropy,
 )
@@ -53,6 +54,7 @@ class Role(StrEnum):
     GRADIENT = "gradient"  # of an activation; lives like one
     WEIGHT = "weight"
     BIAS = "bias"
+    CONSTANT = "constant"  # scales of int8 tensors, never changed
     ACCUMULATOR = "accumulator"  # gradient of weights, summed over the images
     MOMENT = "moment"  # of the optimiser
     PROTOTYPES = "prototypes"
@@ -97,6 +99,7 @@ class StepOp:
         per_image: Whether it runs once an image, or once a step.
         tensors: Names of the op's buffers, in the order of :meth:`profiler.ops.Op.buffers`.
         channels: Numbers of the channels that train; None for the first ``op.trained_channels``.
+        quantization: Scalars of an op of dtype ``s8``.
     """
 
     layer: str
@@ -104,6 +107,7 @@ class StepOp:
     per_image: bool
     tensors: tuple[str, ...]
     channels: tuple[int, ...] | None = None
+    quantization: Quantization | None = None
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -157,7 +161,12 @@ def training_step(network: Network, plan: StepPlan) -> TrainingStep:
         UserError: the plan is not for this network, or the network does not end in what the head needs.
     """
     plan.check(network)
-    builder = _Builder(network, plan)
+    if plan.dtype == "s8":
+        from profiler.workloads.step_s8 import Int8Builder  # noqa: PLC0415 - it extends this module's builder
+
+        builder: StepBuilder = Int8Builder(network, plan)
+    else:
+        builder = StepBuilder(network, plan)
     builder.forward()
     if builder.needs_gradient:
         builder.backward()
@@ -165,7 +174,7 @@ def training_step(network: Network, plan: StepPlan) -> TrainingStep:
     return TrainingStep(network.name, plan, tuple(_dying_first(builder.ops, builder.tensors)), builder.tensors)
 
 
-class _Builder:
+class StepBuilder:
     """Collects the ops and tensors of one training step."""
 
     def __init__(self, network: Network, plan: StepPlan) -> None:
@@ -186,24 +195,28 @@ class _Builder:
             if g.trainable:
                 has_bias = g.bias_elements  # type: ignore[attr-defined]
                 weights = (f"{layer.name}/weight", f"{layer.name}/bias") if has_bias else (f"{layer.name}/weight",)
-            sources = [_output(name) for name in layer.inputs]
-            results = [_output(layer.name)]
+            sources = [output_of(name) for name in layer.inputs]
+            results = [output_of(layer.name)]
             if isinstance(g, GroupNorm):
                 results.append(_statistics(layer.name))
             self._emit(layer.name, Op(g, Pass.FORWARD), (*sources, *weights, *results))
-        value = _output(self.network.output)
+        self.forward_head(output_of(self.network.output))
+
+    def forward_head(self, features: str) -> None:
+        """From the tensor of the network's output to the loss."""
+        value = features
         for name, g in self.head:
             if isinstance(g, SoftmaxCrossEntropy):
                 tensors = (value, LABEL, f"{name}/probabilities", LOSS)
             elif isinstance(g, CosineHead):
-                tensors = (value, PROTOTYPES, _output(name))
+                tensors = (value, PROTOTYPES, output_of(name))
             else:
-                tensors = (value, _output(name))
+                tensors = (value, output_of(name))
             self._emit(name, Op(g, Pass.FORWARD), tensors)
-            value = _output(name)
+            value = output_of(name)
 
     def backward(self) -> None:
-        self._backward_head()
+        self.gradient[self.network.output] = self.backward_head(output_of(self.network.output))
         for layer in reversed(self.network.layers):
             if layer.name not in self.needs_gradient:
                 continue
@@ -224,20 +237,20 @@ class _Builder:
             for name in targets:
                 result = f"{name}/grad_from/{layer.name}"
                 if isinstance(g, GroupNorm):
-                    tensors = (_output(name), gradient, f"{layer.name}/weight", _statistics(layer.name), result)
+                    tensors = (output_of(name), gradient, f"{layer.name}/weight", _statistics(layer.name), result)
                 elif g.trainable:
                     tensors = (gradient, f"{layer.name}/weight", result)
                 elif isinstance(g, Relu):
-                    tensors = (_output(layer.name), gradient, result)
+                    tensors = (output_of(layer.name), gradient, result)
                 elif isinstance(g, MaxPool2d):
-                    tensors = (_output(name), gradient, result)
+                    tensors = (output_of(name), gradient, result)
                 else:
                     tensors = (gradient, result)
                 self._emit(layer.name, Op(g, Pass.GRAD_INPUT), tensors)
                 self._contribute(name, result)
 
-    def _backward_head(self) -> None:
-        features = _output(self.network.output)
+    def backward_head(self, features: str) -> str:
+        """From the loss to the tensor of the network's output, whose gradient's name it returns."""
         gradient = ""
         for name, g in reversed(self.head):
             result = f"{name}/grad_input"
@@ -249,7 +262,7 @@ class _Builder:
                 tensors = (features, gradient, result)
             self._emit(name, Op(g, Pass.GRAD_INPUT), tensors)
             gradient = result
-        self.gradient[self.network.output] = gradient
+        return gradient
 
     def _contribute(self, layer: str, gradient: str) -> None:
         """Add one reader's share to the gradient of ``layer``'s output; at once, so that less has to be kept."""
@@ -269,7 +282,7 @@ class _Builder:
         tensors = [gradient]
         if p.channels:
             statistics = [_statistics(name)] if isinstance(g, GroupNorm) else []
-            tensors = [_output(source), gradient, *statistics, f"{name}/weight_gradient"]
+            tensors = [output_of(source), gradient, *statistics, f"{name}/weight_gradient"]
         if p.bias:
             tensors.append(f"{name}/bias_gradient")
         self._emit(name, op, tuple(tensors), channels=_unless_first(p.channels))
@@ -298,21 +311,27 @@ class _Builder:
         *,
         per_image: bool = True,
         channels: tuple[int, ...] | None = None,
+        quantization: Quantization | None = None,
     ) -> None:
+        if quantization is None and op.dtype == "s8":
+            quantization = Quantization()
         for name, spec in zip(tensors, buffers_of(op), strict=True):
             if name not in self.tensors:
                 role = _role(name, spec.role, op.pass_)
-                self.tensors[name] = StepTensor(name, spec.elements, role, self._trained(layer, role), spec.element)
-        self.ops.append(StepOp(layer, op, per_image, tensors, channels))
+                trained = self._trained(layer, role, spec.role)
+                self.tensors[name] = StepTensor(name, spec.elements, role, trained, spec.element)
+        self.ops.append(StepOp(layer, op, per_image, tensors, channels, quantization))
 
-    def _trained(self, layer: str, role: Role) -> bool:
+    def _trained(self, layer: str, role: Role, buffer_role: str) -> bool:
         p = self.planned.get(layer)
         if p is None:
             return False
+        if self.plan.dtype == "s8" and role is Role.WEIGHT:  # in segments
+            return buffer_role == "trained_weight"
         return (role is Role.WEIGHT and bool(p.channels)) or (role is Role.BIAS and p.bias)
 
 
-def _output(layer: str) -> str:
+def output_of(layer: str) -> str:
     return INPUT if layer == INPUT else f"{layer}/output"
 
 
@@ -328,6 +347,13 @@ def _unless_first(channels: tuple[int, ...]) -> tuple[int, ...] | None:
 _SPECIAL = {INPUT: Role.IMAGE, LABEL: Role.LABEL, LOSS: Role.LOSS, PROTOTYPES: Role.PROTOTYPES}
 _BY_BUFFER = {
     "weight": Role.WEIGHT,
+    "trained_weight": Role.WEIGHT,
+    "depthwise_weight": Role.WEIGHT,
+    "depthwise_bias": Role.BIAS,
+    "requantization": Role.CONSTANT,
+    "depthwise_requantization": Role.CONSTANT,
+    "scale": Role.CONSTANT,
+    "scales": Role.CONSTANT,
     "bias": Role.BIAS,
     "weight_gradient": Role.ACCUMULATOR,
     "bias_gradient": Role.ACCUMULATOR,
@@ -350,7 +376,7 @@ def _dying_first(ops: Sequence[StepOp], tensors: dict[str, StepTensor]) -> Itera
     a sum may overwrite its first term."""
     last = {name: index for index, op in enumerate(ops) for name in op.tensors}
     for index, op in enumerate(ops):
-        if isinstance(op.op.geometry, Add):
+        if isinstance(op.op.geometry, Add) and op.op.dtype == "f32":
             a, b, total = op.tensors
             if last[a] != index and last[b] == index:
                 yield StepOp(op.layer, op.op, op.per_image, (b, a, total))

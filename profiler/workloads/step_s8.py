@@ -1,0 +1,265 @@
+"""From a network and a step plan of dtype ``s8`` to the ops of one training step, in order.
+
+Forward is int8; backward are float32 gradients with respect to the int8 values, towards int8 weights (MCUNetV3, arXiv
+2206.15472). A layer's gradient first passes the op ``requantize``, which undoes the output's scale and blocks what was
+clamped; what was clamped is known from the output itself where it is kept, else from a bit an element.
+"""
+
+from __future__ import annotations
+
+import math
+
+from profiler.errors import UserError
+from profiler.geometry import Weighted
+from profiler.kernels import supported
+from profiler.ops import (
+    Add,
+    Conv2d,
+    Depthwise,
+    Dequantize,
+    FusedConv2d,
+    Linear,
+    MaskSource,
+    MaxPool2d,
+    Op,
+    Pass,
+    PointwiseDepthwise,
+    Requantize,
+    SaturationMask,
+)
+from profiler.workloads.network import INPUT, Network
+from profiler.workloads.plan import LayerPlan, StepPlan
+from profiler.workloads.quantized import Node, output_node, quantization_of, quantized_nodes, streamed_quantization
+from profiler.workloads.step import StepBuilder, output_of
+from profiler.workloads.traits import buffers_of
+
+DEQUANTIZE_LAYER = "head.dequantize"
+
+
+class Int8Builder(StepBuilder):
+    """Collects the ops and tensors of one int8 training step."""
+
+    def __init__(self, network: Network, plan: StepPlan) -> None:
+        super().__init__(network, plan)
+        self.nodes = quantized_nodes(network)
+        self.last = output_node(network, self.nodes)
+        self.needs = {name for name in self.nodes if name in self.needs_gradient}
+        self.fused = "fused_update" in plan.savings
+        self._check_plan()
+        #: Outputs that backward reads as inputs of trained weights.
+        self.saved = {self.nodes[name].inputs[0] for name, p in self.planned.items() if p.channels}
+        readers: dict[str, list[Node]] = {}
+        for node in self.nodes.values():
+            for name in node.inputs:
+                readers.setdefault(name, []).append(node)
+        self.readers = readers
+        self.streamed = self._streamed() if "stream" in plan.savings else {}
+
+    def _check_plan(self) -> None:
+        for name, p in self.planned.items():
+            if p.channels and p.channels[-1] != len(p.channels) - 1:
+                raise UserError(
+                    f"the plan trains single channels of layer {name!r}; with dtype s8 those that train are the first "
+                    "so many, whose weights lie in memory of their own",
+                    hint="let the plan train a slice that starts at channel 0",
+                )
+            if isinstance(self.network[name].geometry, MaxPool2d):
+                raise UserError(f"layer {name!r} has nothing to train", hint="take it out of the plan")
+        if self.fused and (self.plan.images != 1 or self.plan.optimizer != "sgd"):
+            raise UserError(
+                f"a fused update keeps no gradient, so it wants one image and sgd; the plan has {self.plan.images} "
+                f"images and {self.plan.optimizer}",
+                hint="take fused_update out of the plan's savings, or set images to 1 and the optimizer to sgd",
+            )
+        for name in self.needs:
+            if isinstance(self.nodes[name].geometry, MaxPool2d):
+                raise UserError(
+                    f"the plan's gradient passes max pooling {name!r}, which has no int8 kernel backward",
+                    hint="train later layers only, or make the plan with dtype f32",
+                )
+
+    # ---- forward
+
+    def _streamed(self) -> dict[str, Node]:
+        """Pointwise convolutions that are streamed, by name, and the depthwise one that each feeds: neither is met by
+        a gradient."""
+        pairs = {}
+        for node in self.nodes.values():
+            g = node.geometry
+            source = self.nodes.get(node.inputs[0])
+            if not isinstance(g, Depthwise) or source is None or not _is_pointwise(source.geometry):
+                continue
+            alone = len(self.readers[source.name]) == 1
+            if alone and not {source.name, node.name} & self.needs and source.name not in self.planned:
+                pairs[source.name] = node
+        return pairs
+
+    def forward(self) -> None:
+        for node in self.nodes.values():
+            if node.name in self.streamed:
+                self._stream(node, self.streamed[node.name])
+            elif not any(node is target for target in self.streamed.values()):
+                self._forward_node(node)
+                self._mask(node)
+        dequantize = Dequantize(math.prod(self.nodes[self.last].geometry.output_shape))
+        tensors = (output_of(self.last), f"{DEQUANTIZE_LAYER}/scale", output_of(DEQUANTIZE_LAYER))
+        q = quantization_of(self.nodes, self.nodes[self.last])
+        self._emit(DEQUANTIZE_LAYER, Op(dequantize, Pass.FORWARD, "s8"), tensors, quantization=_as_input(q))
+        self.forward_head(output_of(DEQUANTIZE_LAYER))
+
+    def _segments(self, name: str) -> tuple[int, str]:
+        """How many channels' weights of a layer lie apart, and along which axis."""
+        p = self.planned.get(name, LayerPlan(bias=False))
+        return len(p.channels), p.axis if p.channels else "out"
+
+    def _forward_node(self, node: Node) -> None:
+        g, name = node.geometry, node.name
+        sources = [output_of(source) for source in node.inputs]
+        if isinstance(g, Weighted):
+            k, axis = self._segments(name)
+            op = Op(g, Pass.FORWARD, "s8", k, axis, variant=self._variant(node))
+            own = [f"{name}/{spec.role}" for spec in buffers_of(op)[1:]]
+        else:
+            op = Op(g, Pass.FORWARD, "s8")
+            own = [f"{name}/{spec.role}" for spec in buffers_of(op)[len(sources) :]]
+        self._emit(name, op, (*sources, *own), quantization=quantization_of(self.nodes, node))
+
+    def _variant(self, node: Node) -> str:
+        """``in_place`` for a depthwise convolution whose input nothing reads again."""
+        g, source = node.geometry, node.inputs[0]
+        if "in_place" not in self.plan.savings or not isinstance(g, Depthwise):
+            return "blocked"
+        read_again = source in self.saved or len(self.readers[source]) > 1 or source == INPUT
+        fits = math.prod(g.output_shape) <= math.prod(g.input_shape)
+        possible = ("depthwise", "forward", "s8", "in_place") in supported()
+        return "in_place" if possible and fits and not read_again else "blocked"
+
+    def _stream(self, pointwise: Node, depthwise: Node) -> None:
+        a, b = pointwise.geometry, depthwise.geometry
+        assert isinstance(a, Conv2d)
+        assert isinstance(b, Depthwise)
+        window = (b.kernel_h, b.kernel_w, b.stride_h, b.stride_w, b.pad_h, b.pad_w)
+        g = PointwiseDepthwise(a.in_h, a.in_w, a.in_channels, a.out_channels, *window, a.has_bias, b.has_bias)
+        op = Op(g, Pass.FORWARD, "s8")
+        tensors = [output_of(pointwise.inputs[0])]
+        for spec in buffers_of(op)[1:-1]:
+            role = spec.role.removeprefix("depthwise_")
+            owner = depthwise if role != spec.role else pointwise
+            tensors.append(f"{owner.name}/{role}")
+        q = streamed_quantization(self.nodes, pointwise, depthwise)
+        self._emit(pointwise.name, op, (*tensors, output_of(depthwise.name)), quantization=q)
+
+    def _needs_bits(self, node: Node) -> bool:
+        """Whether what was clamped of a node's output must be noted before the output is gone."""
+        clamps = isinstance(node.geometry, Weighted | Add)
+        return clamps and node.name in self.needs and node.name not in self.saved
+
+    def _mask(self, node: Node) -> None:
+        if not self._needs_bits(node):
+            return
+        g = SaturationMask(math.prod(node.geometry.output_shape))
+        q = quantization_of(self.nodes, node)
+        self._emit(node.name, Op(g, Pass.FORWARD, "s8"), (output_of(node.name), f"{node.name}/mask"), quantization=q)
+
+    # ---- backward
+
+    def backward(self) -> None:
+        gradient = self.backward_head(output_of(DEQUANTIZE_LAYER))
+        result = f"{self.last}/grad_from/{DEQUANTIZE_LAYER}"
+        g = Dequantize(math.prod(self.nodes[self.last].geometry.output_shape))
+        self._emit(DEQUANTIZE_LAYER, Op(g, Pass.GRAD_INPUT, "s8"), (gradient, f"{DEQUANTIZE_LAYER}/scale", result))
+        self.gradient[self.last] = result
+        for node in reversed(list(self.nodes.values())):
+            if node.name in self.needs:
+                self._backward_node(node)
+
+    def _backward_node(self, node: Node) -> None:
+        gradient = self.gradient.get(node.name)
+        if gradient is None:
+            raise UserError(
+                f"the plan trains layer {node.name!r}, which the output of {self.network.name} does not depend on",
+                hint="take it out of the plan",
+            )
+        g = node.geometry
+        targets = [name for name in node.inputs if name in self.needs]
+        if isinstance(g, Add):
+            for position, name in enumerate(node.inputs):
+                if name in self.needs:
+                    self._contribute(name, self._requantize(node, gradient, f"scale_{'ab'[position]}", name))
+            return
+        if not isinstance(g, Weighted):
+            for name in targets:
+                result = f"{name}/grad_from/{node.name}"
+                self._emit(node.name, Op(g, Pass.GRAD_INPUT), (gradient, result))
+                self._contribute(name, result)
+            return
+        own = self._requantize(node, gradient, "scale", node.name)
+        for name in targets:  # before the weights change
+            result = f"{name}/grad_from/{node.name}"
+            k, axis = self._segments(node.name)
+            op = Op(g, Pass.GRAD_INPUT, "s8", k, axis)
+            weights = [f"{node.name}/{spec.role}" for spec in buffers_of(op)[1:-1]]
+            self._emit(node.name, op, (own, *weights, result))
+            self._contribute(name, result)
+        if node.name in self.planned:
+            self._train(node, own)
+
+    def _requantize(self, node: Node, gradient: str, scale: str, towards: str) -> str:
+        """The gradient of a node's accumulators (or, of a sum, of one term)."""
+        g = node.geometry
+        channels = g.output_shape[-1]
+        source = MaskSource.BITS if self._needs_bits(node) else MaskSource.OUTPUT
+        op = Op(Requantize(math.prod(g.output_shape) // channels, channels, source), Pass.GRAD_INPUT, "s8")
+        mask = f"{node.name}/mask" if source is MaskSource.BITS else output_of(node.name)
+        result = f"{node.name}/grad_sum_of/{towards}"
+        tensors = (mask, f"{node.name}/{scale}", gradient, result)
+        self._emit(node.name, op, tensors, quantization=quantization_of(self.nodes, node))
+        return result
+
+    def _train(self, node: Node, gradient: str) -> None:
+        g, p = node.geometry, self.planned[node.name]
+        trains = {"trained_channels": len(p.channels), "trained_axis": p.axis, "trains_bias": p.bias}
+        q = quantization_of(self.nodes, node)
+        saved = (output_of(node.inputs[0]),) if p.channels else ()
+        fused = _fused_geometry(g, p) if self.fused else None
+        if fused is not None:
+            op = Op(fused, Pass.UPDATE, "s8", **trains)
+            own = [f"{node.name}/{spec.role}" for spec in buffers_of(op)[len(saved) + 1 :]]
+            self._emit(node.name, op, (*saved, gradient, *own), quantization=q)
+            return
+        op = Op(g, Pass.GRAD_WEIGHT, "s8", **trains)
+        own = [f"{node.name}/{spec.role}" for spec in buffers_of(op)[len(saved) + 1 :]]
+        self._emit(node.name, op, (*saved, gradient, *own), quantization=q)
+
+    def updates(self) -> None:
+        for name, p in self.planned.items():
+            g = self.nodes[name].geometry
+            if self.fused and _fused_geometry(g, p) is not None:
+                continue
+            op = Op(g, Pass.UPDATE, "s8", len(p.channels), p.axis, p.bias, self.plan.optimizer)
+            tensors = tuple(f"{name}/{spec.role}" for spec in buffers_of(op))
+            self._emit(name, op, tensors, per_image=False, quantization=quantization_of(self.nodes, self.nodes[name]))
+
+
+def _is_pointwise(g: object) -> bool:
+    return (
+        isinstance(g, Conv2d)
+        and (g.kernel_h, g.kernel_w, g.stride_h, g.stride_w, g.pad_h, g.pad_w, g.groups) == (1, 1, 1, 1, 0, 0, 1)
+    )  # fmt: skip
+
+
+def _as_input(q):
+    """The scalars with the output's zero point as the input's: for what reads that output."""
+    return type(q)(q.output_zero_point)
+
+
+def _fused_geometry(g: object, p: LayerPlan) -> FusedConv2d | None:
+    """The convolution that trains what the plan wants of a layer without keeping a gradient; None: there is none."""
+    if isinstance(g, Conv2d) and (g.groups == 1 or not p.channels):
+        return FusedConv2d(*g.values())
+    if isinstance(g, Linear):
+        return FusedConv2d(1, 1, g.in_features, g.out_features, 1, 1, has_bias=g.has_bias)
+    if isinstance(g, Depthwise) and not p.channels:  # the bias alone
+        window = (g.kernel_h, g.kernel_w, g.stride_h, g.stride_w, g.pad_h, g.pad_w)
+        return FusedConv2d(g.in_h, g.in_w, g.in_channels, g.in_channels, *window, g.in_channels, g.has_bias)
+    return None
