@@ -91,7 +91,12 @@ class COp(ctypes.Structure):
 class CBufferSpec(ctypes.Structure):
     """``buffer_spec_t``."""
 
-    _fields_ = (("bytes", ctypes.c_uint32), ("access", ctypes.c_uint8), ("in_place", ctypes.c_int8))
+    _fields_ = (
+        ("bytes", ctypes.c_uint32),
+        ("access", ctypes.c_uint8),
+        ("in_place", ctypes.c_int8),
+        ("ahead_bytes", ctypes.c_uint32),
+    )
 
 
 class CStepConstants(ctypes.Structure):
@@ -264,8 +269,17 @@ def c_buffers(op: Op) -> tuple[CBufferSpec, ...]:
 
 @lru_cache(maxsize=_CACHED_OPS)
 def in_place(op: Op) -> dict[int, int]:
-    """Written buffer to the read buffer whose memory it may share, by index."""
-    return {index: spec.in_place for index, spec in enumerate(c_buffers(op)) if spec.in_place >= 0}
+    """Written buffer to the read buffer whose memory it may share from the same byte on, by index."""
+    shared = {index: spec for index, spec in enumerate(c_buffers(op)) if spec.in_place >= 0}
+    return {index: spec.in_place for index, spec in shared.items() if not spec.ahead_bytes}
+
+
+@lru_cache(maxsize=_CACHED_OPS)
+def trailing(op: Op) -> dict[int, tuple[int, int]]:
+    """Written buffer to the read buffer that it may reach into, by index, and how many bytes before it it must begin
+    at least."""
+    shared = {index: spec for index, spec in enumerate(c_buffers(op)) if spec.in_place >= 0}
+    return {index: (spec.in_place, spec.ahead_bytes) for index, spec in shared.items() if spec.ahead_bytes}
 
 
 def prepared(

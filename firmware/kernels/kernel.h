@@ -17,6 +17,9 @@ typedef struct {
     uint32_t bytes;
     uint8_t access;  /* enum buffer_access */
     int8_t in_place; /* index of the read buffer that this one may share its memory with, -1: none */
+    /* 0: shared memory begins at the same byte. Else this buffer may reach into the other where it begins at least so
+     * many bytes before it: the kernel writes from its beginning on and has read by then what it writes over. */
+    uint32_t ahead_bytes;
 } buffer_spec_t;
 
 typedef struct kernel {

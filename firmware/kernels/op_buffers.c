@@ -7,7 +7,7 @@
 
 void buffer_append(buffer_list_t *list, uint64_t elements, uint32_t element_bytes, uint8_t access, int8_t in_place) {
     list->bytes[list->count] = elements * element_bytes;
-    const buffer_spec_t spec = {(uint32_t)(elements * element_bytes), access, in_place};
+    const buffer_spec_t spec = {(uint32_t)(elements * element_bytes), access, in_place, 0};
     list->specs[list->count++] = spec;
 }
 

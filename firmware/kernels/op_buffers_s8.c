@@ -36,6 +36,22 @@ static void append_update(buffer_list_t *list, const op_t *op, uint64_t paramete
     }
 }
 
+/* How far ahead of its input a convolution's output must begin to trail it: the kernels take positions in order, some
+ * of the row before once more (FOURS_SHIFTED), and when an output row has been written what lies above the first input
+ * row that later ones need is free. */
+static uint32_t conv2d_ahead_bytes(const op_t *op) {
+    const shape_t s = conv2d_shape(op);
+    int64_t ahead = 0;
+    for (int32_t oy = 0; oy < s.out_h; oy++) {
+        const int32_t again = s.out_w >= 4 ? 1 : 4;
+        const int32_t needed = (oy - again) * s.stride_h - s.pad_h;
+        const int64_t read = needed > 0 ? (int64_t)needed * s.in_w * s.in_channels : 0;
+        const int64_t written = (int64_t)(oy + 1) * s.out_w * s.out_channels;
+        ahead = written - read > ahead ? written - read : ahead;
+    }
+    return (uint32_t)ahead;
+}
+
 static void list_weighted(buffer_list_t *list, const op_t *op, const op_sizes_t *n) {
     const uint64_t frozen = n->weight - n->weight_gradient;
     switch (op->pass) {
@@ -46,6 +62,10 @@ static void list_weighted(buffer_list_t *list, const op_t *op, const op_sizes_t 
         append_if(list, n->bias, S32, BUFFER_READ);
         buffer_append(list, output_channels(op), PAIR, BUFFER_READ, NOT_IN_PLACE);
         buffer_append(list, n->output, S8, BUFFER_WRITE, op->variant == VARIANT_IN_PLACE ? 0 : NOT_IN_PLACE);
+        if (op->kind == OP_CONV2D && op->geometry.conv2d.groups == 1) {
+            list->specs[list->count - 1].in_place = 0;
+            list->specs[list->count - 1].ahead_bytes = conv2d_ahead_bytes(op);
+        }
         break;
     case PASS_GRAD_INPUT:
         buffer_append(list, n->output, F32, BUFFER_READ, NOT_IN_PLACE);

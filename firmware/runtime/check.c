@@ -64,14 +64,21 @@ static bool overlap(uint32_t reference_a, uint32_t bytes_a, uint32_t reference_b
 }
 
 /* Two buffers may share memory where neither is written, or where the written one may replace the other in place: then
- * both start at the same byte. */
+ * both start at the same byte, or the written one so far before it that it trails what has been read. */
+static bool may_share(const buffer_spec_t *written, size_t read, uint32_t written_at, uint32_t read_at) {
+    if (written->in_place != (int)read || reference_region(written_at) != reference_region(read_at))
+        return false;
+    if (written->ahead_bytes == 0)
+        return written_at == read_at;
+    return (uint64_t)reference_offset(written_at) + written->ahead_bytes <= reference_offset(read_at);
+}
+
 static status_t check_overlaps(const program_entry_t *entry, uint32_t index, const buffer_spec_t *specs, size_t count) {
     for (size_t i = 0; i < count; i++) {
         if (specs[i].access == BUFFER_READ)
             continue;
         for (size_t j = 0; j < count; j++) {
-            const bool shares = specs[i].in_place == (int)j && entry->references[i] == entry->references[j];
-            if (i != j && !shares &&
+            if (i != j && !may_share(&specs[i], j, entry->references[i], entry->references[j]) &&
                 overlap(entry->references[i], specs[i].bytes, entry->references[j], specs[j].bytes))
                 return status_refused(STATUS_OVERLAP, index, (uint32_t)(i << 8 | j));
         }
@@ -104,7 +111,7 @@ static status_t check_op(program_t *program, uint32_t index) {
     size_t count = op_buffers(op, specs);
     const uint32_t scratch_bytes = entry->kernel->scratch_bytes(op);
     if (scratch_bytes != 0)
-        specs[count++] = (buffer_spec_t){scratch_bytes, BUFFER_WRITE, -1};
+        specs[count++] = (buffer_spec_t){scratch_bytes, BUFFER_WRITE, -1, 0};
     for (size_t i = 0; i < OP_MAX_BUFFERS; i++)
         if ((i < count) == (entry->references[i] == REGION_NONE))
             return status_refused(STATUS_BUFFER_COUNT, index, (uint32_t)count);

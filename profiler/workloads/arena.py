@@ -2,7 +2,8 @@
 
 Tensors that live through the whole run (trained weights, gradients, moments) lie at the bottom, one behind the other.
 The others live from the op that first writes them to the last that reads them; two may share bytes only where no op
-needs both, or where the kernel declares that its output may overwrite an input that nothing reads afterwards.
+needs both, or where the kernel declares that its output may overwrite an input that nothing reads afterwards, from the
+same byte on or trailing what has been read of it.
 Finding the lowest peak is a packing problem that is hard in general; a few greedy orders are tried, and the search
 stops at the first that reaches the largest sum of tensors alive at once, below which nothing can go.
 """
@@ -14,7 +15,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 from profiler.workloads.step import TRANSIENT, Role, StepOp, StepTensor, TrainingStep
-from profiler.workloads.traits import in_place, scratch_bytes
+from profiler.workloads.traits import in_place, scratch_bytes, trailing
 
 #: Every buffer starts at a multiple of this: the low bits of a reference are its region.
 ALIGNMENT_BYTES = 16
@@ -33,13 +34,20 @@ class Block:
         byte_count: How much.
         start: First op (by index) during which it must not be shared.
         stop: Last such op.
-        names: Tensors that lie in it, one after the other in time.
+        places: Tensors that lie in it, one after the other in time, and the byte of the block at which each begins.
     """
 
     byte_count: int
     start: int
     stop: int
-    names: list[str] = field(default_factory=list)
+    places: dict[str, int] = field(default_factory=dict)
+
+    def take(self, name: str, offset: int, byte_count: int) -> None:
+        """Give a tensor the bytes from ``offset`` on, which may be negative: the block then begins earlier."""
+        shift = max(0, -offset)
+        self.places = {other: at + shift for other, at in self.places.items()}
+        self.places[name] = offset + shift
+        self.byte_count = max(self.byte_count + shift, offset + shift + byte_count)
 
 
 @dataclass(frozen=True)
@@ -92,8 +100,8 @@ def place(
     block_offsets, top, bound = pack(blocks)
     scratch: dict[int, int] = {}
     for index, (block, offset) in enumerate(zip(blocks, block_offsets, strict=True)):
-        for name in block.names:
-            offsets[name] = bottom + offset
+        for name, at in block.places.items():
+            offsets[name] = bottom + offset + at
         if index in scratch_of:
             scratch[scratch_of[index]] = bottom + offset
     if top:
@@ -122,7 +130,7 @@ def _blocks(step: TrainingStep) -> tuple[list[Block], dict[str, str], dict[int, 
     scratch_of: dict[int, int] = {}
     for name in transient:
         if step.tensors[name].role is Role.IMAGE:  # filled before the first op
-            of[name] = Block(step.tensors[name].byte_count, 0, last[name], [name])
+            of[name] = Block(step.tensors[name].byte_count, 0, last[name], {name: 0})
             blocks.append(of[name])
     for index, step_op in enumerate(step.ops):
         scratch = scratch_bytes(step_op.op)
@@ -132,14 +140,16 @@ def _blocks(step: TrainingStep) -> tuple[list[Block], dict[str, str], dict[int, 
         for position, name in enumerate(step_op.tensors):
             if name not in transient or name in of:
                 continue
-            source = _overwritten(step_op, position, index, last, transient)
-            if source is not None and step.tensors[source].byte_count >= step.tensors[name].byte_count:
-                block = of[source]
+            size = step.tensors[name].byte_count
+            found = _overwritten(step_op, position, index, last, transient)
+            joined = None if found is None else _joined(step_op, position, step.tensors[found], size)
+            if found is not None and joined is not None:
+                block = of[found]
                 block.stop = last[name]
-                block.names.append(name)
-                shared[name] = source
+                block.take(name, block.places[found] - joined, size)
+                shared[name] = found
             else:
-                block = Block(step.tensors[name].byte_count, index, last[name], [name])
+                block = Block(size, index, last[name], {name: 0})
                 blocks.append(block)
             of[name] = block
     return blocks, shared, scratch_of
@@ -151,10 +161,27 @@ def _overwritten(
     """The tensor that the op's buffer at ``position`` may overwrite: one that dies here and is read only once."""
     source_position = in_place(step_op.op).get(position)
     if source_position is None:
+        source_position, _ = trailing(step_op.op).get(position, (None, 0))
+    if source_position is None:
         return None
     source = step_op.tensors[source_position]
     dies = last[source] == index and step_op.tensors.count(source) == 1
     return source if dies and source in transient else None
+
+
+#: A tensor trails the one that it is made from where that saves this share of the smaller one: it binds the two, and
+#: all that is bound to them, to one place.
+_WORTH_TRAILING = 0.25
+
+
+def _joined(step_op: StepOp, position: int, source: StepTensor, byte_count: int) -> int | None:
+    """By how many bytes the buffer at ``position`` begins before its source where they share memory; None: better not."""
+    if position in in_place(step_op.op):
+        return 0 if byte_count <= source.byte_count else None
+    ahead = aligned(trailing(step_op.op)[position][1])
+    together = max(byte_count, ahead + source.byte_count)
+    saved = byte_count + source.byte_count - together
+    return ahead if saved >= _WORTH_TRAILING * min(byte_count, source.byte_count) else None
 
 
 def pack(blocks: Sequence[Block]) -> tuple[list[int], int, int]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from profiler.kernels import in_place, scratch_bytes
+from profiler.kernels import in_place, scratch_bytes, trailing
 from profiler.ops import BufferSpec, Op
 
-__all__ = ["buffers_of", "in_place", "scratch_bytes"]
+__all__ = ["buffers_of", "in_place", "scratch_bytes", "trailing"]
 
 
 @lru_cache(maxsize=1 << 16)
