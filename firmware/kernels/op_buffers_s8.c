@@ -52,6 +52,19 @@ static uint32_t conv2d_ahead_bytes(const op_t *op) {
     return (uint32_t)ahead;
 }
 
+/* The same of a depthwise convolution's gradient, whose kernels take one row of the input after the other. */
+static uint32_t depthwise_grad_input_ahead_bytes(const op_t *op) {
+    const shape_t s = depthwise_shape(op);
+    int64_t ahead = 0;
+    for (int32_t iy = 0; iy < s.in_h; iy++) {
+        const int32_t past = iy + s.pad_h - s.kernel_h + s.stride_h; /* stride x the first output row that it meets */
+        const int64_t read = past > 0 ? (int64_t)(past / s.stride_h) * s.out_w : 0;
+        const int64_t written = (int64_t)(iy + 1) * s.in_w;
+        ahead = written - read > ahead ? written - read : ahead;
+    }
+    return (uint32_t)(ahead * s.in_channels * (int64_t)sizeof(float));
+}
+
 static void list_weighted(buffer_list_t *list, const op_t *op, const op_sizes_t *n) {
     const uint64_t frozen = n->weight - n->weight_gradient;
     switch (op->pass) {
@@ -72,6 +85,10 @@ static void list_weighted(buffer_list_t *list, const op_t *op, const op_sizes_t 
         append_if(list, frozen, S8, BUFFER_READ);
         append_if(list, n->weight_gradient, S8, BUFFER_READ);
         buffer_append(list, n->input, F32, BUFFER_WRITE, NOT_IN_PLACE);
+        if (op->kind == OP_DEPTHWISE) {
+            list->specs[list->count - 1].in_place = 0;
+            list->specs[list->count - 1].ahead_bytes = depthwise_grad_input_ahead_bytes(op);
+        }
         break;
     case PASS_GRAD_WEIGHT:
         append_if(list, n->weight_gradient > 0 ? n->input : 0, S8, BUFFER_READ);

@@ -10,9 +10,11 @@ stops at the first that reaches the largest sum of tensors alive at once, below 
 
 from __future__ import annotations
 
-from bisect import insort
+import math
+import random
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from profiler.workloads.step import TRANSIENT, Role, StepOp, StepTensor, TrainingStep
 from profiler.workloads.traits import in_place, scratch_bytes, trailing
@@ -26,28 +28,66 @@ def aligned(byte_count: int) -> int:
     return -(-byte_count // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
 
 
-@dataclass
-class Block:
-    """Memory that is wanted for a while.
+class Rectangle(NamedTuple):
+    """Bytes that are taken for some ops: ``size`` bytes from ``offset`` on, from op ``start`` to op ``stop``."""
 
-    Attributes:
-        byte_count: How much.
-        start: First op (by index) during which it must not be shared.
-        stop: Last such op.
-        places: Tensors that lie in it, one after the other in time, and the byte of the block at which each begins.
-    """
-
-    byte_count: int
+    offset: int
+    size: int
     start: int
     stop: int
-    places: dict[str, int] = field(default_factory=dict)
 
-    def take(self, name: str, offset: int, byte_count: int) -> None:
-        """Give a tensor the bytes from ``offset`` on, which may be negative: the block then begins earlier."""
+
+@dataclass
+class Block:
+    """Memory that is placed as one: a tensor, and those that take over its bytes one after the other.
+
+    Attributes:
+        rectangles: What each takes and when; offsets are from the block's beginning. Those of one block may overlap,
+            where an op writes one tensor over another.
+        names: The tensors, in the same order; none for scratch.
+    """
+
+    rectangles: list[Rectangle]
+    names: list[str] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, size: int, start: int, stop: int, name: str | None = None) -> Block:
+        """A block of one tensor, or of scratch."""
+        return cls([Rectangle(0, size, start, stop)], [] if name is None else [name])
+
+    @property
+    def byte_count(self) -> int:
+        return max(r.offset + r.size for r in self.rectangles)
+
+    @property
+    def start(self) -> int:
+        return min(r.start for r in self.rectangles)
+
+    @property
+    def stop(self) -> int:
+        return max(r.stop for r in self.rectangles)
+
+    @property
+    def longest_life(self) -> int:
+        """Ops of the longest-lived tensor."""
+        return max(r.stop - r.start for r in self.rectangles)
+
+    def take_over(self, name: str, source: str, ahead: int, rectangle: tuple[int, int, int]) -> None:
+        """Give ``name`` (size, start, stop) the bytes from ``ahead`` bytes before ``source`` on; the block grows."""
+        offset = self.rectangles[self.names.index(source)].offset - ahead
         shift = max(0, -offset)
-        self.places = {other: at + shift for other, at in self.places.items()}
-        self.places[name] = offset + shift
-        self.byte_count = max(self.byte_count + shift, offset + shift + byte_count)
+        self.rectangles = [r._replace(offset=r.offset + shift) for r in self.rectangles]
+        self.rectangles.append(Rectangle(offset + shift, *rectangle))
+        self.names.append(name)
+
+    def bytes_at(self, op: int) -> int:
+        """Bytes taken while an op runs, overlaps counted once and sizes rounded up."""
+        total = end = 0
+        for r in sorted(r for r in self.rectangles if r.start <= op <= r.stop):
+            top = r.offset + aligned(r.size)
+            total += max(0, top - max(end, r.offset))
+            end = max(end, top)
+        return total
 
 
 @dataclass(frozen=True)
@@ -97,11 +137,11 @@ def place(
         peak = bottom + tensor.byte_count
         bottom = aligned(peak)
     blocks, shared, scratch_of = _blocks(step)
-    block_offsets, top, bound = pack(blocks)
+    block_offsets, top, bound = pack(blocks, searches=_SEARCHES if step.plan.savings else 0)
     scratch: dict[int, int] = {}
     for index, (block, offset) in enumerate(zip(blocks, block_offsets, strict=True)):
-        for name, at in block.places.items():
-            offsets[name] = bottom + offset + at
+        for name, rectangle in zip(block.names, block.rectangles, strict=False):
+            offsets[name] = bottom + offset + rectangle.offset
         if index in scratch_of:
             scratch[scratch_of[index]] = bottom + offset
     if top:
@@ -130,13 +170,13 @@ def _blocks(step: TrainingStep) -> tuple[list[Block], dict[str, str], dict[int, 
     scratch_of: dict[int, int] = {}
     for name in transient:
         if step.tensors[name].role is Role.IMAGE:  # filled before the first op
-            of[name] = Block(step.tensors[name].byte_count, 0, last[name], {name: 0})
+            of[name] = Block.of(step.tensors[name].byte_count, 0, last[name], name)
             blocks.append(of[name])
     for index, step_op in enumerate(step.ops):
         scratch = scratch_bytes(step_op.op)
         if scratch:
             scratch_of[len(blocks)] = index
-            blocks.append(Block(scratch, index, index))
+            blocks.append(Block.of(scratch, index, index))
         for position, name in enumerate(step_op.tensors):
             if name not in transient or name in of:
                 continue
@@ -145,11 +185,10 @@ def _blocks(step: TrainingStep) -> tuple[list[Block], dict[str, str], dict[int, 
             joined = None if found is None else _joined(step_op, position, step.tensors[found], size)
             if found is not None and joined is not None:
                 block = of[found]
-                block.stop = last[name]
-                block.take(name, block.places[found] - joined, size)
+                block.take_over(name, found, joined, (size, index, last[name]))
                 shared[name] = found
             else:
-                block = Block(size, index, last[name], {name: 0})
+                block = Block.of(size, index, last[name], name)
                 blocks.append(block)
             of[name] = block
     return blocks, shared, scratch_of
@@ -169,23 +208,27 @@ def _overwritten(
     return source if dies and source in transient else None
 
 
-#: A tensor trails the one that it is made from where that saves this share of the smaller one: it binds the two, and
-#: all that is bound to them, to one place.
-_WORTH_TRAILING = 0.25
+#: A tensor trails the one that it is made from where that saves so much: it binds the two, and all that is bound to
+#: them, to one place.
+_WORTH_TRAILING_BYTES = 6144
 
 
 def _joined(step_op: StepOp, position: int, source: StepTensor, byte_count: int) -> int | None:
-    """By how many bytes the buffer at ``position`` begins before its source where they share memory; None: better not."""
+    """By how many bytes the buffer at ``position`` begins before its source, to share memory; None: better not."""
     if position in in_place(step_op.op):
         return 0 if byte_count <= source.byte_count else None
     ahead = aligned(trailing(step_op.op)[position][1])
     together = max(byte_count, ahead + source.byte_count)
     saved = byte_count + source.byte_count - together
-    return ahead if saved >= _WORTH_TRAILING * min(byte_count, source.byte_count) else None
+    return ahead if saved >= _WORTH_TRAILING_BYTES else None
 
 
-def pack(blocks: Sequence[Block]) -> tuple[list[int], int, int]:
+def pack(blocks: Sequence[Block], *, searches: int = 0) -> tuple[list[int], int, int]:
     """Offsets such that no two blocks overlap in both time and memory.
+
+    Args:
+        blocks: What to place.
+        searches: How many random changes of the order are tried where the bound is not reached; always the same.
 
     Returns:
         The offset of each block, the peak, and the lower bound of any peak (with sizes rounded up to the alignment).
@@ -211,8 +254,36 @@ def pack(blocks: Sequence[Block]) -> tuple[list[int], int, int]:
             best, best_peak = offsets, peak
         if aligned(best_peak) <= bound:
             break
+    if searches and aligned(best_peak) > bound:
+        found, found_peak = _anneal(blocks, searches, bound)
+        if found_peak < best_peak:
+            best, best_peak = found, found_peak
     return best, best_peak, bound
 
+
+def _anneal(blocks: Sequence[Block], searches: int, bound: int) -> tuple[list[int], int]:
+    """Simulated annealing over the order in which blocks are placed (Kirkpatrick et al. 1983): a change is kept where
+    it is no worse, and at first often where it is."""
+    rng = random.Random(1)
+    order = sorted(range(len(blocks)), key=lambda i: (-blocks[i].longest_life, -blocks[i].byte_count))
+    offsets, peak = _best_fit(blocks, order)
+    best, best_peak = offsets, peak
+    for step in range(searches):
+        changed = list(order)
+        changed.insert(rng.randrange(len(changed)), changed.pop(rng.randrange(len(changed))))
+        offsets, found = _best_fit(blocks, changed)
+        temperature = 0.03 * best_peak * (1 - step / searches) + 1
+        if found <= peak or rng.random() < math.exp((peak - found) / temperature):
+            order, peak = changed, found
+        if found < best_peak:
+            best, best_peak = offsets, found
+        if aligned(best_peak) <= bound:
+            break
+    return best, best_peak
+
+
+#: Tried for plans that ask for savings of memory; some seconds.
+_SEARCHES = 800
 
 #: How often a packing above the lower bound is tried again with another order.
 _REPAIRS = 12
@@ -228,16 +299,8 @@ _ORDERS: tuple[Callable[[Block], tuple], ...] = (
 
 
 def _largest_sum(blocks: Sequence[Block]) -> int:
-    changes: dict[int, int] = {}
-    for block in blocks:
-        size = aligned(block.byte_count)
-        changes[block.start] = changes.get(block.start, 0) + size
-        changes[block.stop + 1] = changes.get(block.stop + 1, 0) - size
-    alive = largest = 0
-    for time in sorted(changes):
-        alive += changes[time]
-        largest = max(largest, alive)
-    return largest
+    times = {r.start for block in blocks for r in block.rectangles}
+    return max((sum(block.bytes_at(t) for block in blocks if block.start <= t <= block.stop) for t in times), default=0)
 
 
 def _best_fit(blocks: Sequence[Block], order: Sequence[int]) -> tuple[list[int], int]:
@@ -247,20 +310,22 @@ def _best_fit(blocks: Sequence[Block], order: Sequence[int]) -> tuple[list[int],
         The offset of each block, and the peak.
     """
     offsets = [0] * len(blocks)
-    placed: list[tuple[int, int, int, int]] = []  # (offset, end, start, stop), by offset
+    placed: list[Rectangle] = []
     for index in order:
-        block = blocks[index]
-        size, start, stop = aligned(block.byte_count), block.start, block.stop
-        top = 0
-        best_gap = best_offset = -1
-        for offset, end, other_start, other_stop in placed:
-            if other_start > stop or other_stop < start:
-                continue
-            gap = offset - top
-            if gap >= size and (best_gap < 0 or gap < best_gap):
-                best_gap, best_offset = gap, top
-            top = max(top, end)
-        chosen = top if best_gap < 0 else best_offset
-        offsets[index] = chosen
-        insort(placed, (chosen, chosen + size, start, stop))
+        rectangles = blocks[index].rectangles
+        # Where the block may not begin: strictly between these, for each pair that meets in time.
+        taken = sorted(
+            (other.offset - aligned(r.size) - r.offset, other.offset + other.size - r.offset)
+            for r in rectangles
+            for other in placed
+            if other.start <= r.stop and r.start <= other.stop
+        )
+        free_from, best_gap, best = 0, -1, -1
+        for begin, end in taken:
+            gap = begin - free_from
+            if gap >= 0 and (best_gap < 0 or gap < best_gap):
+                best_gap, best = gap, free_from
+            free_from = max(free_from, end)
+        offsets[index] = free_from if best_gap < 0 else best
+        placed += [r._replace(offset=r.offset + offsets[index], size=aligned(r.size)) for r in rectangles]
     return offsets, max((o + b.byte_count for o, b in zip(offsets, blocks, strict=True)), default=0)

@@ -20,7 +20,7 @@ from profiler.workloads.network import Network
 SCHEMA = 1
 
 Dtype = Literal["f32", "s8"]
-Saving = Literal["stream", "in_place", "fused_update"]
+Saving = Literal["stream", "in_place", "fused_update", "recompute_masks"]
 
 
 def _check_count(name: str, value: int) -> None:
@@ -86,7 +86,8 @@ class StepPlan:
         dtype: ``f32``, or ``s8``: int8 forward, float32 gradients against int8 weights backward.
         savings: Ways to need less memory, for dtype ``s8``: ``stream`` runs pointwise convolutions row by row into the
             depthwise ones behind them where no gradient comes by, ``in_place`` lets depthwise convolutions overwrite
-            their input, ``fused_update`` applies gradients as they are computed (one image, sgd).
+            their input, ``fused_update`` applies gradients as they are computed (one image, sgd), ``recompute_masks``
+            runs two layers forward once more for what was clamped, where the input of the first is kept anyway.
         notes: Free text and figures for people (who chose this and with what), not part of the plan's meaning.
     """
 

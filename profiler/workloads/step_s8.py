@@ -54,6 +54,7 @@ class Int8Builder(StepBuilder):
                 readers.setdefault(name, []).append(node)
         self.readers = readers
         self.streamed = self._streamed() if "stream" in plan.savings else {}
+        self.recomputed = self._recomputed() if "recompute_masks" in plan.savings else {}
 
     def _check_plan(self) -> None:
         for name, p in self.planned.items():
@@ -94,13 +95,34 @@ class Int8Builder(StepBuilder):
                 pairs[source.name] = node
         return pairs
 
+    def _recomputed(self) -> dict[str, Node]:
+        """Depthwise convolutions whose mask, and that of the layer before, which is returned, are computed again: the
+        input of that layer is kept anyway."""
+        pairs = {}
+        for node in self.nodes.values():
+            source = self.nodes.get(node.inputs[0])
+            if not isinstance(node.geometry, Depthwise) or source is None or not isinstance(source.geometry, Conv2d):
+                continue
+            bits = self._needs_bits(node) and self._needs_bits(source)
+            if bits and source.inputs[0] in self.saved and len(self.readers[source.name]) == 1:
+                pairs[node.name] = source
+        return pairs
+
+    def _recompute_masks(self, depthwise: Node) -> None:
+        """Run two layers forward once more, for what was clamped of their outputs."""
+        for node in (self.recomputed[depthwise.name], depthwise):
+            self._forward_node(node, again=True)
+            self._mask(node, again=True)
+
     def forward(self) -> None:
+        again = {name for d, source in self.recomputed.items() for name in (d, source.name)}
         for node in self.nodes.values():
             if node.name in self.streamed:
                 self._stream(node, self.streamed[node.name])
             elif not any(node is target for target in self.streamed.values()):
                 self._forward_node(node)
-                self._mask(node)
+                if node.name not in again:
+                    self._mask(node)
         dequantize = Dequantize(math.prod(self.nodes[self.last].geometry.output_shape))
         tensors = (output_of(self.last), f"{DEQUANTIZE_LAYER}/scale", output_of(DEQUANTIZE_LAYER))
         q = quantization_of(self.nodes, self.nodes[self.last])
@@ -112,9 +134,11 @@ class Int8Builder(StepBuilder):
         p = self.planned.get(name, LayerPlan(bias=False))
         return len(p.channels), p.axis if p.channels else "out"
 
-    def _forward_node(self, node: Node) -> None:
+    def _forward_node(self, node: Node, *, again: bool = False) -> None:
         g, name = node.geometry, node.name
         sources = [output_of(source) for source in node.inputs]
+        if again and node.name in self.recomputed:
+            sources = [f"{node.inputs[0]}/output_again"]
         if isinstance(g, Weighted):
             k, axis = self._segments(name)
             op = Op(g, Pass.FORWARD, "s8", k, axis, variant=self._variant(node))
@@ -122,6 +146,8 @@ class Int8Builder(StepBuilder):
         else:
             op = Op(g, Pass.FORWARD, "s8")
             own = [f"{name}/{spec.role}" for spec in buffers_of(op)[len(sources) :]]
+        if again:
+            own[-1] = f"{name}/output_again"
         self._emit(name, op, (*sources, *own), quantization=quantization_of(self.nodes, node))
 
     def _variant(self, node: Node) -> str:
@@ -154,12 +180,13 @@ class Int8Builder(StepBuilder):
         clamps = isinstance(node.geometry, Weighted | Add)
         return clamps and node.name in self.needs and node.name not in self.saved
 
-    def _mask(self, node: Node) -> None:
+    def _mask(self, node: Node, *, again: bool = False) -> None:
         if not self._needs_bits(node):
             return
         g = SaturationMask(math.prod(node.geometry.output_shape))
         q = quantization_of(self.nodes, node)
-        self._emit(node.name, Op(g, Pass.FORWARD, "s8"), (output_of(node.name), f"{node.name}/mask"), quantization=q)
+        output = f"{node.name}/output_again" if again else output_of(node.name)
+        self._emit(node.name, Op(g, Pass.FORWARD, "s8"), (output, f"{node.name}/mask"), quantization=q)
 
     # ---- backward
 
@@ -194,14 +221,19 @@ class Int8Builder(StepBuilder):
                 self._contribute(name, result)
             return
         own = self._requantize(node, gradient, "scale", node.name)
+        p = self.planned.get(node.name)
+        if p is not None and not p.channels:  # first, so that the gradient is free for what comes next
+            self._train(node, own)
         for name in targets:  # before the weights change
+            if name in self.recomputed:
+                self._recompute_masks(self.nodes[name])
             result = f"{name}/grad_from/{node.name}"
             k, axis = self._segments(node.name)
             op = Op(g, Pass.GRAD_INPUT, "s8", k, axis)
             weights = [f"{node.name}/{spec.role}" for spec in buffers_of(op)[1:-1]]
             self._emit(node.name, op, (own, *weights, result))
             self._contribute(name, result)
-        if node.name in self.planned:
+        if p is not None and p.channels:
             self._train(node, own)
 
     def _requantize(self, node: Node, gradient: str, scale: str, towards: str) -> str:
