@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from profiler.ops import CosineHead
+from profiler.ops import CosineHead, Geometry, Requantize
 from profiler.prng import FillMode
 from profiler.workloads.entries import DeviceMemory
 from profiler.workloads.network import INPUT
 from profiler.workloads.step import LABEL, PROTOTYPES, Role, TrainingStep
 from profiler.workloads.traits import buffers_of
-from profiler.workloads.values import BYTES, ZEROS, BlobWindows, Start, prototype_exponent, start_of_s8, uniform_start
+from profiler.workloads.values import (
+    BYTES,
+    SCALE,
+    ZEROS,
+    BlobWindows,
+    Start,
+    gradient_scale_start,
+    prototype_exponent,
+    start_of_s8,
+    uniform_start,
+)
 
 _FIXED = (Role.WEIGHT, Role.BIAS, Role.CONSTANT)
 
@@ -22,12 +32,18 @@ def starting_values_s8(step: TrainingStep, memory: DeviceMemory) -> tuple[dict[s
     starts: dict[str, Start] = {INPUT: BYTES, LABEL: Start(FillMode.LABEL, step.plan.head.classes)}
     windows: dict[str, int] = {}
     blob = BlobWindows.of(memory)
+    geometries: dict[str, Geometry] = {}
     for step_op in step.ops:
+        geometries.setdefault(step_op.layer, step_op.op.geometry)  # a layer's forward op comes first
         for name, spec in zip(step_op.tensors, buffers_of(step_op.op), strict=True):
             tensor = step.tensors[name]
             if tensor.role not in _FIXED or name in starts or name in windows:
                 continue
             start = start_of_s8(step_op.op, spec)
+            if isinstance(step_op.op.geometry, Requantize) and spec.role == "scale":
+                start = gradient_scale_start(geometries[step_op.layer])
+            elif spec.role == "scales":  # of real weights; with larger ones nothing would change by a whole integer
+                start = SCALE
             assert start is not None
             if tensor.trained or not blob.fits(tensor.byte_count, start):
                 starts[name] = start

@@ -60,6 +60,19 @@ BYTES = Start(FillMode.BYTES, EXPONENT_BIAS)
 INTEGER_BIAS = Start(FillMode.INTEGERS, 13 + EXPONENT_BIAS)
 #: Scales of int8 tensors and gradients.
 SCALE = Start(FillMode.SCALE, -8 + EXPONENT_BIAS)
+
+
+def gradient_scale_start(g: Geometry) -> Start:
+    """Scales with which a layer's gradient keeps its size on the way to the layer's input; of a sum: about 1."""
+    if not g.trainable:
+        return Start(FillMode.SCALE, EXPONENT_BIAS)
+    stride = getattr(g, "stride_h", 1) * getattr(g, "stride_w", 1)
+    taps = getattr(g, "kernel_h", 1) * getattr(g, "kernel_w", 1)
+    depthwise = g.kind == "depthwise"
+    fan_out = max(1, taps // stride) * (1 if depthwise else g.output_shape[-1] // getattr(g, "groups", 1))
+    return Start(FillMode.SCALE, EXPONENT_BIAS - round(_PRODUCT_BITS - 0.5 + math.log2(fan_out) / 2))
+
+
 #: Scales of parameters that change by some integers a step, and not by all that there are.
 UPDATE_SCALE = Start(FillMode.SCALE, -3 + EXPONENT_BIAS)
 #: Bits that a sum over int8 products of either sign has above int8 values of the wanted spread, for a fan-in of 1.
@@ -227,6 +240,8 @@ class BlobWindows:
         if kind is not SegmentKind.UNIFORM and kind is not SegmentKind.BYTES:
             runs = [r for r in runs if r.end - r.begin >= words]
         run = min(runs, key=lambda r: (abs(segment_kind(r.code)[1] - exponent), r.begin))
+        if kind is not SegmentKind.UNIFORM and kind is not SegmentKind.BYTES:
+            begin, end = run.begin, run.end
         at = self._next.get(run.begin, run.begin)
         if at + words > run.end:
             at = run.begin
