@@ -92,41 +92,39 @@ KERNEL_BLOCK void pixels_1(const patch_t *patch, const float *x, const float *w,
 
 #if PANELS_F32
 
-/* The outputs of a panel, of some pixels, in as many vectors as hold them. */
-#define PANEL_BLOCK(pixels, vectors)                                                                                   \
-    do {                                                                                                               \
-        panel_sums_f32_t sums;                                                                                         \
-        panel_begin_f32(&sums, start, pixels, vectors);                                                                \
-        FOR_EACH_RUN(patch, x, w, panel_run_f32(&sums, x_run, patch->x_next, w_run, patch->length, pixels, vectors));  \
-        panel_end_f32(&sums, y, patch->y_next, patch->outputs, pixels, vectors);                                       \
-    } while (0)
+/* Up to 16 outputs of some pixels. */
+UNROLLED void panel_block(const patch_t *patch, const float *x, const float *w, const float *start, float *y,
+                          int32_t outputs, int32_t pixels, int32_t vectors) {
+    panel_sums_f32_t sums;
+    panel_begin_f32(&sums, start, pixels, vectors);
+    FOR_EACH_RUN(patch, x, w, panel_run_f32(&sums, x_run, patch->x_next, w_run, patch->length, pixels, vectors));
+    panel_end_f32(&sums, y, patch->y_next, outputs, pixels, vectors);
+}
 
-#if PANEL_VECTORS == 1
-#define PANEL_BLOCKS(pixels) PANEL_BLOCK(pixels, 1)
-#elif PANEL_VECTORS == 2
-#define PANEL_BLOCKS(pixels)                                                                                           \
-    if (patch->outputs <= LANES)                                                                                       \
-        PANEL_BLOCK(pixels, 1);                                                                                        \
-    else                                                                                                               \
-        PANEL_BLOCK(pixels, 2)
-#else
-#define PANEL_BLOCKS(pixels)                                                                                           \
-    if (patch->outputs <= LANES)                                                                                       \
-        PANEL_BLOCK(pixels, 1);                                                                                        \
-    else if (patch->outputs <= 2 * LANES)                                                                              \
-        PANEL_BLOCK(pixels, 2);                                                                                        \
-    else if (patch->outputs <= 3 * LANES)                                                                              \
-        PANEL_BLOCK(pixels, 3);                                                                                        \
-    else                                                                                                               \
-        PANEL_BLOCK(pixels, 4)
-#endif
+/* All outputs of some pixels, panel by panel, each in as few vectors as hold its outputs. */
+UNROLLED void panel_blocks(const patch_t *patch, const float *x, const float *w, const float *start, float *y,
+                           int32_t pixels) {
+    for (int32_t o = 0; o < patch->outputs; o += PANEL_OUTPUTS) {
+        const int32_t outputs = smaller(PANEL_OUTPUTS, patch->outputs - o);
+        const float *panel = w + o * patch->weights;
+        if (PANEL_VECTORS >= 2 && outputs <= LANES) {
+            panel_block(patch, x, panel, start + o, y + o, outputs, pixels, 1);
+        } else if (PANEL_VECTORS >= 3 && outputs <= 2 * LANES) {
+            panel_block(patch, x, panel, start + o, y + o, outputs, pixels, 2);
+        } else if (PANEL_VECTORS >= 4 && outputs <= 3 * LANES) {
+            panel_block(patch, x, panel, start + o, y + o, outputs, pixels, 3);
+        } else {
+            panel_block(patch, x, panel, start + o, y + o, outputs, pixels, PANEL_VECTORS);
+        }
+    }
+}
 
 KERNEL_BLOCK void panel_4(const patch_t *patch, const float *x, const float *w, const float *start, float *y) {
-    PANEL_BLOCKS(4);
+    panel_blocks(patch, x, w, start, y, 4);
 }
 
 KERNEL_BLOCK void panel_1(const patch_t *patch, const float *x, const float *w, const float *start, float *y) {
-    PANEL_BLOCKS(1);
+    panel_blocks(patch, x, w, start, y, 1);
 }
 
 #endif
@@ -159,7 +157,7 @@ void conv2d_forward_f32(const op_t *op, void *const *buffers, const step_constan
                    smaller(3, s.group_out - 1) * weights},
     };
 #if PANELS_F32
-    panel_f32_t panel;
+    panels_f32_t panels;
     const bool in_panels = weights <= PANEL_MAX_WEIGHTS && s.out_h * s.out_w >= PANEL_MIN_POSITIONS;
     const int32_t w_step = in_panels ? PANEL_OUTPUTS : 1;
     patch.w_row *= w_step;
@@ -176,11 +174,11 @@ void conv2d_forward_f32(const op_t *op, void *const *buffers, const step_constan
         do {
 #if PANELS_F32
             if (in_panels) {
-                outputs = patch.outputs = smaller(PANEL_OUTPUTS, s.group_out - first);
-                panel_pack_f32(&panel, weight + (group * s.group_out + first) * weights, weights, outputs,
-                               bias + (group * s.group_out + first) * bias_step, bias_step);
-                group_weight = panel.weights;
-                group_bias = panel.start;
+                outputs = patch.outputs = smaller(panels_outputs(weights), s.group_out - first);
+                panels_pack_f32(&panels, weight + (group * s.group_out + first) * weights, weights, outputs,
+                                bias + (group * s.group_out + first) * bias_step, bias_step);
+                group_weight = panels.weights;
+                group_bias = panels.start;
             }
 #endif
             for (int32_t oy = 0; oy < s.out_h; oy++) {

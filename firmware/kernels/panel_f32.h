@@ -29,8 +29,9 @@
 
 #define PANEL_OUTPUTS 16
 #define PANEL_VECTORS (PANEL_OUTPUTS / LANES)
-/* A panel lies on the stack, 64 KiB at most: layers with more weights an output do without. */
+/* Panels lie on the stack, 64 KiB at most: as many at once as fit. Layers with more weights an output do without. */
 #define PANEL_MAX_WEIGHTS 1024
+#define PANEL_MAX_COUNT 16
 /* Fewer do not pay for the transposition. */
 #define PANEL_MIN_POSITIONS 4
 /* Sums that have to be on their way at once for a core to begin one or two multiplications a cycle. */
@@ -41,9 +42,14 @@
 typedef float lanes_f32_t __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 
 typedef struct {
-    float start[PANEL_OUTPUTS]; /* bias or zeros */
+    float start[PANEL_MAX_COUNT * PANEL_OUTPUTS]; /* bias or zeros */
     float weights[PANEL_MAX_WEIGHTS * PANEL_OUTPUTS];
-} panel_f32_t;
+} panels_f32_t;
+
+/* Outputs of as many panels as there is room for. */
+static inline int32_t panels_outputs(int32_t weights) {
+    return smaller(PANEL_MAX_COUNT, PANEL_MAX_WEIGHTS / weights) * PANEL_OUTPUTS;
+}
 
 /* Four rows of four to four columns. */
 static inline void transpose_4x4_f32(float *to, int32_t to_step, const float *const rows[4], int32_t column) {
@@ -59,18 +65,19 @@ static inline void transpose_4x4_f32(float *to, int32_t to_step, const float *co
     store_f32x4(to + 3 * to_step, __builtin_shuffle(ab_high, cd_high, second));
 }
 
-/* Makes a panel of the first `outputs` (1 to 16) rows of `weights` floats; the last row is repeated to fill a four.
- * bias_step: 0 where one zero stands for all biases. */
-KERNEL_BLOCK void panel_pack_f32(panel_f32_t *panel, const float *w, int32_t weights, int32_t outputs,
-                                 const float *bias, int32_t bias_step) {
-    for (int32_t o = 0; o < PANEL_OUTPUTS; o += 4) {
+/* Makes panels, one after the other, of the first `outputs` rows of `weights` floats: at least one, at most
+ * panels_outputs(). The last row is repeated to fill a four. bias_step: 0 where one zero stands for all biases. */
+KERNEL_BLOCK void panels_pack_f32(panels_f32_t *panels, const float *w, int32_t weights, int32_t outputs,
+                                  const float *bias, int32_t bias_step) {
+    for (int32_t o = 0; o < outputs; o += 4) {
         const float *rows[4];
         for (int32_t i = 0; i < 4; i++) {
             const int32_t row = smaller(o + i, outputs - 1);
             rows[i] = w + row * weights;
-            panel->start[o + i] = bias[row * bias_step];
+            panels->start[o + i] = bias[row * bias_step];
         }
-        float *to = panel->weights + o;
+        const int32_t place = o % PANEL_OUTPUTS;
+        float *to = panels->weights + (o - place) * weights + place;
         int32_t k = 0;
         for (; k + 4 <= weights; k += 4) {
             transpose_4x4_f32(to + k * PANEL_OUTPUTS, PANEL_OUTPUTS, rows, k);

@@ -17,7 +17,8 @@ from profiler.ops import Conv2d, Op, Pass
 #: What leaves the processor registers of 512, 256 and 128 bits, as far as it has them.
 WIDTHS = {"zmm": [], "ymm": ["-mno-avx512f"], "xmm": ["-mno-avx"]}
 #: Each of these fills panels and vectors differently: outputs to go with 1 to 4 vectors, one or several panels, pixels
-#: singly and in fours, runs of one and of many weights, and more weights an output than a panel holds.
+#: singly and in fours, runs of one and of many weights, more panels than lie there at once, and more weights an output
+#: than a panel holds.
 GEOMETRIES = [
     *(Conv2d(5, 5, 7, outputs, 1, 1) for outputs in (1, 3, 4, 8, 11, 12, 16, 17, 40)),
     Conv2d(9, 9, 3, 16, 3, 3, 2, 2, 1, 1),
@@ -25,6 +26,8 @@ GEOMETRIES = [
     Conv2d(3, 3, 2, 5, 3, 3, 1, 1, 4, 4),
     Conv2d(7, 7, 12, 60, 3, 2, 1, 2, 1, 0, 3, 0),
     Conv2d(1, 1, 30, 20, 1, 1),
+    Conv2d(2, 2, 3, 270, 1, 1),
+    Conv2d(3, 4, 300, 60, 1, 1),
     *(Conv2d(2, 3, inputs, 9, 1, 1) for inputs in (1023, 1024, 1025)),
 ]
 
