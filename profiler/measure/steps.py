@@ -12,7 +12,14 @@ from profiler import prng
 from profiler.link.errors import DeviceReset, Refused
 from profiler.measure.observed import observed_run
 from profiler.measure.trials import not_timed
-from profiler.measure.verify import Verdict, digest_difference, memory_mismatch, run_and_look
+from profiler.measure.verify import (
+    PROJECTION_REACH,
+    ROUNDED_OTHERWISE,
+    Verdict,
+    digest_difference,
+    memory_mismatch,
+    run_and_look,
+)
 from profiler.ops import Pass
 
 if TYPE_CHECKING:
@@ -25,11 +32,6 @@ STEP_TOLERANCE = 1e-3
 #: Adam's first update is nearly ``learning_rate * sign(gradient)``: an element whose gradient is within rounding of 0
 #: moves the other way. Its first moment, which is the gradient, is held to STEP_TOLERANCE.
 ADAM_WEIGHT_TOLERANCE = 5e-2
-#: Integers that may come out one apart, since their change in float32 lay on the other side of a half: the root of
-#: their share, with room.
-ROUNDED_OTHERWISE = 0.03
-#: The largest of four random projections of a difference reaches up to about three times its norm.
-PROJECTION_REACH = 3
 #: Rounding of one stored float32, relative.
 FLOAT32_ROUNDING = 2.0**-24
 

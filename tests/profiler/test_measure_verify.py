@@ -7,10 +7,11 @@ from fake_device import RIGHT, FakeDevice
 
 from profiler import prng, reference
 from profiler.measure.steps import check_outputs, foreseen, starting_values, verdict
-from profiler.measure.verify import Ahead, Expected, Verdict
+from profiler.measure.verify import Ahead, Expected, Verdict, expected_outputs, output_error
+from profiler.ops import Conv2d, FusedConv2d, Op, Pass
 from profiler.workloads.lower import lower
 from profiler.workloads.plan import LayerPlan, StepPlan
-from profiler.workloads.program import step_program
+from profiler.workloads.program import microbenchmark, step_program
 from profiler.workloads.step import training_step
 
 
@@ -23,6 +24,43 @@ def test_a_verdict_on_nothing_but_finite_small_errors_is_right():
 def test_an_error_is_relative_to_the_reference_and_absolute_where_that_is_zero():
     assert RIGHT.error((1.0, 2.0, 3.0, float("nan"))) == float("inf")
     assert Expected.of(np.zeros(3)).error((0, 0, 0.5, 0)) == 0.5
+
+
+@pytest.mark.parametrize(
+    "op",
+    [
+        Op(FusedConv2d(8, 8, 24, 120, 1, 1), Pass.UPDATE, "s8", 6, "in", True),
+        Op(FusedConv2d(4, 4, 3, 5, 3, 3, 1, 1, 1, 1), Pass.UPDATE, "s8", 0, "out", True),
+        Op(Conv2d(8, 8, 24, 120, 1, 1), Pass.UPDATE, "s8", 6, "in", True, "adam"),
+    ],
+    ids=lambda op: op.key,
+)
+def test_integers_rounded_from_float32_sums_may_be_one_apart_and_no_more(op):
+    memory = FakeDevice().memory
+    program = microbenchmark(op, memory)
+    expected = expected_outputs(program, 1, memory)
+    right, before = reference.expected(program, 1, memory), starting_values(program, 1)
+    rng = np.random.default_rng(0)
+    for output in (output for output in program.outputs if output.element != "f32"):
+
+        class Device:
+            def digest_integers(self, *_):
+                return prng.digest(self.values), 1
+
+        device, values = Device(), right[output.name]
+        device.values = values.copy()
+        device.values.flat[rng.integers(values.size)] += 1
+        assert output_error(device, output, expected[output.name]) == 0
+        device.values = before[output.name]  # nothing moved
+        assert output_error(device, output, expected[output.name]) >= 1
+        device.values = values + (np.arange(values.size) % 2 == 0).reshape(values.shape) * 8
+        assert output_error(device, output, expected[output.name]) >= 1
+
+
+def test_other_integers_are_exact():
+    memory = FakeDevice().memory
+    program = microbenchmark(Op(Conv2d(4, 4, 3, 5, 3, 3), Pass.FORWARD, "s8"), memory)
+    assert [e.apart for e in expected_outputs(program, 1, memory).values()] == [0]
 
 
 def test_references_come_in_any_order_and_their_errors_where_they_are_asked_for():
