@@ -28,7 +28,9 @@ HELD_OUT_SHARE = 0.2
 #: Part of the hash, so that the choice is this project's own and fixed.
 HELD_OUT_SALT = "held out 1"
 #: A network has one layer of these: holding it out would leave nothing to fit.
-NEVER_HELD_OUT = frozenset({"empty", "softmax_cross_entropy", "l2_normalize", "cosine_head", "global_avg_pool"})
+NEVER_HELD_OUT = frozenset(
+    {"empty", "softmax_cross_entropy", "l2_normalize", "cosine_head", "global_avg_pool", "dequantize"}
+)
 
 #: Fields of all geometries, in the order in which they first appear.
 GEOMETRY_COLUMNS: tuple[str, ...] = tuple(

@@ -26,6 +26,7 @@ from profiler.commands.options import (
     BaudOption,
     CachesOption,
     ClassesOption,
+    DtypeOption,
     HeadOption,
     InputOption,
     JsonOption,
@@ -63,6 +64,7 @@ def measure(
     network: NetworkOption,
     input_: InputOption,
     passes: PassesOption = None,
+    dtype: DtypeOption = "f32",
     ratios: RatiosOption = DEFAULT_RATIOS,
     optimizer: OptimizerOption = None,
     head: HeadOption = "cosine_prototype",
@@ -99,7 +101,8 @@ def measure(
 ) -> int:
     """Measure every op of a network on a device. This is the default verb.
 
-    Each op is checked against PyTorch first; one whose result is wrong is not timed.
+    Each op is checked against PyTorch first (an int8 one against integer arithmetic, exactly); one whose result is
+    wrong is not timed.
 
     Example: profile --port qemu://stm32f405 --network mcunet-5fps --input 3x64x64
     """
@@ -111,6 +114,7 @@ def measure(
         network,
         input_,
         passes=passes,
+        dtype=dtype,
         ratios=ratios,
         optimizers=optimizer,
         head=head,
@@ -271,12 +275,13 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
     import pandas as pd  # noqa: PLC0415 - keeps --help fast
 
     rows = []
-    for (kind, pass_, caches), group in table.groupby(["kind", "pass", "caches"], sort=True):
+    for (kind, pass_, dtype, caches), group in table.groupby(["kind", "pass", "dtype", "caches"], sort=True):
         per_mac = group.latency_us[group.macs > 0] * 1e3 / group.macs[group.macs > 0]
         rows.append(
             {
                 "kind": kind,
                 "pass": pass_,
+                "dtype": dtype,
                 "caches": caches,
                 "ops": len(group),
                 "held_out": int(group.held_out.sum()),

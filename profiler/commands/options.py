@@ -14,7 +14,7 @@ import typer
 from profiler.cli_support import parse_input_shape, warn
 from profiler.errors import UserError
 from profiler.measure.schedule import Caches
-from profiler.ops import Op, Optimizer, Pass
+from profiler.ops import DTYPE_CODES, Op, Optimizer, Pass
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -65,7 +65,7 @@ RatiosOption = Annotated[
     typer.Option("--ratios", help="Shares of the output channels that train, with commas between."),
 ]
 OptimizerOption = Annotated[
-    list[str] | None, typer.Option("--optimizer", help="adam or sgd; may be given twice. [default: adam]")
+    list[str] | None, typer.Option("--optimizer", help="adam or sgd; may be given twice. [default: adam; for s8: sgd]")
 ]
 HeadOption = Annotated[
     str, typer.Option("--head", help="cosine_prototype, cross_entropy (the network gives logits), or none.")
@@ -92,9 +92,19 @@ CachesOption = Annotated[
         help="Time each op with what its last repetition left in the caches, with emptied caches, or both.",
     ),
 ]
+DtypeOption = Annotated[
+    str,
+    typer.Option(
+        "--dtype",
+        metavar="f32|s8|both",
+        help="Ops of float32 training steps, of int8 ones (int8 forward, float32 gradients), or both.",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON on stdout instead of tables.")]
 
 DEFAULT_RATIOS = "1/8,1/4,1/2,1"
+#: By dtype. Adam's moments would take eight times the memory of int8 weights.
+DEFAULT_OPTIMIZERS: dict[str, Optimizer] = {"f32": "adam", "s8": "sgd"}
 
 
 @dataclass(frozen=True)
@@ -141,9 +151,9 @@ def parse_ratios(text: str) -> list[float]:
     return ratios
 
 
-def parse_optimizers(names: Sequence[str] | None) -> list[Optimizer]:
+def parse_optimizers(names: Sequence[str] | None, default: Optimizer = "adam") -> list[Optimizer]:
     known = get_args(Optimizer)
-    names = list(dict.fromkeys(names or ["adam"]))
+    names = list(dict.fromkeys(names or [default]))
     for name in names:
         if name not in known:
             raise UserError(f"--optimizer {name!r} is unknown", hint=f"there are {' and '.join(known)}", exit_status=2)
@@ -157,6 +167,16 @@ def parse_caches(text: str) -> tuple[Caches, ...]:
     if text not in set(Caches):
         raise UserError(f"--caches {text!r} is unknown", hint="there are warm, cold and both", exit_status=2)
     return (Caches(text),)
+
+
+def parse_dtypes(text: str) -> tuple[str, ...]:
+    """``f32``, ``s8`` or ``both``."""
+    known = tuple(DTYPE_CODES)
+    if text == "both":
+        return known
+    if text not in known:
+        raise UserError(f"--dtype {text!r} is unknown", hint="there are f32, s8 and both", exit_status=2)
+    return (text,)
 
 
 def open_chosen_device(
@@ -183,6 +203,7 @@ def wanted_ops(
     *,
     passes: str | None,
     ratios: str,
+    dtype: str = "f32",
     optimizers: Sequence[str] | None,
     head: str,
     classes: int,
@@ -195,22 +216,26 @@ def wanted_ops(
     With ``companions``, ops beside the network's own are added where those tell too little about their kernels.
     """
     shape = parse_input_shape(input_)
-    chosen, shares, kinds = parse_passes(passes), parse_ratios(ratios), parse_optimizers(optimizers)
-    from profiler.workloads.coverage import companion_ops  # noqa: PLC0415
+    chosen, shares = parse_passes(passes), parse_ratios(ratios)
+    kinds = {name: parse_optimizers(optimizers, DEFAULT_OPTIMIZERS[name]) for name in parse_dtypes(dtype)}
+    from profiler.workloads.coverage import companion_ops, network_ops  # noqa: PLC0415
+    from profiler.workloads.coverage_s8 import network_ops_s8  # noqa: PLC0415
+    from profiler.workloads.head import HEAD_KINDS, head_geometries  # noqa: PLC0415
     from profiler.workloads.plan import Head  # noqa: PLC0415
-    from profiler.workloads.step import HEAD_KINDS, network_ops  # noqa: PLC0415
 
     if head not in (*HEAD_KINDS, "none"):
         raise UserError(
             f"--head {head!r} is unknown", hint=f"there are {', '.join(HEAD_KINDS)} and none", exit_status=2
         )
     net = load_network(network, shape)
+    loss = None if head == "none" else Head(head, classes)
     try:
-        ops = network_ops(net, None if head == "none" else Head(head, classes), shares, kinds)
+        if loss is not None:
+            head_geometries(net, loss)
     except UserError as error:
-        if head == "none":
-            raise
         raise UserError(error.args[0], hint=f"{error.hint}, or measure it without a head: --head none") from None
+    listed = {"f32": network_ops, "s8": network_ops_s8}
+    ops = list(dict.fromkeys(op for name in kinds for op in listed[name](net, loss, shares, kinds[name])))
     ops = [op for op in ops if op.pass_ in chosen]
     if limit is not None and limit < len(ops):
         keep = set(random.Random(seed).sample(range(len(ops)), limit))
@@ -227,7 +252,8 @@ def wanted_ops(
         "fingerprint": net.fingerprint,
         "passes": [str(p) for p in chosen],
         "ratios": shares,
-        "optimizers": list(kinds),
+        "dtypes": list(kinds),
+        "optimizers": list(dict.fromkeys(name for names in kinds.values() for name in names)),
         "head": head,
         "classes": classes,
         "limit": limit,

@@ -6,7 +6,7 @@ import importlib
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 
@@ -57,8 +57,33 @@ def step(
     *,
     port: PortOption,
     plan: Annotated[
-        list[Path], typer.Option("--plan", metavar="PLAN.json", help="What the step trains; may be given often.")
-    ],
+        list[Path] | None,
+        typer.Option(
+            "--plan",
+            metavar="PLAN.json",
+            help="What the step trains, in float32 or int8 as the plan says; may be given often.",
+            show_default=False,
+        ),
+    ] = None,
+    scheme: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--scheme",
+            metavar="NAME",
+            help="A published int8 update scheme of mcunet-5fps: mcunetv3-49kb, -74kb, -99kb, -124kb, -148kb; needs "
+            "--input; may be given often.",
+            show_default=False,
+        ),
+    ] = None,
+    savings: Annotated[
+        str | None,
+        typer.Option(
+            "--savings",
+            metavar="stream,in_place,fused_update",
+            help="Ways in which --scheme is to need less memory, with commas between. A plan says its own.",
+            show_default=False,
+        ),
+    ] = None,
     network: Annotated[
         str | None, typer.Option("--network", metavar="NAME|MODULE:FACTORY", help="[default: the plan's]")
     ] = None,
@@ -93,9 +118,17 @@ def step(
     from profiler.workloads.plan import StepPlan  # noqa: PLC0415
 
     folder = run_folder(out)
+    plan = plan or []
+    if not plan and not scheme:
+        raise UserError("there is no step to run", hint="give --plan PLAN.json or --scheme NAME", exit_status=2)
+    published = _published(scheme or [], savings, network, input_)
     plans = dict(zip(_names(plan), (StepPlan.load(path) for path in plan), strict=True))
+    if twice := plans.keys() & published.keys():
+        raise UserError(f"a plan's file has the name of the scheme {min(twice)}", hint="rename the file", exit_status=2)
     model = _cost_model(costs) if costs is not None else None
     networks = {name: _network_of(p, network, input_) for name, p in plans.items()}
+    plans |= {name: p for name, (p, _) in published.items()}
+    networks |= {name: net for name, (_, net) in published.items()}
     with open_chosen_device(port, baud, power_cycle, region) as device:
         if repetitions is None:
             repetitions = 3 if device.identity.counts_instructions else 20
@@ -140,6 +173,30 @@ def _names(paths: list[Path]) -> list[str]:
             raise UserError(f"--plan {path} is given twice", hint="give each plan once", exit_status=2)
         names.append(name)
     return names
+
+
+def _published(schemes: list[str], savings: str | None, network: str | None, input_: str | None) -> dict[str, Any]:
+    """(plan, network) of every published scheme, by name."""
+    if savings is not None and not schemes:
+        raise UserError("--savings goes with --scheme; a plan says its own", hint="leave it away", exit_status=2)
+    if not schemes:
+        return {}
+    from profiler.workloads.plan import Saving  # noqa: PLC0415
+    from profiler.workloads.schemes import find_scheme, published_scheme  # noqa: PLC0415
+
+    wanted = [name.strip() for name in savings.split(",")] if savings else []
+    if unknown := [name for name in wanted if name not in get_args(Saving)]:
+        known = ", ".join(get_args(Saving))
+        raise UserError(
+            f"--savings names {unknown[0]!r}", hint=f"there are {known}, with commas between", exit_status=2
+        )
+    if input_ is None:
+        raise UserError("--scheme needs --input", hint="published was 3x128x128", exit_status=2)
+    found: dict[str, Any] = {}
+    for name in schemes:
+        net = load_network(network or find_scheme(name).network, parse_input_shape(input_))
+        found[name] = published_scheme(net, name, savings=wanted), net  # type: ignore[arg-type]
+    return found
 
 
 def _network_of(plan: Any, network: str | None, input_: str | None) -> Any:

@@ -11,14 +11,17 @@ from profiler.ops import (
     Add,
     Conv2d,
     Depthwise,
+    FusedConv2d,
     Geometry,
     GroupNorm,
     Linear,
     Op,
     Optimizer,
     Pass,
+    PointwiseDepthwise,
     UpsampleBilinear2d,
 )
+from profiler.workloads.combined_s8 import overwrites_input
 from profiler.workloads.head import head_geometries
 from profiler.workloads.network import INPUT, Network
 from profiler.workloads.plan import Head
@@ -36,6 +39,8 @@ _COMPANIONS_EACH: dict[type[Geometry], int] = {
     Linear: 6,
     GroupNorm: 12,
     UpsampleBilinear2d: 12,
+    FusedConv2d: 6,
+    PointwiseDepthwise: 6,
 }
 
 
@@ -73,16 +78,17 @@ def network_ops(
             ops[Op(Add(math.prod(network[name].geometry.output_shape)), Pass.GRAD_INPUT)] = None
     for pass_, optimizer in [(Pass.GRAD_WEIGHT, "sgd"), *((Pass.UPDATE, o) for o in optimizers)]:
         for layer in network.trainable:
-            for settings in _trainings(layer.geometry, ratios):
+            for settings in trainings(layer.geometry, ratios):
                 ops[Op(layer.geometry, pass_, optimizer=optimizer, **settings)] = None
     return list(ops)
 
 
-def _trainings(g: Geometry, ratios: Sequence[float]) -> Iterable[dict]:
+def trainings(g: Geometry, ratios: Sequence[float], ratios_in: Sequence[float] = _RATIOS_IN) -> Iterable[dict]:
+    """What of a layer is profiled to train, as settings of :class:`~profiler.ops.Op`."""
     bias = bool(g.bias_elements)  # type: ignore[attr-defined]
     axes = [("out", ratios)]
     if g.kind in ("conv2d", Linear.kind):
-        axes.append(("in", _RATIOS_IN))
+        axes.append(("in", ratios_in))
     for axis, shares in axes:
         count = g.channels(axis)  # type: ignore[attr-defined]
         for share in shares:
@@ -102,27 +108,41 @@ def companion_ops(ops: Sequence[Op]) -> list[Op]:
         ops: What is profiled.
 
     Returns:
-        ``forward``, ``grad_input`` and ``grad_weight`` of each companion, as far as ``ops`` has those passes of the
-        kind; always the same for the same ops.
+        ``forward``, ``grad_input`` and ``grad_weight`` of each companion (of kinds that only update, ``update``), as
+        far as ``ops`` has those passes of the kind and dtype; always the same for the same ops.
     """
     companions: dict[Op, None] = {}
-    for cls, most in _COMPANIONS_EACH.items():
-        geometries = list(dict.fromkeys(op.geometry for op in ops if type(op.geometry) is cls))
-        if not geometries or len(geometries) >= _ENOUGH_GEOMETRIES:
-            continue
-        passes = {op.pass_ for op in ops if type(op.geometry) is cls}
-        each = min(most, math.ceil(_WANTED_GEOMETRIES / len(geometries)) - 1)
-        for geometry in geometries:
-            rng = random.Random(repr(geometry.values()))
-            for companion in (_companion(geometry, rng) for _ in range(each)):
-                for pass_ in (Pass.FORWARD, Pass.GRAD_INPUT):
-                    if pass_ in passes:
-                        companions[Op(companion, pass_)] = None
-                if Pass.GRAD_WEIGHT in passes:
-                    count = rng.randint(1, companion.channels("out"))
-                    bias = bool(companion.bias_elements)
-                    companions[Op(companion, Pass.GRAD_WEIGHT, trained_channels=count, trains_bias=bias)] = None
+    for dtype in dict.fromkeys(op.dtype for op in ops):
+        for cls, most in _COMPANIONS_EACH.items():
+            own = [op for op in ops if op.dtype == dtype and type(op.geometry) is cls]
+            geometries = list(dict.fromkeys(op.geometry for op in own))
+            if not geometries or len(geometries) >= _ENOUGH_GEOMETRIES:
+                continue
+            each = min(most, math.ceil(_WANTED_GEOMETRIES / len(geometries)) - 1)
+            for geometry in geometries:
+                rng = random.Random(repr(geometry.values()))
+                for companion in (_companion(geometry, rng) for _ in range(each)):
+                    companions |= dict.fromkeys(_passes_of(companion, own, rng))
     return [op for op in companions if op not in set(ops)]
+
+
+def _passes_of(companion: Geometry, own: Sequence[Op], rng: random.Random) -> Iterable[Op]:
+    """A companion's ops of the passes and variants that ``own``, all of its kind and dtype, have."""
+    dtype = own[0].dtype
+    there = {(op.pass_, op.variant) for op in own}
+    for pass_ in (Pass.FORWARD, Pass.GRAD_INPUT):
+        for variant in sorted(variant for p, variant in there if p is pass_):
+            if variant == "in_place" and not overwrites_input(companion):
+                continue
+            yield Op(companion, pass_, dtype, variant=variant)
+    for pass_ in (Pass.GRAD_WEIGHT, Pass.UPDATE):
+        if (pass_, "blocked") in there and (pass_ is Pass.GRAD_WEIGHT or not companion.trainable):
+            count = rng.randint(1, companion.channels("out"))  # type: ignore[attr-defined]
+            if dtype == "s8" and getattr(companion, "groups", 1) > 1:
+                count = 0
+            bias = bool(companion.bias_elements)  # type: ignore[attr-defined]
+            if count or bias:
+                yield Op(companion, pass_, dtype, trained_channels=count, trains_bias=bias)
 
 
 def _companion(g: Geometry, rng: random.Random) -> Geometry:
@@ -142,4 +162,6 @@ def _companion(g: Geometry, rng: random.Random) -> Geometry:
     changes["in_channels"] = smaller(g.in_channels, step=groups)
     if isinstance(g, Conv2d):
         changes["out_channels"] = smaller(g.out_channels, step=groups)
+    if isinstance(g, PointwiseDepthwise):
+        changes["mid_channels"] = smaller(g.mid_channels)
     return dataclasses.replace(g, **changes)

@@ -68,7 +68,7 @@ def quantized_nodes(network: Network) -> dict[str, Node]:
     if missing:
         raise UserError(
             f"the network {network.name} has layers without int8 kernels: {', '.join(missing)}",
-            hint="make the plan with dtype f32",
+            hint="take dtype f32 for this network",
         )
     return nodes
 

@@ -11,22 +11,18 @@ import math
 
 from profiler.errors import UserError
 from profiler.geometry import Weighted
-from profiler.kernels import supported
 from profiler.ops import (
     Add,
-    Conv2d,
     Depthwise,
     Dequantize,
-    FusedConv2d,
-    Linear,
     MaskSource,
     MaxPool2d,
     Op,
     Pass,
-    PointwiseDepthwise,
     Requantize,
     SaturationMask,
 )
+from profiler.workloads.combined_s8 import fused_geometry, overwrites_input, streamed_geometry
 from profiler.workloads.network import INPUT, Network
 from profiler.workloads.plan import LayerPlan, StepPlan
 from profiler.workloads.quantized import Node, output_node, quantization_of, quantized_nodes, streamed_quantization
@@ -88,7 +84,7 @@ class Int8Builder(StepBuilder):
         for node in self.nodes.values():
             g = node.geometry
             source = self.nodes.get(node.inputs[0])
-            if not isinstance(g, Depthwise) or source is None or not _is_pointwise(source.geometry):
+            if source is None or streamed_geometry(source.geometry, g) is None:
                 continue
             alone = len(self.readers[source.name]) == 1
             if alone and not {source.name, node.name} & self.needs and source.name not in self.planned:
@@ -156,16 +152,11 @@ class Int8Builder(StepBuilder):
         if "in_place" not in self.plan.savings or not isinstance(g, Depthwise):
             return "blocked"
         read_again = source in self.saved or len(self.readers[source]) > 1 or source == INPUT
-        fits = math.prod(g.output_shape) <= math.prod(g.input_shape)
-        possible = ("depthwise", "forward", "s8", "in_place") in supported()
-        return "in_place" if possible and fits and not read_again else "blocked"
+        return "in_place" if overwrites_input(g) and not read_again else "blocked"
 
     def _stream(self, pointwise: Node, depthwise: Node) -> None:
-        a, b = pointwise.geometry, depthwise.geometry
-        assert isinstance(a, Conv2d)
-        assert isinstance(b, Depthwise)
-        window = (b.kernel_h, b.kernel_w, b.stride_h, b.stride_w, b.pad_h, b.pad_w)
-        g = PointwiseDepthwise(a.in_h, a.in_w, a.in_channels, a.out_channels, *window, a.has_bias, b.has_bias)
+        g = streamed_geometry(pointwise.geometry, depthwise.geometry)
+        assert g is not None
         op = Op(g, Pass.FORWARD, "s8")
         tensors = [output_of(pointwise.inputs[0])]
         for spec in buffers_of(op)[1:-1]:
@@ -253,7 +244,7 @@ class Int8Builder(StepBuilder):
         trains = {"trained_channels": len(p.channels), "trained_axis": p.axis, "trains_bias": p.bias}
         q = quantization_of(self.nodes, node)
         saved = (output_of(node.inputs[0]),) if p.channels else ()
-        fused = _fused_geometry(g, p) if self.fused else None
+        fused = fused_geometry(g, trains_weights=bool(p.channels)) if self.fused else None
         if fused is not None:
             op = Op(fused, Pass.UPDATE, "s8", **trains)
             own = [f"{node.name}/{spec.role}" for spec in buffers_of(op)[len(saved) + 1 :]]
@@ -266,32 +257,13 @@ class Int8Builder(StepBuilder):
     def updates(self) -> None:
         for name, p in self.planned.items():
             g = self.nodes[name].geometry
-            if self.fused and _fused_geometry(g, p) is not None:
+            if self.fused and fused_geometry(g, trains_weights=bool(p.channels)) is not None:
                 continue
             op = Op(g, Pass.UPDATE, "s8", len(p.channels), p.axis, p.bias, self.plan.optimizer)
             tensors = tuple(f"{name}/{spec.role}" for spec in buffers_of(op))
             self._emit(name, op, tensors, per_image=False, quantization=quantization_of(self.nodes, self.nodes[name]))
 
 
-def _is_pointwise(g: object) -> bool:
-    return (
-        isinstance(g, Conv2d)
-        and (g.kernel_h, g.kernel_w, g.stride_h, g.stride_w, g.pad_h, g.pad_w, g.groups) == (1, 1, 1, 1, 0, 0, 1)
-    )  # fmt: skip
-
-
 def _as_input(q):
     """The scalars with the output's zero point as the input's: for what reads that output."""
     return type(q)(q.output_zero_point)
-
-
-def _fused_geometry(g: object, p: LayerPlan) -> FusedConv2d | None:
-    """The convolution that trains what the plan wants of a layer without keeping a gradient; None: there is none."""
-    if isinstance(g, Conv2d) and (g.groups == 1 or not p.channels):
-        return FusedConv2d(*g.values())
-    if isinstance(g, Linear):
-        return FusedConv2d(1, 1, g.in_features, g.out_features, 1, 1, has_bias=g.has_bias)
-    if isinstance(g, Depthwise) and not p.channels:  # the bias alone
-        window = (g.kernel_h, g.kernel_w, g.stride_h, g.stride_w, g.pad_h, g.pad_w)
-        return FusedConv2d(g.in_h, g.in_w, g.in_channels, g.in_channels, *window, g.in_channels, g.has_bias)
-    return None

@@ -33,6 +33,20 @@ MISTAKES = {
     "ratio by zero": ((*MEASURE, *NETWORK, "--ratios", "1/0"), 2, "'1/0'"),
     "unknown optimizer": ((*MEASURE, *NETWORK, "--optimizer", "rmsprop"), 2, "adam"),
     "unknown head": ((*MEASURE, *NETWORK, "--head", "hinge"), 2, "cosine_prototype"),
+    "unknown dtype": ((*MEASURE, *NETWORK, "--dtype", "s16"), 2, "there are f32, s8 and both"),
+    "no step": (("step", *MEASURE), 2, "give --plan PLAN.json or --scheme NAME"),
+    "unknown update scheme": (("step", *MEASURE, "--scheme", "mcunetv3-1kb", "--input", "3x64x64"), 2, "mcunetv3-99kb"),
+    "unknown saving": (
+        ("step", *MEASURE, "--scheme", "mcunetv3-99kb", "--input", "3x64x64", "--savings", "swap"),
+        2,
+        "stream, in_place, fused_update",
+    ),
+    "scheme without input": (("step", *MEASURE, "--scheme", "mcunetv3-99kb"), 2, "--scheme needs --input"),
+    "savings without scheme": (
+        ("step", *MEASURE, "--plan", "none.json", "--savings", "stream"),
+        2,
+        "--savings goes with --scheme",
+    ),
     "unknown caches": ((*MEASURE, *NETWORK, "--caches", "hot"), 2, "there are warm, cold and both"),
     "cold without caches": (
         ("--port", "qemu://stm32f405", *NETWORK, "--caches", "both"),
