@@ -68,9 +68,10 @@ class ScalarBaseline:
 
 
 class LinearBaseline:
-    """``a + b × MACs`` with a and b of each kind and pass, not negative, of least relative error.
+    """``a + b × MACs`` with a and b of each kind, pass and dtype, not negative, of least relative error.
 
-    Words moved stand in for MACs where there are none; a kind and pass that was never measured takes the pass's line.
+    Words moved stand in for MACs where there are none; a kind and pass that was never measured takes the line of its
+    pass and dtype.
     """
 
     name = "linear in MACs"
@@ -78,7 +79,7 @@ class LinearBaseline:
     def fit(self, ops: Sequence[Op], latency_us: np.ndarray) -> LinearBaseline:
         self.lines_: dict[tuple[str, ...], NonNegativeTerms] = {}
         X = self._terms(ops)
-        for keys in ([self._key(op) for op in ops], [(str(op.pass_),) for op in ops], [() for _ in ops]):
+        for keys in ([self._key(op) for op in ops], [self._key(op)[1:] for op in ops], [() for _ in ops]):
             for key in set(keys):
                 rows = [i for i, k in enumerate(keys) if k == key]
                 self.lines_[key] = NonNegativeTerms().fit(X[rows], latency_us[rows])
@@ -86,12 +87,12 @@ class LinearBaseline:
 
     def predict(self, ops: Sequence[Op]) -> np.ndarray:
         X = self._terms(ops)
-        lines = [self.lines_.get(self._key(op)) or self.lines_.get((str(op.pass_),)) or self.lines_[()] for op in ops]
+        lines = [self.lines_.get(self._key(op)) or self.lines_.get(self._key(op)[1:]) or self.lines_[()] for op in ops]
         return np.array([float(line.predict(row[None])[0]) for line, row in zip(lines, X, strict=True)])
 
     @staticmethod
-    def _key(op: Op) -> tuple[str, str]:
-        return op.kind, str(op.pass_)
+    def _key(op: Op) -> tuple[str, str, str]:
+        return op.kind, str(op.pass_), op.dtype
 
     @staticmethod
     def _terms(ops: Sequence[Op]) -> np.ndarray:

@@ -1,7 +1,8 @@
 """Costs by formula, as TinyTrain counts them (arXiv 2307.09988): MACs for compute, elements for memory.
 
 Nothing here is measured. Compute is multiply-accumulates, a whole backward pass being twice the forward pass; memory
-is ``max over layers of (in + out / groups)`` floats plus 16 B a trained parameter (weight, gradient, two moments).
+is ``max over layers of (in + out / groups)`` floats plus 16 B a trained parameter (weight, gradient, two moments). Of
+steps of dtype ``s8`` memory is counted as MCUNetV3 counts it (arXiv 2206.15472).
 """
 
 from __future__ import annotations
@@ -65,8 +66,10 @@ def backward_macs(network: Network, plan: StepPlan, accounting: Accounting = "ch
 def memory_bytes(network: Network, plan: StepPlan) -> int:
     """TinyTrain's memory: the largest ``(in + out / groups)`` of a weighted layer in floats, and 16 B a parameter.
 
-    Trained biases count as parameters.
+    Trained biases count as parameters. Of a plan of dtype ``s8``: :func:`int8_memory_bytes`.
     """
+    if plan.dtype == "s8":
+        return int8_memory_bytes(network, plan)
     largest = 0
     trained = 0
     for layer in network.trainable:
@@ -78,6 +81,28 @@ def memory_bytes(network: Network, plan: StepPlan) -> int:
             op = _gradient_op(g, layer_plan)
             trained += op.trained_weights + op.trained_biases
     return largest * WORD_BYTES + BYTES_PER_TRAINED_PARAMETER * trained
+
+
+def int8_memory_bytes(network: Network, plan: StepPlan) -> int:
+    """MCUNetV3's count (arXiv 2206.15472) of what training keeps beside inference, by which its schemes are named.
+
+    In bits: of a layer whose bias trains, one an output element (what was clamped) and 32 a bias; of one whose weights
+    train also 8 an element of the trained channels of its input and 8 a trained weight. Activations of the forward pass
+    and gradients are not in it.
+    """
+    bits = 0
+    for name, p in plan.layers.items():
+        g = network[name].geometry
+        if not p.trains:
+            continue
+        op = _gradient_op(g, p)
+        bits += math.prod(g.output_shape) + 32 * op.trained_biases
+        if p.channels:
+            kept = math.prod(g.input_shape)
+            if p.axis == "in" or isinstance(g, Depthwise):
+                kept = kept // g.channels(p.axis) * len(p.channels)  # type: ignore[attr-defined]
+            bits += 8 * (kept + op.trained_weights)
+    return -(-bits // 8)
 
 
 @dataclass(frozen=True)
@@ -138,6 +163,7 @@ class AnalyticalCosts:
                 "layer": layer.name,
                 "kind": layer.geometry.kind,
                 "pass": str(pass_),
+                "dtype": plan.dtype,
                 "count": plan.images,
                 "macs": plan.images * macs,
                 "latency_ms": plan.images * macs * scalar / 1e3,

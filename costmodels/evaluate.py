@@ -34,9 +34,9 @@ class Evaluation:
         judged_on: Which ops were judged: ``held-out ops``, ``unseen ops`` or ``ops left out in turn``.
         overall: Figures by predictor (``fitted``, ``c × MACs``, ``linear in MACs``) over all judged ops, and over
             those with MACs.
-        by_op: Records with ``kind, pass``, the fitted model's figures and coverage, and each baseline's MAPE.
+        by_op: Records with ``kind, pass, dtype``, the fitted model's figures and coverage, and each baseline's MAPE.
         memory: Figures of predicted against measured arena and stack.
-        points: A row an op: ``op_key, kind, pass, macs, measured_us``, and a column of predictions a predictor.
+        points: A row an op: ``op_key, kind, pass, dtype, macs, measured_us``, and a column of predictions a predictor.
     """
 
     device: str
@@ -56,7 +56,8 @@ class Evaluation:
             "overall": {"latency": self.overall["all ops"]["fitted"], "energy": None, "memory": self.memory},
             "overall_ops_with_macs": {"latency": self.overall["ops with MACs"]["fitted"]},
             "by_op": [
-                {"kind": row["kind"], "pass": row["pass"], "latency": {name: row[name] for name in _LATENCY_FIGURES}}
+                {name: row[name] for name in ("kind", "pass", "dtype")}
+                | {"latency": {name: row[name] for name in _LATENCY_FIGURES}}
                 for row in self.by_op
             ],
             "baselines": {
@@ -93,9 +94,9 @@ def evaluate(model: CostModel, measured: Measured) -> Evaluation:
     }
     overall["all ops"]["fitted"]["coverage_90_percent"] = _coverage(points)
     by_op = []
-    for (kind, pass_), rows in points.groupby(["kind", "pass"], sort=True):
+    for (kind, pass_, dtype), rows in points.groupby(["kind", "pass", "dtype"], sort=True):
         measured_us = rows["measured_us"].to_numpy()
-        record = {"kind": kind, "pass": pass_, **accuracy(measured_us, rows["fitted"].to_numpy())}
+        record = {"kind": kind, "pass": pass_, "dtype": dtype, **accuracy(measured_us, rows["fitted"].to_numpy())}
         record["coverage_90_percent"] = _coverage(rows)
         for name in columns:
             if name != "fitted":
@@ -154,6 +155,7 @@ def _judge(
             "op_key": [op.key for op in judged.ops],
             "kind": [op.kind for op in judged.ops],
             "pass": [str(op.pass_) for op in judged.ops],
+            "dtype": [op.dtype for op in judged.ops],
             "macs": [op.macs for op in judged.ops],
             "measured_us": judged.latency_us,
             "std_us": predicted["latency_std_us"],

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from profiler.ops import Access, Op, Pass
+from profiler.ops import WORD_BYTES, Access, Op, Pass
 
 #: Returns an op's work counts by name, in the kernel's own order, ``calls`` first.
 WorkFunction = Callable[[Op], dict[str, int]]
@@ -39,8 +39,8 @@ GEOMETRY_FEATURES: dict[str, str] = {
 PLAIN_TERMS: dict[str, str] = {
     "calls": "1",
     "macs": "textbook multiply-accumulates",
-    "words_read": "words of buffers that are read",
-    "words_written": "words of buffers that are written",
+    "words_read": "words (four bytes) of buffers that are read",
+    "words_written": "words (four bytes) of buffers that are written",
 }
 
 
@@ -89,8 +89,8 @@ def plain_terms(ops: Sequence[Op]) -> np.ndarray:
         row[:] = (
             1,
             op.macs,
-            sum(b.elements for b in buffers if b.access is not Access.WRITE),
-            sum(b.elements for b in buffers if b.access is not Access.READ),
+            sum(b.byte_count for b in buffers if b.access is not Access.WRITE) / WORD_BYTES,
+            sum(b.byte_count for b in buffers if b.access is not Access.READ) / WORD_BYTES,
         )
     return rows
 

@@ -43,7 +43,8 @@ class CostModel:
     """Latency and memory of ops and training steps of one device, fitted to its runs.
 
     A group of ops (kind, pass, dtype, kernel variant, trained axis, optimiser) has an estimator of its own. An op of a
-    group that was never measured gets the pooled terms of its pass, and ``extrapolates`` says so. Latencies have the
+    group that was never measured gets the pooled terms of its pass (in its dtype, if that was measured), and
+    ``extrapolates`` says so. Latencies have the
     harness's own cost subtracted, as the store does: a step's latency is comparable with the sum over its timed
     entries of ``ticks - overhead``.
 
@@ -53,7 +54,7 @@ class CostModel:
 
     Attributes (after :meth:`fit` or :meth:`load`):
         groups_: Group key to what was learned.
-        pooled_: Pass (or ``any``) to terms over :data:`~costmodels.features.PLAIN_TERMS`.
+        pooled_: Pass, ``PASS/DTYPE`` or ``any`` to terms over :data:`~costmodels.features.PLAIN_TERMS`.
         card_: What ``model.json`` says, arrays and groups left out.
 
     Example:
@@ -135,7 +136,8 @@ class CostModel:
             self.groups_[key] = Group(names, regressor, stack_of, probe)
         self.pooled_ = {
             key: NonNegativeTerms().fit(plain_terms([training.ops[i] for i in rows]), latency[rows])
-            for key, rows in _rows_by(str(op.pass_) for op in training.ops).items()
+            for keys in ((str(op.pass_) for op in training.ops), map(_pass_and_dtype, training.ops))
+            for key, rows in _rows_by(keys).items()
         }
         self.pooled_[ANY_PASS] = NonNegativeTerms().fit(plain_terms(training.ops), latency)
         self.card_ = self._card_of(training)
@@ -245,6 +247,7 @@ class CostModel:
                     "layer": step_op.layer,
                     "kind": op.kind,
                     "pass": str(op.pass_),
+                    "dtype": op.dtype,
                     "count": count,
                     "macs": count * op.macs,
                     "latency_ms": count * mean / 1e3,
@@ -280,7 +283,8 @@ class CostModel:
             members = [new[i] for i in rows]
             group = self.groups_.get(key)
             if group is None:
-                pooled = self.pooled_.get(str(members[0].pass_)) or self.pooled_[ANY_PASS]
+                levels = (_pass_and_dtype(members[0]), str(members[0].pass_), ANY_PASS)
+                pooled = next(self.pooled_[level] for level in levels if level in self.pooled_)
                 mean, std = pooled.predict(plain_terms(members), return_std=True)
                 outside = np.ones(len(members), dtype=bool)
             else:
@@ -373,6 +377,10 @@ class CostModel:
             raise UserError(f"the cost model {folder} is damaged: {error!r}", hint="fit the model again") from None
         model.card_ = card
         return model
+
+
+def _pass_and_dtype(op: Op) -> str:
+    return f"{op.pass_}/{op.dtype}"
 
 
 def _rows_by(keys: Iterable[str]) -> dict[str, list[int]]:

@@ -38,7 +38,8 @@ class StepCost:
 
     @cached_property
     def table(self) -> pd.DataFrame:
-        """A row an op: ``layer, kind, pass, count, macs, latency_ms, latency_std_ms, energy_mj, extrapolates``.
+        """A row an op: ``layer, kind, pass, dtype, count, macs, latency_ms, latency_std_ms, energy_mj,
+        extrapolates``.
 
         ``count`` is how often it runs in the step (once an image, or once a step for ``update``); latencies are those
         of all of them together. Built on first use, because a selection asks for thousands of steps and no table.

@@ -30,6 +30,9 @@ class OpSums:
         Raises:
             UserError: the plan is for another network, or cannot be lowered.
         """
+        if plan.dtype == "s8":
+            # Where weights lie, what is recomputed and what is fused depends on all of the plan: there is no rest.
+            return self._whole(network, plan) / 1e3
         needed = (plan.fingerprint, network.fingerprint, plan.head, plan.images, frozenset(plan.influenced(network)))
         if needed not in self._rest_us:
             self._rest_us[needed] = self._rest(network, plan)
@@ -50,6 +53,14 @@ class OpSums:
         ops = [*_trained_ops(layer, everything, optimizer), Op(g, Pass.GRAD_INPUT)]
         gradient, update, chain = self._latencies_us(ops)
         return float(gradient + chain + update / images)
+
+    def _whole(self, network: Network, plan: StepPlan) -> float:
+        """Microseconds of the step, lowered to ops."""
+        from profiler.workloads.step import training_step  # noqa: PLC0415  (loads the kernels' library)
+
+        step = training_step(network, plan)
+        each_image = sum(self._latencies_us([item.op for item in step.image_ops]))
+        return float(plan.images * each_image + sum(self._latencies_us([item.op for item in step.update_ops])))
 
     def _rest(self, network: Network, plan: StepPlan) -> float:
         """Microseconds of everything but gradients of weights and updates."""

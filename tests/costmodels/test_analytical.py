@@ -18,6 +18,7 @@ from profiler.ops import Add, Conv2d, Depthwise, GlobalAvgPool, Layer, Linear, O
 from profiler.workloads.lower import load_network
 from profiler.workloads.network import Network
 from profiler.workloads.plan import LayerPlan, StepPlan
+from profiler.workloads.schemes import SCHEMES, published_scheme
 
 # first: 4x4x1 -> 4x4x2, 3x3          16 positions x 2 x 9   =   288 MACs
 # expand: 4x4x2 -> 4x4x4, 1x1         16 x 4 x 2             =   128
@@ -159,3 +160,22 @@ def test_the_published_99_kb_scheme_costs_11_9_m_backward_macs_of_which_79_perce
 def _gradient_macs(network, name, layer_plan):
     count, axis = len(layer_plan.channels), layer_plan.axis
     return Op(network[name].geometry, Pass.GRAD_WEIGHT, trained_channels=count, trained_axis=axis).macs
+
+
+@pytest.mark.parametrize("name", SCHEMES)
+def test_a_published_int8_scheme_takes_the_memory_that_it_is_named_by(name) -> None:
+    """Its authors' formula gives its name at 128x128, so indices, ratios and biases are theirs."""
+    mcunet = load_network("mcunet-5fps", (3, 128, 128))[1]
+    kib = memory_bytes(mcunet, published_scheme(mcunet, name)) / 1024
+    assert kib == pytest.approx(int(name.removeprefix("mcunetv3-").removesuffix("kb")), abs=1)
+
+
+def test_int8_memory_by_hand(network):
+    layers = {
+        "expand": LayerPlan((0,), "in", bias=True),  # 64 bits of mask, 4 biases, 16 positions of a channel, 4 weights
+        "depthwise": LayerPlan((0, 1), bias=False),  # 64 bits, 2 channels of 16 positions, 18 weights
+        "project": LayerPlan((), bias=True),  # 32 bits, 2 biases
+    }
+    plan = StepPlan.for_network(network, layers, dtype="s8")
+    bits = (64 + 4 * 32 + 8 * (16 + 4)) + (64 + 8 * (32 + 18)) + (32 + 2 * 32)
+    assert memory_bytes(network, plan) == bits // 8
