@@ -79,8 +79,9 @@ def step(
         str | None,
         typer.Option(
             "--savings",
-            metavar="stream,in_place,fused_update",
-            help="Ways in which --scheme is to need less memory, with commas between. A plan says its own.",
+            metavar="NAMES",
+            help="Ways in which --scheme is to need less memory, with commas between: stream, in_place, fused_update, "
+            "recompute_masks. A plan says its own.",
             show_default=False,
         ),
     ] = None,

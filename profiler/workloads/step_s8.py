@@ -13,6 +13,7 @@ from profiler.errors import UserError
 from profiler.geometry import Weighted
 from profiler.ops import (
     Add,
+    Conv2d,
     Depthwise,
     Dequantize,
     MaskSource,

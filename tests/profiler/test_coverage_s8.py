@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from itertools import combinations
+from typing import get_args
 
 import pytest
 
@@ -15,11 +16,11 @@ from profiler.workloads.coverage import companion_ops
 from profiler.workloads.coverage_s8 import network_ops_s8
 from profiler.workloads.lower import load_network
 from profiler.workloads.network import Network
-from profiler.workloads.plan import Head, LayerPlan, StepPlan
+from profiler.workloads.plan import Head, LayerPlan, Saving, StepPlan
 from profiler.workloads.schemes import SCHEMES, published_scheme
 from profiler.workloads.step import training_step
 
-SAVINGS = ("stream", "in_place", "fused_update")
+SAVINGS = get_args(Saving)
 
 
 @pytest.fixture(scope="module")

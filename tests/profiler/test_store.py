@@ -17,7 +17,22 @@ from hypothesis import strategies as st
 
 from profiler import store, store_export, store_lines, store_tables
 from profiler.errors import UserError
-from profiler.ops import Conv2d, Empty, Linear, Op, Pass, Relu, SoftmaxCrossEntropy
+from profiler.ops import (
+    Conv2d,
+    Depthwise,
+    Dequantize,
+    Empty,
+    FusedConv2d,
+    Linear,
+    MaskSource,
+    Op,
+    Pass,
+    PointwiseDepthwise,
+    Relu,
+    Requantize,
+    SaturationMask,
+    SoftmaxCrossEntropy,
+)
 
 MANIFEST = {
     "device": "qemu-stm32f405",
@@ -109,6 +124,39 @@ def test_ops_come_back_from_their_table_as_they_were(folder):
     ]
     write(folder, [trial(op, [1, 100 + i]) for i, op in enumerate(ops)])
     assert store.ops_of(store.load(folder)) == ops
+
+
+INT8_OPS = (
+    Op(Depthwise(8, 8, 6, 3, 3, pad_h=1, pad_w=1), Pass.FORWARD, "s8", 2, variant="in_place"),
+    Op(CONV, Pass.FORWARD, "s8", 1, "in"),
+    Op(CONV, Pass.GRAD_INPUT, "s8", 3),
+    Op(CONV, Pass.UPDATE, "s8", 2, "in", True, "adam"),
+    Op(FusedConv2d(*CONV.values()), Pass.UPDATE, "s8", 0, "out", True),
+    Op(PointwiseDepthwise(8, 8, 3, 5, 3, 3), Pass.FORWARD, "s8"),
+    Op(Requantize(64, 5, MaskSource.BITS), Pass.GRAD_INPUT, "s8"),
+    Op(SaturationMask(77), Pass.FORWARD, "s8"),
+    Op(Dequantize(12), Pass.GRAD_INPUT, "s8"),
+)
+
+
+def test_int8_ops_come_back_from_table_and_export_with_segments_and_variants(folder):
+    write(folder, [trial(op, [1, 2]) for op in (*INT8_OPS, Op(CONV, Pass.FORWARD))])
+    table = store.load(folder)
+    assert store.ops_of(table) == [*INT8_OPS, Op(CONV, Pass.FORWARD)]
+    exported = pd.DataFrame.from_records(list(store_export.export_rows(folder)))
+    assert store.ops_of(exported) == [*INT8_OPS, Op(CONV, Pass.FORWARD)]
+    stream = io.StringIO()
+    assert store_export.write_csv(store_export.export_rows(folder), stream) == len(INT8_OPS) + 1
+    stream.seek(0)
+    columns = ["op_key", "dtype", "variant", "trained_channels", "trained_axis", "trains_bias", "mask"]
+    read = pd.read_csv(stream, usecols=columns).set_index("op_key")
+    for op in INT8_OPS:
+        row = read.loc[op.key]
+        assert (row["dtype"], row["variant"]) == ("s8", op.variant)
+        assert (row["trained_channels"], row["trained_axis"]) == (op.trained_channels, op.trained_axis)
+        assert bool(row["trains_bias"]) is op.trains_bias
+    assert read.loc[Op(CONV, Pass.FORWARD).key]["dtype"] == "f32"
+    assert read.loc[INT8_OPS[6].key]["mask"] == MaskSource.BITS
 
 
 def test_a_wrong_op_is_kept_with_its_reason_but_is_no_accepted_row(folder):
