@@ -58,8 +58,7 @@ def quantized_nodes(network: Network) -> dict[str, Node]:
             alias[layer.name] = inputs[0]
             continue
         if not has_dtype(g, Pass.FORWARD, "s8"):
-            missing.append(f"{layer.name} ({g.kind})")
-            continue
+            missing.append(f"{layer.name} ({g.kind})")  # and on, so that one error names them all
         relu = layer.name in relu_of
         zero_point = RELU_ZERO_POINT if relu else SIGNED_ZERO_POINT
         if not (g.trainable or isinstance(g, Add)):  # pooling keeps its input's scale

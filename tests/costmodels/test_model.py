@@ -9,11 +9,12 @@ import synthetic
 
 from costmodels.accuracy import ScalarBaseline, accuracy
 from costmodels.evaluate import check_same_device
+from costmodels.features import PLAIN_TERMS, plain_terms
 from costmodels.measured import from_frame
 from costmodels.model import CostModel
 from costmodels.sources import CostSource
 from profiler.errors import UserError
-from profiler.ops import Add, Conv2d, Op, Pass, SoftmaxCrossEntropy
+from profiler.ops import Add, Conv2d, Linear, Op, Pass, SoftmaxCrossEntropy
 
 
 @pytest.fixture(scope="module")
@@ -168,6 +169,25 @@ def test_a_kind_that_was_never_measured_gets_the_pass_average_and_is_flagged(mod
     cost = model.predict([Op(SoftmaxCrossEntropy(5), Pass.FORWARD)])
     assert cost["latency_us"][0] > 0
     assert cost["extrapolates"][0]
+
+
+def test_an_int8_kind_that_was_never_measured_gets_the_average_of_int8_ops_of_its_pass():
+    int8 = [Op(Conv2d(4, 4, 3 + i, 5 + 3 * i, 1, 1), Pass.FORWARD, "s8") for i in range(30)]
+    floats = synthetic.random_ops(80)
+    measured = synthetic.table([*floats, *int8], held_out=False)
+    measured.loc[measured["dtype"] == "s8", "latency_us"] /= 7
+    alone = CostModel(work=synthetic.work).fit(measured[measured["dtype"] == "s8"])
+    both = CostModel(work=synthetic.work, scratch_bytes=lambda op: 0).fit(measured)
+    unseen = Op(Linear(30, 20), Pass.FORWARD, "s8")
+    assert both.op_latency_us(unseen) == pytest.approx(alone.op_latency_us(unseen))
+    assert both.predict([unseen])["extrapolates"].all()
+
+
+def test_int8_elements_are_a_byte_each_in_the_terms_of_every_op():
+    forward = Op(Conv2d(4, 4, 8, 6, 1, 1), Pass.FORWARD, "s8")
+    words = dict(zip(PLAIN_TERMS, plain_terms([forward])[0], strict=True))
+    # input and weights of a byte, biases and pairs of multiplier and shift of four; the output of a byte
+    assert words == {"calls": 1, "macs": 768, "words_read": (128 + 48) / 4 + 6 + 12, "words_written": 96 / 4}
 
 
 def test_ops_beyond_the_training_range_are_flagged_and_stay_sane(model):

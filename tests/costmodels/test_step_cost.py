@@ -64,6 +64,18 @@ def test_the_quick_latency_is_the_steps_also_after_another_fit(network):
             assert model.step_latency_ms(network, plan) == pytest.approx(model.step(network, plan).latency_ms)
 
 
+@pytest.mark.parametrize("savings", [(), ("stream", "in_place"), ("stream", "in_place", "fused_update")])
+def test_the_quick_latency_of_an_int8_step_is_the_steps(network, model, savings):
+    layers = {"depthwise": LayerPlan(), "last": LayerPlan((0, 1, 2), "in")}
+    settings = {"dtype": "s8", "optimizer": "sgd", "savings": frozenset(savings), "head": Head(classes=3)}
+    plan = StepPlan.for_network(network, layers, **settings)
+    cost = model.step(network, plan)
+    assert model.step_latency_ms(network, plan) == pytest.approx(cost.latency_ms)
+    assert set(cost.table["dtype"]) == {"f32", "s8"}
+    same = StepPlan.for_network(network, layers, head=Head(classes=3), optimizer="sgd")
+    assert model.step_latency_ms(network, same) != pytest.approx(cost.latency_ms, rel=1e-3)
+
+
 def test_a_deeper_frontier_costs_more(network, model):
     shallow = model.step(network, plan_of(network, 1, last=LayerPlan((0,))))
     deep = model.step(network, plan_of(network, 1, first=LayerPlan((0,))))
