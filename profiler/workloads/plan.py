@@ -211,17 +211,17 @@ class StepPlan:
                     raise UserError(f"{source} asks for {what}, which this version does not do", hint=f"empty {key!r}")
             if record.get("tokens") is not None:
                 raise UserError(f"{source} asks for token selection, which this version does not do", hint="set null")
-            notes = record.get("notes", {})
+            notes, dtype = record.get("notes", {}), record.get("dtype", "f32")
             return cls(
                 network=str(record["network"]["name"]),
                 input_shape=tuple(record["network"]["input"]),
                 fingerprint=record["network"]["fingerprint"],
-                layers={name: _layer_plan(name, p, source) for name, p in record["layers"].items()},
+                layers={name: _layer_plan(name, p, source, dtype) for name, p in record["layers"].items()},
                 head=Head(**record["head"]),
                 images=record["images"],
                 optimizer=record["optimizer"]["kind"],
                 learning_rate=float(record["optimizer"]["learning_rate"]),
-                dtype=record.get("dtype", "f32"),
+                dtype=dtype,
                 savings=frozenset(record.get("savings", ())),
                 notes=notes if isinstance(notes, dict) else {"text": notes},
             )
@@ -241,13 +241,15 @@ class StepPlan:
         return cls.from_json(text, str(path))
 
 
-def _layer_plan(name: str, record: dict, source: str) -> LayerPlan:
+def _layer_plan(name: str, record: dict, source: str, dtype: str) -> LayerPlan:
     channels = record["channels"]
     if isinstance(channels, dict):  # a contiguous slice
         channels = range(channels["start"], channels["start"] + channels["count"])
     if not all(isinstance(number, int) for number in channels):
         raise ValueError(f"the channels of layer {name!r} must be whole numbers")
-    if record.get("dtype", "f32") not in get_args(Dtype):
-        known = " and ".join(get_args(Dtype))
-        raise UserError(f"{source}: layer {name!r} wants dtype {record['dtype']}; there are {known}", hint="use f32")
+    if record.get("dtype", dtype) != dtype:
+        raise UserError(
+            f"{source}: layer {name!r} wants dtype {record['dtype']} in a plan of dtype {dtype}",
+            hint=f"use {dtype} for every layer, or make a plan of dtype {record['dtype']}",
+        )
     return LayerPlan(tuple(channels), record.get("axis", "out"), bool(record.get("bias", True)))
