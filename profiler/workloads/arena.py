@@ -82,6 +82,9 @@ class Block:
 
     def bytes_at(self, op: int) -> int:
         """Bytes taken while an op runs, overlaps counted once and sizes rounded up."""
+        if len(self.rectangles) == 1:
+            only = self.rectangles[0]
+            return aligned(only.size) if only.start <= op <= only.stop else 0
         total = end = 0
         for r in sorted(r for r in self.rectangles if r.start <= op <= r.stop):
             top = r.offset + aligned(r.size)
@@ -299,8 +302,19 @@ _ORDERS: tuple[Callable[[Block], tuple], ...] = (
 
 
 def _largest_sum(blocks: Sequence[Block]) -> int:
-    times = {r.start for block in blocks for r in block.rectangles}
-    return max((sum(block.bytes_at(t) for block in blocks if block.start <= t <= block.stop) for t in times), default=0)
+    changes: dict[int, int] = {}
+    for block in blocks:
+        # What a block takes changes only where one of its tensors begins, or has ended.
+        taken = 0
+        for time in sorted({t for r in block.rectangles for t in (r.start, r.stop + 1)}):
+            now = block.bytes_at(time)
+            changes[time] = changes.get(time, 0) + now - taken
+            taken = now
+    alive = largest = 0
+    for time in sorted(changes):
+        alive += changes[time]
+        largest = max(largest, alive)
+    return largest
 
 
 def _best_fit(blocks: Sequence[Block], order: Sequence[int]) -> tuple[list[int], int]:
@@ -314,12 +328,15 @@ def _best_fit(blocks: Sequence[Block], order: Sequence[int]) -> tuple[list[int],
     for index in order:
         rectangles = blocks[index].rectangles
         # Where the block may not begin: strictly between these, for each pair that meets in time.
-        taken = sorted(
-            (other.offset - aligned(r.size) - r.offset, other.offset + other.size - r.offset)
-            for r in rectangles
-            for other in placed
-            if other.start <= r.stop and r.start <= other.stop
-        )
+        taken = []
+        for at, size, start, stop in rectangles:
+            below = at + aligned(size)
+            taken += [
+                (offset - below, offset + other_size - at)
+                for offset, other_size, other_start, other_stop in placed
+                if other_start <= stop and start <= other_stop
+            ]
+        taken.sort()
         free_from, best_gap, best = 0, -1, -1
         for begin, end in taken:
             gap = begin - free_from

@@ -129,3 +129,9 @@ def test_in_place_gives_the_same_bits(kind: str) -> None:
         buffers[written] = buffers[read].reshape(buffers[written].shape)
         kernels.run(case.op, buffers, case.constants, quantization=case.quantization)
         assert np.array_equal(apart, buffers[written])
+
+
+def test_every_kind_and_pass_has_a_blocked_and_a_reference_kernel() -> None:
+    wanted = {(kind, str(pass_), "s8", variant) for kind, pass_ in KINDS_AND_PASSES_S8 for variant in VARIANTS}
+    found = {kernel for kernel in kernels.supported() if kernel[2] == "s8"}
+    assert found == wanted | {("depthwise", "forward", "s8", "in_place")}

@@ -27,7 +27,7 @@ def random_ops(kind: str, pass_: Pass, count: int = 150) -> list[Op]:
 
 def test_every_kind_and_pass_has_a_blocked_and_a_reference_kernel() -> None:
     wanted = {(kind, str(pass_), "f32", variant) for kind, pass_ in EVERY_KIND_AND_PASS for variant in VARIANTS}
-    assert kernels.supported() == wanted
+    assert {kernel for kernel in kernels.supported() if kernel[2] == "f32"} == wanted
 
 
 @pytest.mark.parametrize(("kind", "pass_"), EVERY_KIND_AND_PASS)
@@ -142,10 +142,12 @@ def test_strangers_are_refused() -> None:
                kernels.COp(kind=12, dtype=2), kernels.COp(kind=12, variant=3)):  # fmt: skip
         assert not lib.op_valid(op)
     assert lib.op_valid(kernels.COp(kind=12))
-    assert not lib.kernel_find(1, 0, 1, 0)
+    assert not lib.kernel_find(8, 0, 1, 0)
     assert not lib.kernel_at(lib.kernel_count())
-    with pytest.raises(ValueError, match="no kernel for conv2d forward s8"):
-        kernels.work(Op(ops.Conv2d(4, 4, 2, 2, 3, 3), Pass.FORWARD, dtype="s8"))
+    with pytest.raises(ValueError, match="relu forward has no dtype s8"):
+        Op(ops.Relu(4), Pass.FORWARD, dtype="s8")
+    with pytest.raises(ValueError, match="no kernel for linear forward f32 in_place"):
+        kernels.work(Op(ops.Linear(4, 2), Pass.FORWARD, variant="in_place"))
     with pytest.raises(ValueError, match="extents are at most 65535"):
         kernels.work(Op(ops.Linear(65536, 2), Pass.FORWARD))
 

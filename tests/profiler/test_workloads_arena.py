@@ -103,7 +103,7 @@ def test_scratch_and_frozen_weights_in_the_arena_are_kept_apart_too(seed, data):
 
 blocks = st.lists(
     st.builds(
-        lambda size, start, duration: Block(size, start, start + duration),
+        lambda size, start, duration: Block.of(size, start, start + duration),
         st.integers(1, 5000),
         st.integers(0, 30),
         st.integers(0, 12),
