@@ -175,14 +175,16 @@ class Identity:
         Raises:
             ValueError: fields are missing or unknown.
         """
+        record = dict(record)
+        # Runs of before the blob held int8 weights have exponents, which are the codes of float32 segments.
+        segments = record.pop("blob_exponents", None)
         try:
             return cls(
                 **record
                 | {
                     "memory": tuple(MemoryRegion(**r) for r in record["memory"]),
                     "ticks_per_instruction": tuple(record["ticks_per_instruction"]),
-                    # Runs of before the blob held int8 weights have exponents, which are the codes of float32 segments.
-                    "blob_segments": tuple(record.get("blob_segments") or record["blob_exponents"]),
+                    "blob_segments": tuple(segments or record["blob_segments"]),
                     "capabilities": tuple(record["capabilities"]),
                 }
             )

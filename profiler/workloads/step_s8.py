@@ -231,7 +231,7 @@ class Int8Builder(StepBuilder):
     def _requantize(self, node: Node, gradient: str, scale: str, towards: str) -> str:
         """The gradient of a node's accumulators (or, of a sum, of one term)."""
         g = node.geometry
-        channels = g.output_shape[-1]
+        channels = self._channels(node)
         source = MaskSource.BITS if self._needs_bits(node) else MaskSource.OUTPUT
         op = Op(Requantize(math.prod(g.output_shape) // channels, channels, source), Pass.GRAD_INPUT, "s8")
         mask = f"{node.name}/mask" if source is MaskSource.BITS else output_of(node.name)
@@ -239,6 +239,12 @@ class Int8Builder(StepBuilder):
         tensors = (mask, f"{node.name}/{scale}", gradient, result)
         self._emit(node.name, op, tensors, quantization=quantization_of(self.nodes, node))
         return result
+
+    def _channels(self, node: Node) -> int:
+        """Of a node's output; a sum, whose geometry knows elements only, has those of its terms."""
+        while isinstance(node.geometry, Add) and node.inputs[0] in self.nodes:
+            node = self.nodes[node.inputs[0]]
+        return node.geometry.output_shape[-1]
 
     def _train(self, node: Node, gradient: str) -> None:
         g, p = node.geometry, self.planned[node.name]

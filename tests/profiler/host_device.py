@@ -3,6 +3,7 @@
 import numpy as np
 
 from profiler import kernels, prng
+from profiler.buffers import ELEMENT_TYPES
 from profiler.workloads.program import offset_of, region_of
 
 
@@ -24,14 +25,14 @@ class HostDevice:
             else np.zeros(0, np.uint8)
         )
 
-    def view(self, reference, words, dtype=np.float32):
+    def view(self, reference, elements, dtype=np.float32):
         region = {0: self.arena, 1: self.blob}[region_of(reference)]
-        offset = offset_of(reference)
-        assert offset + 4 * words <= region.size, "a buffer leaves its region"
-        return region[offset : offset + 4 * words].view(dtype)
+        offset, size = offset_of(reference), elements * np.dtype(dtype).itemsize
+        assert offset + size <= region.size, "a buffer leaves its region"
+        return region[offset : offset + size].view(dtype)
 
     def run(self, program, seed, executions=1):
-        """Fill, then execute so many times; returns every output as float32."""
+        """Fill, then execute so many times; returns every output."""
         # Not zero: whatever is read before it is written shows.
         self.arena = np.full(program.arena_bytes, 0xA5, np.uint8)
         for entry in program.entries[: program.setup_end]:
@@ -44,7 +45,7 @@ class HostDevice:
                     self._execute(entry, program)
             for entry in program.entries[program.body_end :]:
                 self._execute(entry, program)
-        return {o.name: self.view(o.reference, o.elements).copy() for o in program.outputs}
+        return {o.name: self.view(o.reference, o.elements, ELEMENT_TYPES[o.element]).copy() for o in program.outputs}
 
     def _fill(self, entry, seed, image):
         f = entry.fill
@@ -54,9 +55,9 @@ class HostDevice:
     def _execute(self, entry, program):
         op = entry.op
         buffers = [
-            self.view(reference, spec.elements, np.int32 if spec.role == "label" else np.float32)
+            self.view(reference, spec.elements, ELEMENT_TYPES[spec.element])
             for reference, spec in zip(entry.references, op.buffers(), strict=False)
         ]
         channels = None if entry.channels is None else np.asarray(entry.channels, np.uint16)
         constants = program.constants and kernels.StepConstants(*program.constants.wire())
-        kernels.run(op, buffers, constants=constants, channels=channels)
+        kernels.run(op, buffers, constants=constants, channels=channels, quantization=entry.quantization)
