@@ -16,6 +16,7 @@ from profiler.ops import FusedConv2d, Pass, PointwiseDepthwise
 from profiler.workloads.arena import place
 from profiler.workloads.entries import DeviceMemory
 from profiler.workloads.lower import lower
+from profiler.workloads.peak import at_peak
 from profiler.workloads.plan import Head, LayerPlan, StepPlan
 from profiler.workloads.program import step_program
 from profiler.workloads.step import training_step
@@ -152,3 +153,15 @@ def test_a_plan_reads_as_it_was_written() -> None:
     plan = plan_of(SAVINGS)
     assert StepPlan.from_json(plan.to_json()) == plan
     assert dataclasses.replace(plan, savings=frozenset()) != plan
+
+
+def test_what_lies_at_the_peak_reaches_up_to_it() -> None:
+    step = training_step(NETWORK, plan_of(SAVINGS))
+    placement = place(step)
+    rows = at_peak(step, placement)
+    tops = [row.offset_bytes + row.byte_count for row in rows if row.offset_bytes is not None]
+    assert max(tops) == placement.peak_bytes
+    persistent = {row.what: row for row in rows if row.offset_bytes is None}
+    trained = sum(t.byte_count for t in step.tensors.values() if t.name.endswith("/trained_weight"))
+    assert persistent["trained weight"].byte_count == trained
+    assert persistent["trained bias"].tensors == len(LAYERS)
