@@ -61,15 +61,6 @@ static parts_t parts_of(const plan_t *plan) {
 
 /* ---- pixels of four channels. Rests are 1 to 3 channels, zeros above. */
 
-KERNEL_BLOCK void widen_channels(uint32_t *to, const int8_t *from, int32_t step, int32_t count, uint32_t offset) {
-#pragma GCC unroll 4
-    for (int32_t i = 0; i < count; i++) {
-        widen_s8x4(to, 1, load_s8x4(from), offset);
-        to += PIXEL_WORDS;
-        from += step;
-    }
-}
-
 KERNEL_BLOCK void widen_rest(uint32_t *to, const int8_t *from, int32_t step, int32_t count, uint32_t offset,
                              int32_t channels) {
     for (int32_t i = 0; i < count; i++) {

@@ -15,8 +15,19 @@
 
 enum { PIXEL_WORDS = 2, PAIR_WORDS = 4, BIAS_WORDS = 4, SCALE_WORDS = 11 };
 
+/* Four channels of `count` pixels that lie `step` bytes apart. */
+KERNEL_BLOCK void widen_channels(uint32_t *to, const int8_t *from, int32_t step, int32_t count, uint32_t offset) {
+#pragma GCC unroll 4
+    for (int32_t i = 0; i < count; i++) {
+        widen_s8x4(to, 1, load_s8x4(from), offset);
+        to += PIXEL_WORDS;
+        from += step;
+    }
+}
+
 /* Two rows of `count` pixels, at least one, to pairs that lie `step` words apart. */
-KERNEL_BLOCK void pack_pairs(uint32_t *to, int32_t step, const uint32_t *upper, const uint32_t *lower, int32_t count) {
+static __attribute__((noinline, unused)) void pack_pairs(uint32_t *to, int32_t step, const uint32_t *upper,
+                                                         const uint32_t *lower, int32_t count) {
 #if MICRO_DSP
     __asm__ volatile("1:\n\t"
                      "ldmia %[upper]!, {r6, r9}\n\t"

@@ -76,9 +76,10 @@
  * No kernel allocates or keeps state. The weight gradients of conv2d and depthwise copy the trained channels of some
  * positions to the stack, of which they take up to 2 KiB. Scratch is wanted by blocked s8 kernels only. Forward, for
  * inputs widened to 16 bit: conv2d 9 bytes a weight of one output (8 where it is pointwise), linear 2; depthwise, of
- * four channels at a time, a packed row of the windows and the rows that they still need (8 bytes a pixel). Backward,
- * for values widened to float32: conv2d's grad_input 16 bytes for every output of a group and tap of the kernel.
- * The forward kernels take up to 1 KiB of stack.
+ * four channels at a time, a packed row of the windows and the rows that they still need (8 bytes a pixel);
+ * pointwise_depthwise the rows of the tensor in between that a window sees, in int8, and four channels of them packed
+ * (2 bytes a value). Backward, for values widened to float32: conv2d's grad_input 16 bytes for every output of a group
+ * and tap of the kernel. The forward kernels take up to 1 KiB of stack, pointwise_depthwise up to 1.25 KiB.
  */
 #ifndef KERNELS_KERNELS_H
 #define KERNELS_KERNELS_H
@@ -157,6 +158,7 @@ KERNEL(linear_grad_weight_s8_reference);
 KERNEL(linear_update_s8);
 KERNEL(fused_conv2d_update_s8);
 KERNEL(fused_conv2d_update_s8_reference);
+KERNEL(pointwise_depthwise_forward_s8);
 KERNEL(pointwise_depthwise_forward_s8_reference);
 KERNEL(global_avg_pool_forward_s8);
 KERNEL(avg_pool2d_forward_s8);

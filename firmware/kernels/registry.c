@@ -104,7 +104,7 @@ static const kernel_t kernels[] = {
     ENTRY(OP_LINEAR, PASS_UPDATE, DTYPE_S8, VARIANT_REFERENCE, linear_update_s8),
     ENTRY(OP_FUSED_CONV2D, PASS_UPDATE, DTYPE_S8, VARIANT_BLOCKED, fused_conv2d_update_s8),
     ENTRY(OP_FUSED_CONV2D, PASS_UPDATE, DTYPE_S8, VARIANT_REFERENCE, fused_conv2d_update_s8_reference),
-    ENTRY(OP_POINTWISE_DEPTHWISE, PASS_FORWARD, DTYPE_S8, VARIANT_BLOCKED, pointwise_depthwise_forward_s8_reference),
+    ENTRY(OP_POINTWISE_DEPTHWISE, PASS_FORWARD, DTYPE_S8, VARIANT_BLOCKED, pointwise_depthwise_forward_s8),
     ENTRY(OP_POINTWISE_DEPTHWISE, PASS_FORWARD, DTYPE_S8, VARIANT_REFERENCE, pointwise_depthwise_forward_s8_reference),
     ENTRY(OP_GLOBAL_AVG_POOL, PASS_FORWARD, DTYPE_S8, VARIANT_BLOCKED, global_avg_pool_forward_s8),
     ENTRY(OP_GLOBAL_AVG_POOL, PASS_FORWARD, DTYPE_S8, VARIANT_REFERENCE, global_avg_pool_forward_s8),
