@@ -1,79 +1,13 @@
-/* Gathers: every input position sums over the taps that reached it, so nothing is zeroed first or written twice. Four
- * positions of a row that meet the same taps (one stride apart) by four channels in registers
- * (depthwise_block_f32.h). */
-#include <stdbool.h>
-#include <string.h>
-
-#include "block.h"
-#include "depthwise_block_f32.h"
+/* Gathers: every input position sums over the taps that reached it, so nothing is zeroed first or written twice
+ * (depthwise_gather_f32.h). */
+#include "depthwise_gather_f32.h"
 #include "depthwise_work.h"
 #include "kernels.h"
-#include "shape.h"
-#include "window.h"
-
-/* The positions of one row of grad_input that share a phase. x and w belong to the row's first valid tap. */
-static inline void phase_of_row(const shape_t *s, depthwise_t *block, range_t rows, int32_t p, const float *x_row,
-                                const float *w_row, float *y_row) {
-    const int32_t channels = s->in_channels;
-    const float *zeros = NO_BIAS;
-    const phase_t phase = window_phase(p, s->in_w, s->kernel_w, s->stride_w, s->pad_w);
-    const range_t range = phase_interior(phase, s->out_w, window_margin(block->fours));
-    for (int32_t n = 0; n < phase.positions;) {
-        const bool met = rows.count > 0 && phase.taps > 0;
-        const int32_t next = met ? window_next(block->fours, range, n) : 1, first = window_first(next, n);
-        const int32_t q = phase.q + first;
-        const range_t mx = phase_taps(q, phase.taps, s->out_w);
-        float *y = y_row + (p + first * s->stride_w) * channels;
-        if (!met || mx.count == 0) {
-            blank_f32(y, channels, zeros, 0);
-            n++;
-            continue;
-        }
-        const float *x = x_row + (q - mx.first) * channels;
-        const float *w = w_row + (phase.tap + mx.first * s->stride_w) * channels;
-        block->walk.x_tap = -channels;
-        block->walk.w_tap = s->stride_w * channels;
-        if (next > 1 && block->fours == FOURS_MARGIN) { /* columns are read forwards, so the taps go backwards */
-            x = x_row + (q - 2) * channels;
-            w = w_row + 2 * channels;
-            block->walk.w_tap = -channels;
-            block->left_inside = q >= 2;
-            block->right_inside = q + 4 <= s->out_w;
-        }
-        block->walk.rows = rows.count;
-        block->walk.taps = mx.count;
-        depthwise_positions(block, next, x, w, zeros, y);
-        n += next;
-    }
-}
 
 void depthwise_grad_input_f32(const op_t *op, void *const *buffers, const step_constants_t *constants) {
     (void)constants;
-    const float *grad_output = buffers[0], *weight = buffers[1];
-    float *grad_input = buffers[2];
     const shape_t s = depthwise_shape(op);
-    const int32_t channels = s.in_channels, phases = smaller(s.stride_w, s.in_w);
-    depthwise_t block = {
-        .walk =
-            {
-                .x_row = -s.out_w * channels,
-                .w_row = s.stride_h * s.kernel_w * channels,
-                .x_next = channels,
-                .y_next = s.stride_w * channels,
-            },
-        .channels = channels,
-        .start_step = 0,
-        .fours = depthwise_fours(channels, s.kernel_w, s.stride_w),
-    };
-    for (int32_t iy = 0; iy < s.in_h; iy++) {
-        const phase_t down = window_phase(iy, s.in_h, s.kernel_h, s.stride_h, s.pad_h);
-        const range_t my = phase_taps(down.q, down.taps, s.out_h);
-        const float *x_row = grad_output + (down.q - my.first) * s.out_w * channels;
-        const float *w_row = weight + (down.tap + my.first * s.stride_h) * s.kernel_w * channels;
-        for (int32_t p = 0; p < phases; p++) {
-            phase_of_row(&s, &block, my, p, x_row, w_row, grad_input + iy * s.in_w * channels);
-        }
-    }
+    depthwise_gather_f32(&s, s.in_channels, buffers[0], buffers[1], s.in_channels, buffers[2]);
 }
 
 uint32_t depthwise_grad_input_f32_scratch_bytes(const op_t *op) {

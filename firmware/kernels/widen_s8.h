@@ -65,4 +65,15 @@ static inline void widen_s8(const int8_t *from, int32_t step, int32_t n, int32_t
     }
 }
 
+/* to[i] = from[i] - zero. */
+static inline void widen_run_s8(const int8_t *from, int32_t n, int32_t zero, float *to) {
+    const int32_t rest = n % 4, whole = n - rest;
+    if (whole > 0) {
+        widen_4_s8(from, 4, whole / 4, zero, to);
+    }
+    if (rest > 0) {
+        widen_1_s8(from + whole, 1, rest, zero, to + whole, 1);
+    }
+}
+
 #endif
