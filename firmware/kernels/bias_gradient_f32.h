@@ -6,8 +6,22 @@
 
 #include "block.h"
 #include "op.h"
+#include "shape.h"
 #include "trained.h"
 #include "window.h"
+
+/* Rows of a map above this are not joined, for the rounding error of their sums. */
+#define JOINED_BIAS_POSITIONS 4096
+
+/* Rows of a map that a bias is summed over: joined where that is not too long. */
+typedef struct {
+    int32_t rows, positions;
+} rows_t;
+
+static inline rows_t bias_rows(const shape_t *s) {
+    const rows_t joined = {1, s->out_h * s->out_w}, apart = {s->out_h, s->out_w};
+    return joined.positions <= JOINED_BIAS_POSITIONS ? joined : apart;
+}
 
 /* What bias_gradient_f32 does, as counts. */
 typedef struct {

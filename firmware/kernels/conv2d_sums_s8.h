@@ -11,19 +11,6 @@
 #include "layer_s8.h"
 #include "widen_s8.h"
 
-/* Rows of a map above this are not joined. */
-#define JOINED_POSITIONS 4096
-
-/* Rows of a map that a bias is summed over: joined, unless they are too long for the sums' rounding error. */
-typedef struct {
-    int32_t rows, positions;
-} rows_t;
-
-static inline rows_t bias_rows(const shape_t *s) {
-    const rows_t joined = {1, s->out_h * s->out_w}, apart = {s->out_h, s->out_w};
-    return joined.positions <= JOINED_POSITIONS ? joined : apart;
-}
-
 typedef struct {
     shape_t s;
     int32_t inputs, outputs; /* that train */

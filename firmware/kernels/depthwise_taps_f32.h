@@ -38,9 +38,11 @@ static inline void clear_f32(float *to, int32_t n) {
 /* What a pass reads: four channels of either tensor, `step` floats from a position to the next. contiguous: they follow
  * each other. */
 typedef struct {
-    const float *input, *grad_output;
+    const void *input; /* float32, or int8 */
+    const float *grad_output;
     int32_t channel[4], step;
     bool contiguous;
+    int32_t zero; /* what an int8 input is taken from */
 } source_t;
 
 #if MICRO_VFP

@@ -150,6 +150,7 @@ KERNEL(depthwise_forward_s8_in_place);
 KERNEL(depthwise_forward_s8_reference);
 KERNEL(depthwise_grad_input_s8);
 KERNEL(depthwise_grad_input_s8_reference);
+KERNEL(depthwise_grad_weight_s8);
 KERNEL(depthwise_grad_weight_s8_reference);
 KERNEL(depthwise_update_s8);
 KERNEL(linear_forward_s8);

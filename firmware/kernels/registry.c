@@ -90,7 +90,7 @@ static const kernel_t kernels[] = {
     ENTRY(OP_DEPTHWISE, PASS_FORWARD, DTYPE_S8, VARIANT_IN_PLACE, depthwise_forward_s8_in_place),
     ENTRY(OP_DEPTHWISE, PASS_GRAD_INPUT, DTYPE_S8, VARIANT_BLOCKED, depthwise_grad_input_s8),
     ENTRY(OP_DEPTHWISE, PASS_GRAD_INPUT, DTYPE_S8, VARIANT_REFERENCE, depthwise_grad_input_s8_reference),
-    ENTRY(OP_DEPTHWISE, PASS_GRAD_WEIGHT, DTYPE_S8, VARIANT_BLOCKED, depthwise_grad_weight_s8_reference),
+    ENTRY(OP_DEPTHWISE, PASS_GRAD_WEIGHT, DTYPE_S8, VARIANT_BLOCKED, depthwise_grad_weight_s8),
     ENTRY(OP_DEPTHWISE, PASS_GRAD_WEIGHT, DTYPE_S8, VARIANT_REFERENCE, depthwise_grad_weight_s8_reference),
     ENTRY(OP_DEPTHWISE, PASS_UPDATE, DTYPE_S8, VARIANT_BLOCKED, depthwise_update_s8),
     ENTRY(OP_DEPTHWISE, PASS_UPDATE, DTYPE_S8, VARIANT_REFERENCE, depthwise_update_s8),
