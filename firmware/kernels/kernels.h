@@ -79,7 +79,8 @@
  * four channels at a time, a packed row of the windows and the rows that they still need (8 bytes a pixel);
  * pointwise_depthwise the rows of the tensor in between that a window sees, in int8, and four channels of them packed
  * (2 bytes a value). Backward, for values widened to float32: conv2d's grad_input 16 bytes for every output of a group
- * and tap of the kernel. The forward kernels take up to 1 KiB of stack, pointwise_depthwise up to 1.25 KiB.
+ * and tap of the kernel, depthwise's 4 for every weight of up to 59 channels with 3 x 3 taps, of fewer with more. The
+ * forward kernels take up to 1 KiB of stack, pointwise_depthwise up to 1.25 KiB.
  */
 #ifndef KERNELS_KERNELS_H
 #define KERNELS_KERNELS_H
