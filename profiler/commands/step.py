@@ -108,6 +108,7 @@ def step(
         typer.Option("--out", metavar="DIR", help="The run's folder. [default: measurements/DEVICE/TIME-step-NETWORK]"),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Run only the plans that the run in --out lacks.")] = False,
+    arena: Annotated[bool, typer.Option("--arena", help="Say what lies in the arena when it is fullest.")] = False,
     baud: BaudOption = BAUD,
     power_cycle: PowerCycleOption = None,
     json_: JsonOption = False,
@@ -116,6 +117,7 @@ def step(
 
     Example: profile step --port qemu://mps2-an500 --network mcunet-5fps --input 3x64x64 --plan plan.json
     """
+    from profiler.workloads.peak import at_peak  # noqa: PLC0415
     from profiler.workloads.plan import StepPlan  # noqa: PLC0415
 
     folder = run_folder(out)
@@ -162,7 +164,8 @@ def step(
             trials = list(run.trials)
     if counts := disturbed(trials):
         warn(disturbance_warning(counts, len(trials)))
-    _report(run.folder, timer, failures, json_)
+    peaks = {item.name: at_peak(item.step, item.program.placement) for item in prepared if arena}
+    _report(run.folder, timer, failures, peaks, json_)
 
 
 def _names(paths: list[Path]) -> list[str]:
@@ -294,7 +297,7 @@ def _sit(device: Any, run: store.Run, prepared: list[_Prepared], repetitions: in
             ticker.advance()
 
 
-def _report(folder: Path, timer: str, failures: list[str], json_: bool) -> None:
+def _report(folder: Path, timer: str, failures: list[str], peaks: dict[str, list], json_: bool) -> None:
     rows = []
     if any(trial["type"] == "step" for trial in store.iterate(folder)):
         table = store.load_steps(folder)
@@ -303,7 +306,9 @@ def _report(folder: Path, timer: str, failures: list[str], json_: bool) -> None:
     # Those of earlier sittings too: going on does not make a wrong step right.
     failures = failures + [f"{r['plan']} is {r['status']}: {r['reason']}" for r in rows if r["status"] != "ok"]
     if json_:
-        print_json({"run": str(folder), "timer": timer, "steps": json_ready(rows), "failures": failures})
+        record = {"run": str(folder), "timer": timer, "steps": json_ready(rows), "failures": failures}
+        arena = {name: [row._asdict() for row in peak] for name, peak in peaks.items()}
+        print_json(record | ({"arena": arena} if arena else {}))
     else:
         # A column a plan: there are more figures than plans.
         print_table(
@@ -312,6 +317,12 @@ def _report(folder: Path, timer: str, failures: list[str], json_: bool) -> None:
             caption=f"run: {folder}"
             + ("\nlatency is virtual time: the timer counts instructions" if timer == "instructions" else ""),
         )
+        for name, peak in peaks.items():
+            print_table(
+                [row._asdict() for row in peak],
+                title=f"What lies in the arena of {name} when it is fullest",
+                caption="without an offset: what lives through the run, by what it is; what shares memory counts each",
+            )
     message(f"{sum(row['status'] == 'ok' for row in rows)} steps measured; run: {folder}")
     if failures:
         more = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""

@@ -273,7 +273,11 @@ def _anneal(blocks: Sequence[Block], searches: int, bound: int) -> tuple[list[in
     best, best_peak = offsets, peak
     for step in range(searches):
         changed = list(order)
-        changed.insert(rng.randrange(len(changed)), changed.pop(rng.randrange(len(changed))))
+        i, j = rng.randrange(len(changed)), rng.randrange(len(changed))
+        if rng.random() < _SHARE_OF_SWAPS:
+            changed[i], changed[j] = changed[j], changed[i]
+        else:
+            changed.insert(j, changed.pop(i))
         offsets, found = _best_fit(blocks, changed)
         temperature = 0.03 * best_peak * (1 - step / searches) + 1
         if found <= peak or rng.random() < math.exp((peak - found) / temperature):
@@ -285,6 +289,7 @@ def _anneal(blocks: Sequence[Block], searches: int, bound: int) -> tuple[list[in
     return best, best_peak
 
 
+_SHARE_OF_SWAPS = 0.5
 #: Tried for plans that ask for savings of memory; some seconds.
 _SEARCHES = 800
 

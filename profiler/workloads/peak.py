@@ -26,9 +26,12 @@ class PeakRow(NamedTuple):
 
 
 def peak_op(step: TrainingStep, placement: Placement) -> int:
-    """Index of the op during which the arena reaches highest."""
-    tops = [max((at + size for _, at, size in alive), default=0) for alive in _alive(step, placement)]
-    return max(range(len(tops)), key=lambda i: tops[i])
+    """Index of the op during which the arena reaches highest; of several the one with most in it."""
+    fill = [
+        (max((at + size for _, at, size in alive), default=0), sum(size for _, _, size in alive))
+        for alive in _alive(step, placement)
+    ]
+    return max(range(len(fill)), key=lambda i: fill[i])
 
 
 def at_peak(step: TrainingStep, placement: Placement) -> list[PeakRow]:

@@ -13,7 +13,7 @@ from itertools import groupby
 
 from profiler.ops import Access, BufferSpec, CosineHead, Op, Pass, Quantization, SoftmaxCrossEntropy
 from profiler.prng import FillMode
-from profiler.workloads.arena import aligned, place
+from profiler.workloads.arena import Placement, aligned, place
 from profiler.workloads.entries import (
     ARENA_REGION,
     BLOB_REGION,
@@ -85,6 +85,7 @@ class Program:
         outputs: What is checked.
         constants: Of the optimiser, where there is an update.
         arena_region: Number of the region at whose bottom the arena lies.
+        placement: Where a training step's tensors lie.
     """
 
     name: str
@@ -97,6 +98,7 @@ class Program:
     outputs: tuple[Output, ...]
     constants: StepConstants | None = None
     arena_region: int = ARENA_REGION
+    placement: Placement | None = None
 
     @cached_property
     def timed(self) -> tuple[tuple[str, Op], ...]:
@@ -274,6 +276,7 @@ def step_program(step: TrainingStep, memory: DeviceMemory) -> Program:
         arena_bytes=placement.peak_bytes,
         outputs=tuple(outputs),
         constants=StepConstants(step.plan.learning_rate, 1 / images) if updates else None,
+        placement=placement,
     )
     program = program.in_region(memory.arena_region)
     program.check_fits(memory)
