@@ -158,6 +158,13 @@ __attribute__((naked, noipa)) static void depthwise_row(const depthwise_row_t *r
 #else
 enum { UNROLLED_CODE_BYTES = 1 };
 
+/* GCC 12 computes wrong sums for 64-bit Arm where it vectorises over the taps; elsewhere it may. */
+#ifdef __aarch64__
+#define TAP_BY_TAP(w) __asm__("" : "+r"(w))
+#else
+#define TAP_BY_TAP(w) (void)0
+#endif
+
 static inline int32_t lower_half(uint32_t word) {
     return (int16_t)word;
 }
@@ -178,12 +185,14 @@ KERNEL_BLOCK void depthwise_row(const depthwise_row_t *row) {
             for (int32_t c = 0; c < 4; c++) {
                 sums[c] += lower_half(x[c]) * lower_half(w[c]) + upper_half(x[c]) * upper_half(w[c]);
             }
+            TAP_BY_TAP(w);
         }
         for (x = single; w != row->single_end; x += PIXEL_WORDS, w += PIXEL_WORDS) {
             for (int32_t c = 0; c < 2; c++) {
                 sums[c] += lower_half(x[c]) * lower_half(w[c]);
                 sums[c + 2] += upper_half(x[c]) * upper_half(w[c]);
             }
+            TAP_BY_TAP(w);
         }
         const limits_s8_t limits = {(int32_t)w[4], w[9], w[10]};
         for (int32_t c = 0; c < 4; c++) {

@@ -1,7 +1,7 @@
 /* Runs ops read from stdin and writes their buffers to stdout: test_kernels.py's cases on a machine that this one only
  * emulates. All numbers are little-endian words: kind, pass, dtype, variant, count of geometry values, the values; k,
- * axis, bias, optimizer, whether a channel list follows, the list (a word each); four floats of constants; count of
- * buffers, then words and contents of each. Answers: 1 and all buffers' contents, or another word and nothing more:
+ * axis, bias, optimizer, whether a channel list follows, the list (a word each); the quantisation's values; four floats
+ * of constants; count of buffers, then bytes and contents of each. Answers: 1 and all buffers' contents, or another word and nothing more:
  * 0 not a valid op, 2 a guard was overwritten. */
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,7 +12,8 @@
 #ifndef GUARD_WORDS /* 0 where a sanitizer watches over the ends of buffers */
 #define GUARD_WORDS 16
 #endif
-#define GUARD 0x7fc0deadu
+#define GUARD_BYTES (4 * GUARD_WORDS)
+static const uint32_t guard = 0x7fc0deadu;
 
 static uint32_t word(void) {
     uint32_t value;
@@ -26,17 +27,18 @@ static void answer(uint32_t value) {
     fwrite(&value, sizeof value, 1, stdout);
 }
 
-static uint32_t *guarded(uint32_t words) {
-    uint32_t *memory = malloc((words + 2 * GUARD_WORDS) * sizeof *memory);
+static uint8_t *guarded(uint32_t bytes) {
+    uint8_t *memory = malloc(bytes + 2u * GUARD_BYTES);
     for (int i = 0; i < GUARD_WORDS; i++) {
-        memory[i] = memory[GUARD_WORDS + words + i] = GUARD;
+        memcpy(memory + 4 * i, &guard, 4);
+        memcpy(memory + GUARD_BYTES + bytes + 4u * (unsigned)i, &guard, 4);
     }
-    return memory + GUARD_WORDS;
+    return memory + GUARD_BYTES;
 }
 
-static bool intact(const uint32_t *buffer, uint32_t words) {
+static bool intact(const uint8_t *buffer, uint32_t bytes) {
     for (int i = 0; i < GUARD_WORDS; i++) {
-        if (buffer[-1 - i] != GUARD || buffer[words + i] != GUARD) {
+        if (memcmp(buffer - GUARD_BYTES + 4 * i, &guard, 4) != 0 || memcmp(buffer + bytes + 4 * i, &guard, 4) != 0) {
             return false;
         }
     }
@@ -45,7 +47,7 @@ static bool intact(const uint32_t *buffer, uint32_t words) {
 
 static void run_one(void) {
     static uint16_t channels[65536];
-    uint32_t values[OP_MAX_GEOMETRY], words[OP_MAX_BUFFERS];
+    uint32_t values[OP_MAX_GEOMETRY], bytes[OP_MAX_BUFFERS];
     void *buffers[OP_MAX_BUFFERS + 1];
     op_t op;
     step_constants_t constants;
@@ -68,15 +70,19 @@ static void run_one(void) {
         }
         op.trained.channels = channels;
     }
+    int8_t *scalars = (int8_t *)&op.quantization;
+    for (int i = 0; i < QUANTIZATION_VALUES; i++) {
+        scalars[i] = (int8_t)word();
+    }
     uint32_t *fields = (uint32_t *)&constants;
     for (int i = 0; i < 4; i++) {
         fields[i] = word();
     }
     const uint32_t buffer_count = word();
     for (uint32_t i = 0; i < buffer_count; i++) {
-        words[i] = word();
-        buffers[i] = guarded(words[i]);
-        if (fread(buffers[i], sizeof(uint32_t), words[i], stdin) != words[i]) {
+        bytes[i] = word();
+        buffers[i] = guarded(bytes[i]);
+        if (fread(buffers[i], 1, bytes[i], stdin) != bytes[i]) {
             exit(1);
         }
     }
@@ -84,21 +90,21 @@ static void run_one(void) {
     bool valid = op_set_geometry(&op, values, count) && op_valid(&op) && kernel != NULL;
     bool whole = true;
     if (valid) {
-        const uint32_t scratch = kernel->scratch_bytes(&op) / 4;
+        const uint32_t scratch = kernel->scratch_bytes(&op);
         buffers[buffer_count] = guarded(scratch);
         kernel->run(&op, buffers, &constants);
         whole = intact(buffers[buffer_count], scratch);
         for (uint32_t i = 0; i < buffer_count; i++) {
-            whole = whole && intact(buffers[i], words[i]);
+            whole = whole && intact(buffers[i], bytes[i]);
         }
-        free((uint32_t *)buffers[buffer_count] - GUARD_WORDS);
+        free((uint8_t *)buffers[buffer_count] - GUARD_BYTES);
     }
     answer(!valid ? 0 : whole ? 1 : 2);
     for (uint32_t i = 0; i < buffer_count; i++) {
         if (valid && whole) {
-            fwrite(buffers[i], sizeof(uint32_t), words[i], stdout);
+            fwrite(buffers[i], 1, bytes[i], stdout);
         }
-        free((uint32_t *)buffers[i] - GUARD_WORDS);
+        free((uint8_t *)buffers[i] - GUARD_BYTES);
     }
     fflush(stdout);
 }

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 from op_cases import Case
+from op_cases_s8 import CaseS8
 
 from profiler.devices import build
 from profiler.ops import AXIS_CODES, DTYPE_CODES, OPTIMIZER_CODES, PASS_CODES, VARIANT_CODES
@@ -46,16 +47,18 @@ class RunnerExecutor:
         self._process.wait(10)
         self._process.stdout.close()
 
-    def execute(self, case: Case) -> list[np.ndarray]:
+    def execute(self, case: Case | CaseS8) -> list[np.ndarray]:
         op, values = case.op, case.op.geometry.values()
-        listed = [] if case.channels is None else case.channels.tolist()
+        channels = getattr(case, "channels", None)  # cases of dtype s8 train the first so many
+        listed = [] if channels is None else channels.tolist()
+        quantization = case.quantization.values() if op.dtype == "s8" else (0,) * 7
         words = [op.geometry.code, PASS_CODES[op.pass_], DTYPE_CODES[op.dtype], VARIANT_CODES[op.variant],
                  len(values), *values,
                  op.trained_channels, AXIS_CODES[op.trained_axis], int(op.trains_bias), OPTIMIZER_CODES[op.optimizer],
                  int(bool(listed)), *listed]  # fmt: skip
-        request = struct.pack(f"<{len(words)}I4fI", *words, *case.constants, len(case.buffers))
+        request = struct.pack(f"<{len(words)}I7i4fI", *words, *quantization, *case.constants, len(case.buffers))
         for values in case.buffers:
-            request += struct.pack("<I", values.size) + values.tobytes()
+            request += struct.pack("<I", values.nbytes) + values.tobytes()
         self._process.stdin.write(request)
         self._process.stdin.flush()
         assert struct.unpack("<I", self._process.stdout.read(4)) == (1,), f"{op.key} was refused or wrote elsewhere"

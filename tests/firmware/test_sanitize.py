@@ -8,6 +8,7 @@ import numpy as np
 import op_cases
 import pytest
 from op_cases import KINDS_AND_PASSES, VARIANTS, check_all, random_case, random_op, seeded
+from op_cases_s8 import KINDS_AND_PASSES_S8, check_s8, expected_s8, random_case_s8, random_op_s8
 from runner_executor import RunnerExecutor, compiled_runner
 
 from profiler.link.errors import Refused
@@ -42,6 +43,18 @@ def test_kernels_stay_within_their_buffers_and_within_the_language(kind, pass_, 
         for variant in VARIANTS:
             case = dataclasses.replace(case, op=dataclasses.replace(case.op, variant=variant))
             check_all(case, sanitized.execute(case), reference)
+
+
+@pytest.mark.parametrize(("kind", "pass_"), KINDS_AND_PASSES_S8)
+def test_int8_kernels_stay_within_their_buffers_and_within_the_language(kind, pass_, sanitized):
+    rng = seeded("s8", kind, pass_)
+    for _ in range(CASES):
+        case = random_case_s8(random_op_s8(kind, pass_, rng), rng)
+        reference = expected_s8(case)
+        in_place = ["in_place"] if (kind, pass_) == ("depthwise", Pass.FORWARD) else []
+        for variant in [*VARIANTS, *in_place]:
+            case = dataclasses.replace(case, op=dataclasses.replace(case.op, variant=variant))
+            check_s8(case, sanitized.execute(case), reference)
 
 
 def test_a_session_of_ops_a_step_and_refusals_comes_to_no_report():
