@@ -47,7 +47,7 @@ def test_the_boot_id_is_the_first_nonce_and_stays(device):
 def test_the_identity_lists_arena_blob_and_every_kernel(device):
     identity = device.identity
     regions = {number: size for _, size, number, _ in identity[10]}
-    assert regions[1] == identity[11][0] and len(identity[11][2]) == 4
+    assert regions[1] == identity[11][0] and len(identity[11][2]) == 32
     assert regions[0] >= 112 * 1024
     assert identity[12] >= 1024
     wanted: dict[int, int] = {}
