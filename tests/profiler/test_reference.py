@@ -60,7 +60,8 @@ def test_placed_programs_give_the_same_on_the_host_kernels(seed):
     memory = NO_BLOB if seed % 5 == 0 else MEMORY
     program = step_program(training_step(network, plan), memory)
     device = HostDevice(memory).run(program, seed)
-    for name, wanted in expected(program, seed, memory).items():
+    results = expected(program, seed, memory)
+    for name, wanted in results.items():
         got = device[name].astype(np.float64)
         if name == "loss":
             assert abs(got - wanted)[0] < 1e-5 * plan.images * plan.head.scale
@@ -73,7 +74,10 @@ def test_placed_programs_give_the_same_on_the_host_kernels(seed):
             # Adam's first step is nearly the gradient's sign, which rounding decides where the gradient is 0 but for
             # rounding: so weights may differ by two steps in a few places.
             wrong = np.abs(got - wanted) > 1e-4 * np.abs(wanted).max()
-            assert wrong.mean() < 0.02, name
+            # And everywhere, where the whole gradient is.
+            moment = results.get(f"{name}_moment1")
+            nothing = moment is not None and np.linalg.norm(moment) < 1e-7
+            assert nothing or wrong.mean() < 0.02, name
             assert np.abs(got - wanted).max() <= 2.1 * plan.learning_rate * max(1.0, np.abs(wanted).max()), name
 
 
