@@ -258,16 +258,17 @@ def pack(blocks: Sequence[Block], *, searches: int = 0) -> tuple[list[int], int,
         if aligned(best_peak) <= bound:
             break
     if searches and aligned(best_peak) > bound:
-        found, found_peak = _anneal(blocks, searches, bound)
-        if found_peak < best_peak:
-            best, best_peak = found, found_peak
+        for seed in range(_RESTARTS):
+            found, found_peak = _anneal(blocks, searches // _RESTARTS, bound, seed)
+            if found_peak < best_peak:
+                best, best_peak = found, found_peak
     return best, best_peak, bound
 
 
-def _anneal(blocks: Sequence[Block], searches: int, bound: int) -> tuple[list[int], int]:
+def _anneal(blocks: Sequence[Block], searches: int, bound: int, seed: int) -> tuple[list[int], int]:
     """Simulated annealing over the order in which blocks are placed (Kirkpatrick et al. 1983): a change is kept where
     it is no worse, and at first often where it is."""
-    rng = random.Random(1)
+    rng = random.Random(seed)
     order = sorted(range(len(blocks)), key=lambda i: (-blocks[i].longest_life, -blocks[i].byte_count))
     offsets, peak = _best_fit(blocks, order)
     best, best_peak = offsets, peak
@@ -291,7 +292,9 @@ def _anneal(blocks: Sequence[Block], searches: int, bound: int) -> tuple[list[in
 
 _SHARE_OF_SWAPS = 0.5
 #: Tried for plans that ask for savings of memory; some seconds.
-_SEARCHES = 800
+_SEARCHES = 1800
+#: Searches from the same beginning: one may end far from the best.
+_RESTARTS = 3
 
 #: How often a packing above the lower bound is tried again with another order.
 _REPAIRS = 12
