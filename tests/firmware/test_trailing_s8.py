@@ -10,7 +10,10 @@ from op_cases import VARIANTS, seeded
 from op_cases_s8 import random_case_s8, random_op_s8, run_on_host
 
 from profiler import kernels, ops
+from profiler.link.errors import Refused
+from profiler.link.session import open_device
 from profiler.ops import Op, Pass
+from profiler.workloads.program import microbenchmark
 
 TRAILING = [("conv2d", Pass.FORWARD), ("depthwise", Pass.GRAD_INPUT)]
 
@@ -58,3 +61,36 @@ def test_without_the_distance_the_result_is_wrong() -> None:
     ((written, (read, ahead)),) = kernels.trailing(op).items()
     case = random_case_s8(op, seeded("too near"))
     assert not np.array_equal(trailed(case, written, read, ahead // 2), run_on_host(case)[written])
+
+
+@pytest.mark.parametrize(("kind", "pass_"), TRAILING)
+def test_a_device_lets_an_output_trail_at_the_distance_and_no_nearer(kind: str, pass_: Pass) -> None:
+    rng = seeded("trailing device", kind, pass_)
+    with open_device("native://") as device:
+        for _ in range(10):
+            op = random_op_s8(kind, pass_, rng)
+            if not kernels.trailing(op):
+                continue
+            ((written, (read, ahead)),) = kernels.trailing(op).items()
+            program = microbenchmark(op, device.memory)
+            entry = program.entries[-1]
+            far = -(-ahead // 16) * 16
+            for distance, refused in ((far, False), (far - 16, True)):
+                # All the rest moves up, behind the two.
+                behind = far + sum(-(-spec.byte_count // 16) * 16 for spec in op.buffers())
+                places = [r + behind if r % 16 == 0 else r for r in entry.references]
+                places[written], places[read] = 0, distance
+                moved = dataclasses.replace(entry, references=tuple(places))
+                placed = dataclasses.replace(
+                    program,
+                    entries=(moved,),
+                    setup_end=0,
+                    image_end=0,
+                    body_end=1,
+                    arena_bytes=program.arena_bytes + behind,
+                )
+                if refused:
+                    with pytest.raises(Refused, match="overlap"):
+                        device.run(placed, 1)
+                else:
+                    device.run(placed, 1)
