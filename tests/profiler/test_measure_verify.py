@@ -1,6 +1,6 @@
-import zlib
-
 """Verification: what is right, references ahead of their use, whole steps."""
+
+import zlib
 
 import numpy as np
 import pytest
