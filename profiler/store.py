@@ -10,18 +10,22 @@ import datetime
 import errno
 import json
 import os
-import platform
 import re
-import subprocess
 import warnings
 from collections.abc import Iterator
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from profiler import store_lines
 from profiler.errors import UserError
 from profiler.store_lines import Damage
+from profiler.store_provenance import now, provenance
+
+__all__ = [
+    "MANIFEST", "MEASUREMENTS", "SCHEMA", "TRIALS", "DamagedRunWarning", "Run", "damage_sentence", "find_runs",
+    "holds_run", "iterate", "load", "load_step_ops", "load_steps", "new_run_folder", "now", "ops_of", "provenance",
+    "read_manifest", "slug",
+]  # fmt: skip
 
 try:
     import fcntl
@@ -34,9 +38,6 @@ MANIFEST = "manifest.json"
 TRIALS = "trials.jsonl"
 #: Default root of runs.
 MEASUREMENTS = Path("measurements")
-
-#: Packages whose versions are part of what a trial means.
-_PACKAGES = ("tinytrain-hil", "numpy", "torch", "cbor2", "pyserial", "pandas", "typer")
 
 
 class DamagedRunWarning(UserWarning):
@@ -303,11 +304,6 @@ def find_runs(root: Path) -> list[Path]:
     return sorted(found, key=lambda p: (p / MANIFEST).stat().st_mtime)
 
 
-def now() -> str:
-    """The time, as manifests have it."""
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-
-
 def slug(text: str) -> str:
     """``text`` as a folder's name."""
     return re.sub(r"[^A-Za-z0-9.]+", "-", text).strip("-.").lower() or "unnamed"
@@ -324,59 +320,6 @@ def new_run_folder(root: Path, device: str, what: str) -> Path:
     return folder
 
 
-def provenance() -> dict[str, Any]:
-    """Versions, host and commit, for the manifest."""
-    uname = os.uname()
-    versions = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            versions[package] = "not installed"
-    return {
-        "versions": versions,
-        "git_commit": _git_commit(),
-        "host": {
-            "name": uname.nodename,
-            "system": f"{uname.sysname} {uname.release}",
-            "machine": uname.machine,
-            "processor": _processor(),
-            "cpu_count": os.cpu_count(),
-        },
-        "created_at": now(),
-    }
-
-
-def _processor() -> str | None:
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith(("model name", "Model")):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return None
-
-
-def _git_commit() -> str | None:
-    """Commit of the source tree, ``+changes`` where files differ from it; None outside a checkout."""
-    here = Path(__file__).resolve().parent
-    try:
-        commit = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, timeout=10, check=True
-        ).stdout.strip()
-        dirty = subprocess.run(
-            ["git", "status", "--porcelain", "--untracked-files=no"],
-            cwd=here,
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        ).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return commit + ("+changes" if dirty else "")
-
-
 def load(path: Path | str, **options: Any):
     """All ops of a run as a tidy data frame: :func:`profiler.store_tables.load`."""
     from profiler import store_tables  # noqa: PLC0415 - pandas takes a second, appending does not need it
@@ -385,17 +328,17 @@ def load(path: Path | str, **options: Any):
 
 
 def load_steps(path: Path | str):
-    """All training steps of a run as a tidy data frame: :func:`profiler.store_tables.load_steps`."""
-    from profiler import store_tables  # noqa: PLC0415
+    """All training steps of a run as a tidy data frame: :func:`profiler.store_steps.load_steps`."""
+    from profiler import store_steps  # noqa: PLC0415
 
-    return store_tables.load_steps(path)
+    return store_steps.load_steps(path)
 
 
 def load_step_ops(path: Path | str):
-    """All timed ops of a run's training steps: :func:`profiler.store_tables.load_step_ops`."""
-    from profiler import store_tables  # noqa: PLC0415
+    """All timed ops of a run's training steps: :func:`profiler.store_steps.load_step_ops`."""
+    from profiler import store_steps  # noqa: PLC0415
 
-    return store_tables.load_step_ops(path)
+    return store_steps.load_step_ops(path)
 
 
 def ops_of(table):

@@ -1,0 +1,147 @@
+"""The training steps of a run as tidy tables: one row a step, one row an op of a step.
+
+Every figure carries its unit in the column's name. The harness's own cost (the run's ``empty`` trials) is subtracted
+from latencies and stands beside them as ``overhead_ticks``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from profiler.errors import UserError
+from profiler.measure.observed import trial_disturbances
+from profiler.measure.statistics import mad, median
+from profiler.measure.trials import step_ticks
+from profiler.store import iterate, read_manifest
+from profiler.store_tables import OP_COLUMNS, Overhead, device_columns, op_columns
+
+#: Of :func:`load_steps`.
+STEP_COLUMNS: tuple[str, ...] = (
+    "run",
+    "device",
+    "board",
+    "timer",
+    "timer_hz",
+    "plan",
+    "network",
+    "fingerprint",
+    "images",
+    "optimizer",
+    "trained_layers",
+    "entries",
+    "status",
+    "reason",
+    "repetitions",
+    "ticks",
+    "ticks_mad",
+    "overhead_ticks",
+    "latency_ms",
+    "latency_mad_ms",
+    "arena_peak_bytes",
+    "scratch_peak_bytes",
+    "stack_peak_bytes",
+    "memory_peak_bytes",
+    "energy_mj",
+    "relative_error",
+    "disturbed_by",
+    "predicted_latency_ms",
+    "predicted_memory_bytes",
+    "predicted_by",
+    "budget_latency_ms",
+    "budget_memory_bytes",
+)
+#: Of :func:`load_step_ops`.
+STEP_OP_COLUMNS: tuple[str, ...] = (
+    *("run", "device", "board", "timer", "timer_hz", "plan", "layer", "count"),
+    *OP_COLUMNS,
+    *("ticks", "overhead_ticks", "latency_us"),
+)
+
+
+def load_steps(path: Path | str) -> pd.DataFrame:
+    """One row a training step that was run as a program.
+
+    Args:
+        path: Folder of a run made by ``profile step``.
+
+    Returns:
+        Columns :data:`STEP_COLUMNS`. Figures of a step that was not timed are NaN, and so is what its plan's notes do
+        not foresee (``predicted_...``) or bound (``budget_...``). ``ticks`` is the median over repetitions of the sum
+        over all timed ops, images included; ``overhead_ticks`` the harness's share of it. ``disturbed_by`` says in
+        words what the device told of heat, throttling or another frequency.
+
+    Raises:
+        UserError: no run there, or one without a step.
+    """
+    folder = Path(path)
+    common = device_columns(folder, read_manifest(folder))
+    overhead, trials = _steps(folder)
+    rows = []
+    for trial in trials:
+        row = common | {
+            name: trial[name]
+            for name in ("plan", "network", "fingerprint", "images", "optimizer", "trained_layers", "status")
+        }
+        row["reason"] = trial.get("reason", "")
+        row["entries"] = len(trial["timed"])
+        row["energy_mj"] = np.nan
+        error = trial.get("relative_error")
+        row["relative_error"] = np.nan if error is None else error
+        for name in ("predicted_latency_ms", "predicted_memory_bytes", "budget_latency_ms", "budget_memory_bytes"):
+            value = trial.get(name)
+            row[name] = np.nan if value is None else float(value)
+        row["disturbed_by"] = ", ".join(trial_disturbances(trial))
+        row["predicted_by"] = trial.get("predicted_by") or ""
+        sums = step_ticks(trial)
+        row["repetitions"] = len(sums)
+        if sums:
+            row["overhead_ticks"] = overhead * sum(entry["count"] for entry in trial["timed"])
+            row["ticks"], row["ticks_mad"] = median(sums), mad(sums)
+            row["latency_ms"] = max(row["ticks"] - row["overhead_ticks"], 0.0) * 1e3 / row["timer_hz"]
+            row["latency_mad_ms"] = row["ticks_mad"] * 1e3 / row["timer_hz"]
+            for name in ("arena_peak_bytes", "scratch_peak_bytes", "stack_peak_bytes"):
+                row[name] = trial[name]
+            row["memory_peak_bytes"] = trial["arena_peak_bytes"] + trial["stack_peak_bytes"]
+        rows.append(row)
+    return pd.DataFrame.from_records(rows, columns=list(STEP_COLUMNS))
+
+
+def _steps(folder: Path) -> tuple[float, list[dict[str, Any]]]:
+    """(overhead of one timed op in ticks, step trials)."""
+    overhead = Overhead()
+    trials = []
+    for trial in iterate(folder):
+        if trial["type"] == "step":
+            trials.append(trial)
+        overhead.add(trial)
+    if not trials:
+        raise UserError(f"the run {folder} holds no training step", hint="measure one with `profile step --plan PLAN`")
+    return overhead.ticks("warm"), trials
+
+
+def load_step_ops(path: Path | str) -> pd.DataFrame:
+    """One row a timed op of every step of a run: columns :data:`STEP_OP_COLUMNS`. ``ticks, overhead_ticks,
+    latency_us`` are sums over the images of the step (``count`` runs), NaN where the step was not timed.
+
+    Raises:
+        UserError: no run there, or one without a step.
+    """
+    folder = Path(path)
+    common = device_columns(folder, read_manifest(folder))
+    overhead, trials = _steps(folder)
+    rows: list[dict[str, Any]] = []
+    for trial in trials:
+        repetitions = trial.get("ticks", [])[trial["warm_ups"] :]
+        for index, entry in enumerate(trial["timed"]):
+            row = common | {"plan": trial["plan"], "layer": entry["layer"], "count": entry["count"]}
+            row |= op_columns(entry)
+            if repetitions:
+                row["ticks"] = median([r[index] for r in repetitions])
+                row["overhead_ticks"] = overhead * entry["count"]
+                row["latency_us"] = max(row["ticks"] - row["overhead_ticks"], 0.0) * 1e6 / row["timer_hz"]
+            rows.append(row)
+    return pd.DataFrame.from_records(rows, columns=list(STEP_OP_COLUMNS))
