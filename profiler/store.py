@@ -12,12 +12,14 @@ import json
 import os
 import re
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from profiler import store_lines
 from profiler.errors import UserError
+from profiler.store_builds import foreign_sentences, of_one_build
 from profiler.store_lines import Damage
 from profiler.store_provenance import now, provenance
 
@@ -50,7 +52,7 @@ class Run:
     Attributes:
         folder: Where it lies.
         manifest: What it holds besides the trials.
-        trials: Every readable trial, in order, those of earlier sittings first.
+        trials: Every readable trial of the run's firmware build, in order, those of earlier sittings first.
         notices: What was found and put right on opening, a sentence each.
     """
 
@@ -113,7 +115,11 @@ class Run:
             raise UserError(
                 f"cannot write the run {folder}: {error.strerror}", hint="give the folder write permission"
             ) from None
-        run.trials, damage = store_lines.read_file(folder / TRIALS)
+        trials, damage = store_lines.read_file(folder / TRIALS)
+        foreign: Counter[str] = Counter()
+        run.trials = list(of_one_build(trials, manifest, foreign))
+        run.notices += foreign_sentences(folder, manifest, foreign)
+        run._first_number = trials[-1]["trial"] + 1 if trials else 0
         for item in damage:
             run.notices.append(damage_sentence(folder, item))
             if item.torn:
@@ -121,7 +127,7 @@ class Run:
                 os.fsync(run._file)
             else:
                 # Lines count from 1 and trials from 0: this is the number after that of the damaged trial.
-                run._first_number = item.line
+                run._first_number = max(run._first_number, item.line)
         return run
 
     def append(self, trial: dict[str, Any]) -> dict[str, Any]:

@@ -16,8 +16,8 @@ from profiler.errors import UserError
 from profiler.measure.observed import trial_disturbances
 from profiler.measure.statistics import mad, median
 from profiler.measure.trials import step_ticks
-from profiler.store import iterate, read_manifest
-from profiler.store_tables import OP_COLUMNS, Overhead, device_columns, op_columns
+from profiler.store import read_manifest
+from profiler.store_tables import OP_COLUMNS, Overhead, device_columns, op_columns, own_trials
 
 #: Of :func:`load_steps`.
 STEP_COLUMNS: tuple[str, ...] = (
@@ -78,8 +78,9 @@ def load_steps(path: Path | str) -> pd.DataFrame:
         UserError: no run there, or one without a step.
     """
     folder = Path(path)
-    common = device_columns(folder, read_manifest(folder))
-    overhead, trials = _steps(folder)
+    manifest = read_manifest(folder)
+    common = device_columns(folder, manifest)
+    overhead, trials = _steps(folder, manifest)
     rows = []
     for trial in trials:
         row = common | {
@@ -110,11 +111,11 @@ def load_steps(path: Path | str) -> pd.DataFrame:
     return pd.DataFrame.from_records(rows, columns=list(STEP_COLUMNS))
 
 
-def _steps(folder: Path) -> tuple[float, list[dict[str, Any]]]:
+def _steps(folder: Path, manifest: dict[str, Any]) -> tuple[float, list[dict[str, Any]]]:
     """(overhead of one timed op in ticks, step trials)."""
     overhead = Overhead()
     trials = []
-    for trial in iterate(folder):
+    for trial in own_trials(folder, manifest):
         if trial["type"] == "step":
             trials.append(trial)
         overhead.add(trial)
@@ -131,8 +132,9 @@ def load_step_ops(path: Path | str) -> pd.DataFrame:
         UserError: no run there, or one without a step.
     """
     folder = Path(path)
-    common = device_columns(folder, read_manifest(folder))
-    overhead, trials = _steps(folder)
+    manifest = read_manifest(folder)
+    common = device_columns(folder, manifest)
+    overhead, trials = _steps(folder, manifest)
     rows: list[dict[str, Any]] = []
     for trial in trials:
         repetitions = trial.get("ticks", [])[trial["warm_ups"] :]

@@ -9,6 +9,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import warnings
+from collections import Counter
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -19,9 +21,10 @@ import pandas as pd
 from profiler.errors import UserError
 from profiler.measure.observed import trial_disturbances
 from profiler.measure.statistics import mad, median
-from profiler.measure.trials import accepted_ticks, caches_of
+from profiler.measure.trials import accepted, accepted_ticks, caches_of
 from profiler.ops import GEOMETRIES, Op
 from profiler.store import DamagedRunWarning, iterate, read_manifest
+from profiler.store_builds import foreign_sentences, of_one_build
 
 #: Share of geometries that no fit may see.
 HELD_OUT_SHARE = 0.2
@@ -122,8 +125,34 @@ def device_columns(folder: Path, manifest: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def extra_columns(manifest: dict[str, Any]) -> tuple[str, ...]:
+    """Columns that a run has besides this project's own: those of a table that was imported."""
+    return tuple(manifest.get("extra_columns", ()))
+
+
 def held_out_trial(trial: dict[str, Any]) -> bool:
     return _held_out(trial["op"]["kind"], tuple(trial["op"]["geometry"].values()))
+
+
+def own_trials(folder: Path, manifest: dict[str, Any], damage: list[str] | None = None) -> Iterator[dict[str, Any]]:
+    """Every readable trial of the run's own firmware build, one at a time; those of another are left out and said.
+
+    Args:
+        folder: The run's.
+        manifest: The run's.
+        damage: Receives a sentence for every line that cannot be read, and for every other build; without it each is a
+            ``DamagedRunWarning``.
+
+    Raises:
+        UserError: there is no such run.
+    """
+    foreign: Counter[str] = Counter()
+    yield from of_one_build(iterate(folder, damage), manifest, foreign)
+    for sentence in foreign_sentences(folder, manifest, foreign):
+        if damage is not None:
+            damage.append(sentence)
+        else:
+            warnings.warn(sentence, DamagedRunWarning, stacklevel=2)
 
 
 class Overhead:
@@ -154,9 +183,11 @@ def load(path: Path | str, *, status: str | None = "ok") -> pd.DataFrame:
         accepted repetitions of all rounds, ``ticks_mad`` the median absolute deviation. ``latency_us`` is
         ``(ticks - overhead_ticks) / timer_hz``, the overhead being that of the same ``caches``; where ``timer`` is
         ``instructions`` it is virtual time. ``memory_peak_bytes`` is arena and stack (scratch lies in the arena).
-        ``energy_uj`` is NaN until measured. ``disturbed_trials`` counts the rounds in which the device itself
-        told of heat, throttling or another frequency. ``attrs["damage"]`` holds a sentence for every line that could
-        not be read.
+        ``energy_uj`` is the median over the accepted repetitions, NaN where it was not measured. ``disturbed_trials``
+        counts the rounds in which the device itself told of heat, throttling or another frequency. The run's own
+        :func:`extra_columns` follow: the median of numbers, what all repetitions agree on of anything else.
+        ``attrs["damage"]`` holds a sentence for every line that could not be read, and for trials of another firmware
+        build than the run's, which are left out.
 
     Raises:
         UserError: no run there, or one without any trial.
@@ -166,7 +197,7 @@ def load(path: Path | str, *, status: str | None = "ok") -> pd.DataFrame:
     damage: list[str] = []
     ops: dict[tuple[str, str], _Merged] = {}
     overhead = Overhead()
-    for trial in iterate(folder, damage):
+    for trial in own_trials(folder, manifest, damage):
         if trial["type"] == "op":
             timing = trial["op_key"], caches_of(trial)
             merged = ops.get(timing)
@@ -192,7 +223,7 @@ def load(path: Path | str, *, status: str | None = "ok") -> pd.DataFrame:
         for merged in ops.values()
         if status in (None, merged.status)
     ]
-    table = pd.DataFrame.from_records(rows, columns=list(COLUMNS))
+    table = pd.DataFrame.from_records(rows, columns=[*COLUMNS, *extra_columns(manifest)])
     table.attrs["damage"] = damage
     return table
 
@@ -204,7 +235,9 @@ def _arena_region(manifest: dict[str, Any]) -> str:
     return manifest.get("plan", {}).get("region", first)
 
 
-_PEAKS = ("arena_peak_bytes", "scratch_peak_bytes", "stack_peak_bytes", "memory_peak_bytes")
+PEAKS = ("arena_peak_bytes", "scratch_peak_bytes", "stack_peak_bytes", "memory_peak_bytes")
+#: A peak that nobody measured, as only imported trials have it: less than any.
+UNKNOWN = -1
 
 
 class _Merged:
@@ -217,7 +250,9 @@ class _Merged:
         self.ticks: list[int] = []
         self.rounds = self.warm_ups = self.disturbed = 0
         self.relative_error = np.nan
-        self.peaks = (0, 0, 0, 0)  # in the order of _PEAKS
+        self.peaks = (UNKNOWN,) * len(PEAKS)
+        self.energies_uj: list[float] = []
+        self.extra: dict[str, list[Any]] = {}
 
     def add(self, trial: dict[str, Any]) -> None:
         error = trial.get("relative_error")
@@ -230,24 +265,45 @@ class _Merged:
         self.rounds += 1
         self.warm_ups += trial["warm_ups"]
         self.disturbed += bool(trial_disturbances(trial))
-        arena, scratch, stack = trial["arena_peak_bytes"], trial["scratch_peak_bytes"], trial["stack_peak_bytes"]
-        found = (arena, scratch, stack, arena + stack)
+        if "energy_uj" in trial:
+            self.energies_uj += (e for e in accepted(trial, trial["energy_uj"]) if e is not None)
+        for name, values in trial.get("extra", {}).items():
+            self.extra.setdefault(name, []).extend(v for v in accepted(trial, values) if v is not None)
+        found = peaks_of(trial)
         if found != self.peaks:
             self.peaks = tuple(map(max, found, self.peaks))
 
     def row(self, overhead_ticks: float, timer_hz: int) -> dict[str, Any]:
         row = dict(self.columns)
         row |= {"status": self.status, "reason": self.reason, "rounds": self.rounds, "warm_ups": self.warm_ups}
-        row |= {"repetitions": len(self.ticks), "relative_error": self.relative_error, "energy_uj": np.nan}
+        row |= {"repetitions": len(self.ticks), "relative_error": self.relative_error}
+        row["energy_uj"] = median(self.energies_uj) if self.energies_uj else np.nan
+        row |= {name: _agreed(values) for name, values in self.extra.items() if values}
         row["disturbed_trials"] = self.disturbed
         row["overhead_ticks"] = overhead_ticks
         if self.ticks:
-            row |= zip(_PEAKS, self.peaks, strict=True)
+            row |= {name: peak for name, peak in zip(PEAKS, self.peaks, strict=True) if peak != UNKNOWN}
             us_per_tick = 1e6 / timer_hz
             row["ticks"], row["ticks_mad"] = median(self.ticks), mad(self.ticks)
             row["latency_us"] = max(row["ticks"] - overhead_ticks, 0.0) * us_per_tick
             row["latency_mad_us"] = row["ticks_mad"] * us_per_tick
         return row
+
+
+def peaks_of(trial: dict[str, Any]) -> tuple[int, int, int, int]:
+    """Arena, scratch, stack and memory (arena and stack, or what an imported trial states), in bytes, or UNKNOWN."""
+    arena, scratch, stack = trial["arena_peak_bytes"], trial["scratch_peak_bytes"], trial["stack_peak_bytes"]
+    if "memory_peak_bytes" not in trial:
+        return arena, scratch, stack, arena + stack
+    known = (arena, scratch, stack, trial["memory_peak_bytes"])
+    return tuple(UNKNOWN if peak is None else peak for peak in known)  # type: ignore[return-value]
+
+
+def _agreed(values: list[Any]) -> Any:
+    """The median of numbers; of anything else what all values are, or nothing where they differ."""
+    if not any(isinstance(v, str) for v in values):
+        return median(values)
+    return values[0] if all(v == values[0] for v in values) else None
 
 
 def ops_of(table: pd.DataFrame) -> list[Op]:

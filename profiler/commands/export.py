@@ -27,17 +27,18 @@ def export(
 
     Example: profile export measurements/qemu-stm32f405/20260101-120000-mcunet-5fps --csv ops.csv
     """
-    from profiler.store_export import export_rows, write_csv  # noqa: PLC0415 - keeps --help fast
+    from profiler.store_export import export_columns, export_rows, write_csv  # noqa: PLC0415 - keeps --help fast
 
     read_manifest(run)  # no run: said before FILE is emptied
     damage: list[str] = []
+    columns = export_columns(run)
     rows = export_rows(run, everything=everything, damage=damage)
     if str(csv) == "-":
-        count = write_csv(rows, sys.stdout)
+        count = write_csv(rows, sys.stdout, columns)
     else:
         try:
             with csv.open("w", newline="") as stream:
-                count = write_csv(rows, stream)
+                count = write_csv(rows, stream, columns)
         except OSError as error:
             raise UserError(f"cannot write {csv}: {error.strerror}", hint="give --csv a file you can write") from None
     message(f"{count} rows of {run}" + ("" if str(csv) == "-" else f" in {csv}"))

@@ -52,13 +52,18 @@ def not_timed(status: str, reason: str) -> dict[str, Any]:
     return {"status": status, "reason": reason}
 
 
-def accepted_ticks(trial: dict[str, Any]) -> list[int]:
-    """Ticks of a trial's repetitions, warm-ups and rejected ones left out."""
+def accepted(trial: dict[str, Any], values: list[Any]) -> list[Any]:
+    """Of one value a repetition, warm-ups first, those of the repetitions that count."""
     first = trial["warm_ups"]
     if not trial["rejected"]:
-        return trial["ticks"][first:]
+        return values[first:]
     rejected = {entry["repetition"] for entry in trial["rejected"]}
-    return [t for i, t in enumerate(trial["ticks"]) if i >= first and i not in rejected]
+    return [value for i, value in enumerate(values) if i >= first and i not in rejected]
+
+
+def accepted_ticks(trial: dict[str, Any]) -> list[int]:
+    """Ticks of a trial's repetitions, warm-ups and rejected ones left out."""
+    return accepted(trial, trial["ticks"])
 
 
 def step_ticks(trial: dict[str, Any]) -> list[int]:
