@@ -10,6 +10,7 @@ import time
 from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import serial
 from serial.tools import list_ports
@@ -25,6 +26,8 @@ BAUD = 921_600
 #: Longest time that reading a port without a file descriptor (rfc2217://, Windows) goes past a deadline.
 _SLICE_S = 0.05
 _LARGEST_READ_BYTES = 65_536
+#: pySerial's URLs of a port behind a network.
+_NETWORK = ("socket://", "rfc2217://")
 
 
 @dataclass
@@ -86,6 +89,8 @@ class Transport:
         self._received: deque[Frame] = deque()
         self._port = _open(url, baud)
         self._descriptor = _descriptor(self._port)
+        if self._descriptor is None:
+            self._port.timeout = _SLICE_S
 
     @property
     def port(self) -> serial.SerialBase:
@@ -155,10 +160,10 @@ class Transport:
     def _read(self, left_s: float) -> bytes:
         """What there is, waiting for the first byte: a blocking wait, so that a reply is seen as it arrives."""
         if self._descriptor is None:
-            self._port.timeout = _SLICE_S
-        elif not select.select([self._descriptor], [], [], left_s)[0]:
+            return self._port.read(min(max(1, self._port.in_waiting), _LARGEST_READ_BYTES))
+        if not select.select([self._descriptor], [], [], left_s)[0]:
             return b""
-        return self._port.read(min(max(1, self._port.in_waiting), _LARGEST_READ_BYTES))
+        return self._port.read(_LARGEST_READ_BYTES)  # its time-out is 0; in_waiting of socket:// is never more than 1
 
     def _count(self, frame: Frame) -> None:
         match frame.status:
@@ -180,10 +185,14 @@ def _descriptor(port: serial.SerialBase) -> int | None:
 
 def _open(url: str, baud: int) -> serial.SerialBase:
     ports.register()
+    if url.startswith(_NETWORK):
+        _check_address(url)
     local = "://" not in url
+    # pySerial's rfc2217:// takes no limit for writing; its socket has one of 5 s.
+    write_timeout = None if url.startswith("rfc2217://") else 5.0
     try:
         return serial.serial_for_url(
-            url, baudrate=baud, timeout=_SLICE_S, write_timeout=5.0, exclusive=True if local else None
+            url, baudrate=baud, timeout=0, write_timeout=write_timeout, exclusive=True if local else None
         )
     except ValueError as error:  # pySerial's word for an unknown scheme
         known = ", ".join(name for name, _ in known_ports())
@@ -194,7 +203,25 @@ def _open(url: str, baud: int) -> serial.SerialBase:
         raise _cannot_open(url, error) from None
 
 
+def _check_address(url: str) -> None:
+    try:
+        address = urlsplit(url)
+        complete = bool(address.hostname and address.port)
+    except ValueError:
+        complete = False
+    if not complete:
+        raise PortError(
+            f"{url!r} names no host and TCP port", hint="give both, as in rfc2217://lab-pc:4000", exit_status=2
+        )
+
+
 def _cannot_open(url: str, error: OSError) -> PortError:
+    if url.startswith(_NETWORK):
+        reason = str(error).removeprefix(f"Could not open port {url}: ")
+        return PortError(
+            f"{url} cannot be opened: {reason}",
+            hint="check host and port, and that the serial server there runs and serves nobody else",
+        )
     if not Path(url).exists() and "://" not in url:
         there = ", ".join(sorted(p.device for p in list_ports.comports())) or "none"
         return PortError(

@@ -1,0 +1,92 @@
+"""Devices behind serial servers, as ``socket://`` and ``rfc2217://``: the same trials as at the device's own port."""
+
+import contextlib
+import statistics
+import threading
+import time
+
+import pytest
+from command_line import NETWORK, NETWORK_FILE, profile
+from port_servers import SCHEMES, PortServer
+
+from profiler import store
+from profiler.link import messages
+from profiler.link.errors import PortError
+from profiler.link.session import open_device
+
+BOARD = "qemu://stm32f405"
+PLAN = (*NETWORK, "--passes", "forward,grad_weight", "--limit", "4")
+
+
+def trials(folder):
+    """What was measured, by slot: none twice."""
+    found = [(t["slot"], t["status"], t["ticks"], t["arena_peak_bytes"]) for t in store.iterate(folder)]
+    assert len({slot for slot, *_ in found}) == len(found)
+    return sorted(found)
+
+
+@pytest.fixture(scope="module")
+def at_its_own_port(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("own")
+    with contextlib.chdir(folder), pytest.MonkeyPatch.context() as patch:
+        (folder / "clinet.py").write_text(NETWORK_FILE)
+        patch.syspath_prepend(str(folder))
+        status, _, err = profile("--port", BOARD, *PLAN, "--out", folder / "run")
+    assert status == 0, err
+    return trials(folder / "run")
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_a_run_through_a_serial_server_has_the_same_trials_to_the_tick(scheme, folder, at_its_own_port):
+    with PortServer(scheme, BOARD) as server:
+        status, _, err = profile("--port", server.url, *PLAN, "--out", folder / "run")
+    assert status == 0, err
+    assert len(at_its_own_port) > 4
+    assert trials(folder / "run") == at_its_own_port
+    assert store.read_manifest(folder / "run")["sittings"][-1]["link"]["resets"] == 0
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_a_server_that_goes_away_in_the_middle_and_comes_back_costs_no_trial(scheme, folder, at_its_own_port):
+    with PortServer(scheme, BOARD) as server:
+        path = folder / "run" / store.TRIALS
+
+        def outage():
+            while not path.exists() or path.read_bytes().count(b"\n") < 3:
+                time.sleep(0.005)
+            server.go_away()
+            time.sleep(1.0)
+            server.come_back()
+
+        threading.Thread(target=outage, daemon=True).start()
+        status, _, err = profile("--port", server.url, *PLAN, "--out", folder / "run")
+        assert server.connections >= 2
+    assert status == 0, err
+    assert trials(folder / "run") == at_its_own_port
+
+
+def test_rfc2217_sets_the_baud_rate_once_and_answers_without_waiting_for_a_slice():
+    with PortServer("rfc2217", BOARD) as server, open_device(server.url, baud=460_800) as device:
+        took_s = []
+        for _ in range(30):
+            start_s = time.perf_counter()
+            device.channel.ask(messages.peek(0, 8), messages.PeekReply)
+            took_s.append(time.perf_counter() - start_s)
+        assert statistics.median(took_s) < 0.025
+        assert 1 <= server.baud_rates.count(460_800) <= 2  # at opening, and when the time-out is set
+        assert set(server.baud_rates) == {460_800}
+
+
+@pytest.mark.parametrize("url", ["socket://here", "rfc2217://here:port", "rfc2217://:4000", "socket://here:0"])
+def test_an_address_without_host_or_port_is_bad_usage(url):
+    with pytest.raises(PortError, match="names no host and TCP port") as caught, open_device(url):
+        pass
+    assert caught.value.exit_status == 2
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_no_server_there_is_said_in_one_sentence(scheme):
+    with PortServer(scheme, "native://") as server:
+        url = server.url
+    with pytest.raises(PortError, match=f"{url} cannot be opened: .*refused.*; check host and port"), open_device(url):
+        pass
