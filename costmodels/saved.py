@@ -13,10 +13,7 @@ import numpy as np
 
 from costmodels.estimators import NonNegativeTerms, ResidualProcess, WorkRegressor
 from profiler.errors import UserError
-
-SCHEMA = 1
-CARD = "model.json"
-ARRAYS = "arrays.npz"
+from profiler.model_cards import ARRAYS, CARD, SCHEMA
 
 #: Learned attributes that are arrays; the others are numbers and go into the card.
 _TERMS_ARRAYS = ("coef_", "covariance_")

@@ -2,86 +2,175 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from profiler.cli_support import json_ready, print_json, print_table, progress
+from profiler.cli_support import print_json, print_table, progress, warn
 from profiler.commands.options import BaudOption, JsonOption
-from profiler.devices.boards import known_ports
-from profiler.devices.drive import mounted
-from profiler.devices.probes import probe_of
-from profiler.errors import UserError
 from profiler.link.transport import BAUD
+
+if TYPE_CHECKING:
+    from profiler.devices.discovery import Answer
+    from profiler.devices.identity import Identity
+    from profiler.devices.ports import Port
+    from profiler.model_cards import ModelCard
+
+#: Where ``costmodels fit --out`` usually leaves models; those right in the current folder are found too.
+MODELS = Path("models")
+_DEVICE_COLUMNS = ["port", "board", "emulated", "core", "firmware", "protocol", "clock_hz", "timer", "timer_hz", "cold_runs"]
 
 
 def devices(
-    identify: Annotated[bool, typer.Option("--identify", help="Open each port and ask who is there.")] = False,
+    identify: Annotated[
+        bool,
+        typer.Option(
+            "--identify/--no-identify",
+            help="Ask at each port who is there. It sends bytes to whatever is attached; ports in use are left alone.",
+        ),
+    ] = True,
+    models: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--models",
+            metavar="DIR",
+            help="Look for cost models in or below it; may be given twice. [default: models/ and the current folder]",
+        ),
+    ] = None,
     baud: BaudOption = BAUD,
     json_: JsonOption = False,
 ) -> None:
-    """List serial ports, emulated boards and this host's own processor.
+    """List serial ports, emulated boards and this host's own processor, who answers there and its cost models.
 
-    Example: profile devices --identify
+    Example: profile devices --models runs/models
     """
-    rows = _rows()
+    from profiler.devices.discovery import Answer  # noqa: PLC0415 - keeps --help fast
+    from profiler.devices.discovery import identify as ask  # noqa: PLC0415
+    from profiler.devices.ports import ports_without_hardware, serial_ports  # noqa: PLC0415
+
+    ports = [*serial_ports(), *ports_without_hardware()]
+    cards = _cards(models)
     if identify:
-        with progress(len(rows), "asking") as ticker:
-            for row in rows:
-                row.update(_ask(row["port"], baud))
-                ticker.advance(note=row["port"])
+        with progress(len(ports), "asking") as ticker:
+            answers = ask(ports, baud=baud, on_answer=lambda answer: ticker.advance(note=answer.port.url))
+    else:
+        answers = [Answer(port, not_asked="--no-identify") for port in ports]
+    rows = [_row(answer, cards) for answer in answers]
     if json_:
-        print_json(json_ready(rows))
-        return
+        print_json(rows)
+    else:
+        _print(rows, identify)
+
+
+def _cards(folders: list[Path] | None) -> list[ModelCard]:
+    from profiler.model_cards import find_models  # noqa: PLC0415 - keeps --help fast
+
+    for folder in folders or ():
+        if not folder.is_dir():
+            warn(f"--models {folder} is no folder")
+    if folders is not None:
+        cards, problems = find_models(folders)
+    else:
+        cards, problems = find_models([MODELS])
+        beside, more = find_models([Path()], deep=False)
+        cards, problems = [*cards, *beside], [*problems, *more]
+    for problem in problems:
+        warn(problem)
+    return cards
+
+
+# ---------------------------------------------------------------- one record a port
+
+
+def _row(answer: Answer, cards: list[ModelCard]) -> dict[str, Any]:
+    row = _port_fields(answer.port) | {"answers": answer.identity is not None, "answer": answer.said}
+    if answer.error is not None:
+        row["hint"] = answer.error.hint
+    if answer.identity is None:
+        return row
+    return row | _identity_fields(answer.identity) | {"cost_models": _models_of(answer.identity, cards)}
+
+
+def _port_fields(port: Port) -> dict[str, Any]:
+    return {
+        "port": port.url,
+        "kind": str(port.kind),
+        "emulated": port.emulated,
+        "description": port.description,
+        "usb_id": port.usb_id,
+        "usb_serial": port.serial_number,
+        "by_id": port.by_id,
+        "probe": port.probe.serial if port.probe else None,
+        "probably": port.probably,
+    }
+
+
+def _identity_fields(identity: Identity) -> dict[str, Any]:
+    return {
+        "board": identity.board,
+        "core": identity.core,
+        "firmware": f"{identity.firmware_version} ({identity.build_hash})",
+        "protocol": identity.protocol,
+        "clock_hz": identity.clock_hz,
+        "timer": identity.timer_label,
+        "timer_hz": identity.timer_hz,
+        "cold_runs": identity.cold_runs,
+        "memory": [
+            {"region": r.name, "bytes": r.byte_count, "cached": r.cached, "holds": r.holds} for r in identity.memory
+        ],
+        "identity": identity.to_dict(),
+    }
+
+
+def _models_of(identity: Identity, cards: list[ModelCard]) -> list[dict[str, Any]]:
+    """Those fitted to this board, the ones that hold for this very device first."""
+    rows = []
+    for card in cards:
+        if card.board == identity.board:
+            differences = card.differences(identity)
+            rows.append(
+                {
+                    "model": str(card.path),
+                    "holds": not differences,
+                    "differences": differences,
+                    "build_hash": card.build_hash,
+                    "timer": card.timer,
+                    "caches": card.caches,
+                    "dtypes": list(card.dtypes),
+                    "ops": card.n_ops,
+                    "typical_error_percent": card.typical_error_percent,
+                    "fitted_to": card.device,
+                }
+            )
+    return sorted(rows, key=lambda row: len(row["differences"]))
+
+
+# ---------------------------------------------------------------- for people
+
+
+def _print(rows: list[dict[str, Any]], identified: bool) -> None:
     columns = ["port", "kind", "description"]
-    if any("probe" in row for row in rows):
-        columns += ["probe", "probably"]
-    if identify:
-        columns += ["board", "core", "timer", "clock_hz", "cold_runs", "firmware", "answer"]
-    print_table(rows, columns)
-    if identify:
-        regions = [{"port": row["port"]} | region for row in rows for region in row.get("memory", ())]
-        print_table(regions, ["port", "region", "bytes", "cached", "holds"], title="Memory regions")
-
-
-def _rows() -> list[dict[str, Any]]:
-    from serial.tools import list_ports  # noqa: PLC0415
-
-    boards = {d.serial.casefold(): d.board for d in mounted()}
-    rows: list[dict[str, Any]] = []
-    for item in sorted(list_ports.comports(), key=lambda p: p.device):
-        description = item.description if item.description != "n/a" else ""
-        if item.vid is not None:
-            description += f" ({item.vid:04x}:{item.pid:04x})"
-        row = {"port": item.device, "kind": "serial", "description": description.strip()}
-        probe = probe_of(item)
-        if probe is not None:
-            # A guess: the drive tells which board the probe is on, not what runs there. --identify asks.
-            row |= {"kind": "st-link", "probe": probe.serial, "probably": boards.get(probe.serial.casefold())}
-        rows.append(row)
-    for port, description in known_ports():
-        rows.append({"port": port, "kind": port.partition(":")[0], "description": description})
-    return rows
-
-
-def _ask(port: str, baud: int) -> dict[str, Any]:
-    from profiler.link.session import open_device  # noqa: PLC0415
-
-    try:
-        with open_device(port, timeout_s=3.0, baud=baud) as device:
-            identity = device.identity
-            return {
-                "board": identity.board,
-                "core": identity.core,
-                "timer": identity.timer_label,
-                "clock_hz": identity.clock_hz,
-                "memory": [
-                    {"region": r.name, "bytes": r.byte_count, "cached": r.cached, "holds": r.holds}
-                    for r in identity.memory
-                ],
-                "cold_runs": identity.cold_runs,
-                "firmware": f"{identity.firmware_version} ({identity.build_hash})",
-                "answer": "yes",
-            }
-    except UserError as error:
-        return {"answer": str(error.args[0])}
+    columns += [name for name in ("usb_id", "by_id", "probe", "probably") if any(row[name] for row in rows)]
+    print_table(rows, columns + ["answer"] * identified)
+    there = [row for row in rows if row["answers"]]
+    if not there:
+        return
+    emulated = any(row["emulated"] for row in there)
+    caption = "emulated: its figures are those of no board" if emulated else None
+    print_table(there, _DEVICE_COLUMNS, title="Devices", caption=caption)
+    regions = [{"port": row["port"]} | region for row in there for region in row["memory"]]
+    print_table(regions, ["port", "region", "bytes", "cached", "holds"], title="Memory regions")
+    models = [
+        {"port": row["port"]}
+        | model
+        | {"holds": "yes" if model["holds"] else ", ".join(model["differences"]), "dtypes": ", ".join(model["dtypes"])}
+        for row in there
+        for model in row["cost_models"]
+    ]
+    if models:
+        print_table(
+            models,
+            ["port", "model", "holds", "timer", "caches", "dtypes", "ops", "typical_error_percent"],
+            title="Cost models",
+        )

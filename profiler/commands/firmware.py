@@ -12,6 +12,7 @@ from profiler.commands.options import BaudOption, JsonOption, ProbeOption
 from profiler.devices import flash, probes
 from profiler.devices.boards import preset_of, real_board
 from profiler.devices.build import PRESETS, artifact, build, built_hash
+from profiler.devices.discovery import AUTO
 from profiler.devices.flash import Method
 from profiler.devices.sizes import bare_metal_presets, compiler, write
 from profiler.devices.sizes import measure as measure_sizes
@@ -73,7 +74,8 @@ def flash_command(
     probe: ProbeOption = None,
     method: Annotated[_MethodChoice, typer.Option("--method", help="How to load it.")] = _MethodChoice.AUTO,
     port: Annotated[
-        str | None, typer.Option("--port", metavar="PORT", help="The board's port. [default: that of its probe]")
+        str | None,
+        typer.Option("--port", metavar="PORT", help="The board's port. [default, and auto: that of its probe]"),
     ] = None,
     baud: BaudOption = BAUD,
     json_: JsonOption = False,
@@ -83,6 +85,7 @@ def flash_command(
     Example: profile firmware flash nucleo-f446re
     """
     wanted = real_board(board)
+    port = None if port == AUTO else port  # what runs there now may answer nothing
     chosen_probe = probes.choose(probe, port)
     choice = flash.choose(wanted, chosen_probe, None if method is _MethodChoice.AUTO else Method(method))
     image = flash.images(wanted)

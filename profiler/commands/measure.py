@@ -129,7 +129,7 @@ def measure(
         policy = Policy.for_device(identity, repetitions, time_per_op)
         programs, left = split(wanted.ops, identity, device.memory, policy.warm_ups + policy.repetitions)
         plan = wanted.plan | {"caches": [str(c) for c in timings], "region": device.arena_region}
-        fresh = manifest(device, port, plan, policy, left)
+        fresh = manifest(device, device.url, plan, policy, left)
         with open_run(folder, resume=resume, fresh=fresh) as run:
             for notice in run.notices:
                 warn(notice)

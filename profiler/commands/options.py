@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
-from profiler.cli_support import parse_input_shape, warn
+from profiler.cli_support import message, parse_input_shape, warn
 from profiler.errors import UserError
 from profiler.measure.schedule import Caches
 from profiler.ops import DTYPE_CODES, Op, Optimizer, Pass
@@ -27,7 +27,8 @@ PortOption = Annotated[
     typer.Option(
         "--port",
         metavar="PORT",
-        help="Where the device is: qemu://stm32f405, qemu://mps2-an500, native://, /dev/ttyACM0, socket://HOST:PORT.",
+        help="Where the device is: auto (the only one that answers on a serial port), /dev/ttyACM0, "
+        "socket://HOST:PORT, qemu://stm32f405, qemu://mps2-an500, native://.",
     ),
 ]
 BaudOption = Annotated[
@@ -80,7 +81,7 @@ RegionOption = Annotated[
     typer.Option(
         "--region",
         metavar="NAME",
-        help="Memory region that buffers lie in, as `profile devices --identify` lists them. [default: the first]",
+        help="Memory region that buffers lie in, as `profile devices` lists them. [default: the first]",
         show_default=False,
     ),
 ]
@@ -179,6 +180,22 @@ def parse_dtypes(text: str) -> tuple[str, ...]:
     return (text,)
 
 
+def chosen_port(port: str, baud: int) -> str:
+    """--port, with ``auto`` looked up.
+
+    Raises:
+        UserError: ``auto``, and not exactly one device answers.
+    """
+    from profiler.devices.discovery import AUTO, only_device  # noqa: PLC0415 - keeps --help fast
+
+    if port != AUTO:
+        return port
+    found = only_device(baud=baud)
+    assert found.identity is not None
+    message(f"--port auto takes {found.port.url}: {found.identity.board}, build {found.identity.build_hash}")
+    return found.port.url
+
+
 def open_chosen_device(
     port: str, baud: int, power_cycle: str | None, region: str | None
 ) -> AbstractContextManager[Device]:
@@ -187,7 +204,7 @@ def open_chosen_device(
     from profiler.link.session import open_device  # noqa: PLC0415
 
     cycle = PowerCycle(power_cycle, on_cycle=warn) if power_cycle else None
-    return open_device(port, baud=baud, power_cycle=cycle, region=region)
+    return open_device(chosen_port(port, baud), baud=baud, power_cycle=cycle, region=region)
 
 
 def load_network(spec: str, shape: tuple[int, int, int]) -> Network:

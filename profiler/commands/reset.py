@@ -7,14 +7,16 @@ from typing import Annotated
 import typer
 
 from profiler.cli_support import message, warn
-from profiler.commands.options import BaudOption, ProbeOption
+from profiler.commands.options import BaudOption, ProbeOption, chosen_port
 from profiler.devices import probes, pyocd_probe, st_flash
 from profiler.errors import UserError
 from profiler.link.transport import BAUD
 
 
 def reset(
-    port: Annotated[str | None, typer.Option("--port", metavar="PORT", help="The board's port.")] = None,
+    port: Annotated[
+        str | None, typer.Option("--port", metavar="PORT", help="The board's port; auto: of the only one that answers.")
+    ] = None,
     probe: ProbeOption = None,
     baud: BaudOption = BAUD,
 ) -> None:
@@ -25,6 +27,7 @@ def reset(
     if port is not None and port.partition("://")[0] in ("qemu", "native"):
         message(f"{port} is reset by opening it anew, as every command does: there is nothing to do")
         return
+    port = None if port is None else chosen_port(port, baud)
     chosen = probes.choose(probe, port)
     if pyocd_probe.installed():
         pyocd_probe.reset(chosen.serial)

@@ -143,7 +143,7 @@ def step(
             "region": device.arena_region,
         }
         policy = Policy(repetitions=repetitions)
-        fresh = manifest(device, port, record, policy, [])
+        fresh = manifest(device, device.url, record, policy, [])
         with open_run(folder, resume=resume, fresh=fresh) as run:
             for notice in run.notices:
                 warn(notice)

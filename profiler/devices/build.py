@@ -114,6 +114,11 @@ def build_folder(preset: str) -> Path:
     return FIRMWARE_ROOT / "build" / preset
 
 
+def is_current(preset: str) -> bool:
+    """Whether :func:`build` would find nothing to do; False too where there is no such preset."""
+    return preset in PRESETS and _up_to_date(build_folder(preset), PRESETS[preset])
+
+
 def build(preset: str) -> Path:
     """Bring a preset's build up to date.
 

@@ -75,7 +75,7 @@ def manifest(device: Any, port: str, plan: dict[str, Any], policy: Policy, left:
 
     Args:
         device: An open device.
-        port: As the user named it.
+        port: As the user named it; for ``auto`` the one that was found.
         plan: What is measured: JSON-ready, compared on going on.
         policy: How often.
         left: What is not measured and why.

@@ -14,6 +14,7 @@ from costmodels.measured import from_frame
 from costmodels.model import CostModel
 from costmodels.sources import CostSource
 from profiler.errors import UserError
+from profiler.model_cards import find_models
 from profiler.ops import Add, Conv2d, Linear, Op, Pass, SoftmaxCrossEntropy
 
 
@@ -216,3 +217,14 @@ def test_a_fitted_model_is_a_cost_source(model):
 def test_the_same_op_measured_twice_counts_once(table):
     twice = CostModel(work=synthetic.work).fit(pd.concat([table, table], ignore_index=True))
     assert twice.card_["n_ops"] == 320
+
+
+def test_what_is_saved_is_found_again_by_whoever_only_looks_at_cards(model, tmp_path):
+    model.save(tmp_path / "models" / "here")
+    cards, problems = find_models([tmp_path])
+    assert not problems
+    assert [(card.path, card.device, card.timer, card.n_ops) for card in cards] == [
+        (tmp_path / "models" / "here", model.card_["device"], model.card_["timer"], 320)
+    ]
+    assert cards[0].typical_error_percent == model.card_["typical_error_percent"]
+    assert set(cards[0].dtypes) == {key.split("/")[2] for key in model.groups_}

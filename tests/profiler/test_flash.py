@@ -272,6 +272,6 @@ def test_devices_shows_st_links_and_which_board_they_are_probably_on(desk):
     assert status == 0
     assert rows["/dev/ttyACM0"]["kind"] == "st-link" and rows["/dev/ttyACM0"]["probably"] == "nucleo-f446re"
     assert rows["/dev/ttyACM0"]["probe"] == SERIAL
-    assert rows["/dev/ttyUSB0"]["kind"] == "serial" and "probe" not in rows["/dev/ttyUSB0"]
+    assert rows["/dev/ttyUSB0"]["kind"] == "usb" and rows["/dev/ttyUSB0"]["probe"] is None
     _, out, _ = profile("devices")
     assert SERIAL in out and "nucleo-f446re" in out
