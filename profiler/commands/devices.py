@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 #: Where ``costmodels fit --out`` usually leaves models; those right in the current folder are found too.
 MODELS = Path("models")
-_DEVICE_COLUMNS = ["port", "board", "emulated", "core", "firmware", "protocol", "clock_hz", "timer", "timer_hz", "cold_runs"]
+_WHO = ("port", "board", "emulated", "core", "firmware", "protocol")
+_CLOCKS = ("clock_hz", "timer", "timer_hz", "cold_runs")
 
 
 def devices(
@@ -158,7 +159,7 @@ def _print(rows: list[dict[str, Any]], identified: bool) -> None:
         return
     emulated = any(row["emulated"] for row in there)
     caption = "emulated: its figures are those of no board" if emulated else None
-    print_table(there, _DEVICE_COLUMNS, title="Devices", caption=caption)
+    print_table(there, [*_WHO, *_CLOCKS], title="Devices", caption=caption)
     regions = [{"port": row["port"]} | region for row in there for region in row["memory"]]
     print_table(regions, ["port", "region", "bytes", "cached", "holds"], title="Memory regions")
     models = [
