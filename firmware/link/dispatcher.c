@@ -31,6 +31,7 @@ static uint8_t reply_bytes[REPLY_BYTES + FRAME_CRC_BYTES];
 static program_t program;
 static stored_run_t stored_run;
 static uint32_t boot_id, last_nonce;
+static uint32_t run_limit_ms; /* of this session */
 static uint32_t last_append_id;
 static bool last_append_valid;
 
@@ -67,6 +68,7 @@ static void handle_identify(void) {
         last_append_valid = false;
     }
     last_nonce = nonce;
+    run_limit_ms = request.identify_m.run_limit_ms;
     wire_identity(&reply.identity_m);
     send_plain(request.request_id, reply_answer_identity_m_c);
 }
@@ -115,12 +117,18 @@ static status_t handle_seal(void) {
     return program_seal(&program);
 }
 
-static uint8_t caches(const struct run *run) {
-    return run->run_caches_present ? (uint8_t)run->run_caches : CACHES_WARM;
+static run_options_t run_options(const struct run *run) {
+    return (run_options_t){
+        .repetitions = run->repetitions,
+        .warmups = run->warmups,
+        .seed = run->seed,
+        .caches = run->run_caches_present ? (uint8_t)run->run_caches : CACHES_WARM,
+        .limit_ms = run_limit_ms,
+    };
 }
 
 /* Makes the request's own entries the program, where it has any. */
-static status_t prepare_run(const struct run *run) {
+static status_t prepare_run(const struct run *run, const run_options_t *options) {
     const bool has_header = run->run_header_choice == run_header_program_header_m_c;
     status_t status = status_ok();
     if (has_header != (run->entry_m_count != 0))
@@ -134,7 +142,7 @@ static status_t prepare_run(const struct run *run) {
         if (!status.reason)
             status = program_seal(&program);
     }
-    return status.reason ? status : interpreter_prepare(&program, run->repetitions, caches(run));
+    return status.reason ? status : interpreter_prepare(&program, options);
 }
 
 static uint64_t tick_at(uint32_t index) {
@@ -158,14 +166,16 @@ static void handle_run(void) {
         send_stored_run();
         return;
     }
-    stored_run = (stored_run_t){.valid = true, .request_id = id, .status = prepare_run(run)};
+    const run_options_t options = run_options(run);
+    stored_run = (stored_run_t){.valid = true, .request_id = id, .status = prepare_run(run, &options)};
     if (stored_run.status.reason) {
         send_status(id, stored_run.status);
         return;
     }
     send_plain(id, reply_answer_accepted_m_c);
     run_result_t result;
-    interpreter_run(&program, run->repetitions, run->warmups, run->seed, caches(run) == CACHES_COLD, &result);
+    interpreter_run(&program, &options, &result);
+    program.tick_count = result.tick_count;
     struct done *done = &stored_run.done;
     const size_t limit = sizeof(done->done_tick) / sizeof(done->done_tick[0]);
     done->arena_peak_bytes = result.arena_peak_bytes;
@@ -175,6 +185,8 @@ static void handle_run(void) {
     done->done_tick_count = program.tick_count < limit ? program.tick_count : limit;
     for (uint32_t i = 0; i < done->done_tick_count; i++)
         done->done_tick[i] = tick_at(i);
+    done->done_stop_present = result.stopped;
+    done->done_stop = (struct stop){result.whole_repetitions, result.stop_entry, result.elapsed_ms};
     reply.done_m = *done;
     send_plain(id, reply_answer_done_m_c);
 }
@@ -242,6 +254,14 @@ static void handle_state(void) {
     send_plain(request.request_id, reply_answer_state_reply_m_c);
 }
 
+static void handle_counters(void) {
+    const uint32_t *counts = decoder.counts;
+    reply.counters_reply_m =
+        (struct counters_reply){counts[FRAME_OK],       counts[FRAME_TRUNCATED], counts[FRAME_TOO_SHORT],
+                                counts[FRAME_TOO_LONG], counts[FRAME_BAD_CRC],   board_overruns()};
+    send_plain(request.request_id, reply_answer_counters_reply_m_c);
+}
+
 static void handle(const uint8_t *payload, size_t payload_bytes) {
     size_t used = 0;
     memset(&request, 0, sizeof(request));
@@ -283,6 +303,9 @@ static void handle(const uint8_t *payload, size_t payload_bytes) {
         break;
     case request_command_state_m_c:
         handle_state();
+        break;
+    case request_command_counters_m_c:
+        handle_counters();
         break;
     }
 }

@@ -17,6 +17,7 @@ _Static_assert(LENGTH_OF(struct entry, buffer) == OP_MAX_BUFFERS, "messages.cddl
 _Static_assert(LENGTH_OF(struct identity, region_m) == REGION_MAX_COUNT, "messages.cddl, memory");
 _Static_assert(LENGTH_OF(struct identity, blob_segment) == BLOB_MAX_SEGMENTS, "messages.cddl, blob_segments");
 _Static_assert(LENGTH_OF(struct entry_quantization, quantum) == QUANTIZATION_VALUES, "messages.cddl, quantization");
+_Static_assert(LENGTH_OF(struct reset, reset_register) == RESET_MAX_REGISTERS, "messages.cddl, reset");
 _Static_assert(PASS_COUNT <= 4 && DTYPE_COUNT <= 16, "messages.cddl, capability");
 
 entry_description_t wire_entry(const struct entry *entry) {
@@ -128,8 +129,13 @@ void wire_identity(struct identity *identity) {
     identity->build_hash = text(build_hash, SHORT_BYTES);
     identity->compiler = text(build_compiler, COMPILER_BYTES);
     identity->flags = text(build_flags, FLAGS_BYTES);
-    identity->cold_runs_present = true;
     identity->cold_runs = board_make_cold(NULL, 0);
+    identity->watchdog_ms = board.watchdog_ms;
+    struct reset *reset = &identity->last_reset;
+    reset->cause = board.reset.cause;
+    reset->running = board.reset.running;
+    reset->reset_register_count = board.reset.register_count;
+    memcpy(reset->reset_register, board.reset.registers, sizeof(board.reset.registers));
 }
 
 void wire_state(struct state_reply *reply, const machine_state_t *state) {

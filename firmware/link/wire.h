@@ -9,7 +9,7 @@
 #include "runtime/board.h"
 #include "runtime/program.h"
 
-#define PROTOCOL_VERSION 2
+#define PROTOCOL_VERSION 3
 
 /* The largest frame on the wire, with its code bytes and delimiter, that the device takes. */
 #define LINK_FRAME_BYTES 1280

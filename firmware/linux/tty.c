@@ -2,10 +2,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/serial.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <termios.h>
 #include <time.h>
 #include <unistd.h>
@@ -24,6 +26,8 @@ static bool tty_stay;
 static int input = STDIN_FILENO, output = STDOUT_FILENO;
 static struct termios before;
 static volatile sig_atomic_t has_before;
+
+static uint32_t overruns_before;
 
 static uint8_t in_bytes[4096];
 static ssize_t in_count, in_next;
@@ -81,6 +85,18 @@ static void check_baud(int tty) {
     }
 }
 
+/* Bytes that the terminal's receiver and the kernel's buffer behind it have lost so far; 0 where it does not count. */
+static uint32_t overruns_so_far(void) {
+    struct serial_icounter_struct counts;
+    if (ioctl(input, TIOCGICOUNT, &counts) != 0)
+        return 0;
+    return (uint32_t)counts.overrun + (uint32_t)counts.buf_overrun;
+}
+
+uint32_t board_overruns(void) {
+    return overruns_so_far() - overruns_before;
+}
+
 /* False: errno says why. */
 static bool open_path(void) {
     /* Without O_NONBLOCK a serial port may wait for a modem's carrier. */
@@ -95,6 +111,7 @@ static bool open_path(void) {
     }
     check_baud(tty);
     fcntl(tty, F_SETFL, fcntl(tty, F_GETFL) & ~O_NONBLOCK);
+    overruns_before = overruns_so_far();
     return true;
 }
 

@@ -20,6 +20,26 @@ typedef struct {
 
 #define BLOB_MAX_SEGMENTS 32
 
+/* Why the device started. Numbers are part of the protocol. */
+enum reset_cause {
+    RESET_UNKNOWN = 0,
+    RESET_POWER = 1,
+    RESET_PIN = 2,
+    RESET_SOFTWARE = 3,
+    RESET_WATCHDOG = 4,
+    RESET_FAULT = 5,
+};
+
+#define RESET_MAX_REGISTERS 8
+
+/* How the last life of the device ended. */
+typedef struct {
+    uint8_t cause;    /* enum reset_cause */
+    uint16_t running; /* the entry of a program that ran then, its index + 1; 0: none */
+    uint8_t register_count;
+    uint32_t registers[RESET_MAX_REGISTERS]; /* of a fault, see messages.cddl */
+} reset_record_t;
+
 /* What moves the speed of a machine with an operating system, at one moment. 0 and "": it does not tell. */
 typedef struct {
     uint16_t cpu;
@@ -59,6 +79,8 @@ typedef struct {
     uint8_t region_count;
     blob_t blob;
     void (*read_state)(machine_state_t *state); /* `state` comes zeroed; NULL: a board without such a thing */
+    uint32_t watchdog_ms;                       /* the longest that one op may take; 0: there is no watchdog */
+    reset_record_t reset;
 } board_t;
 
 /* Filled by the port before the dispatcher starts, constant after. */
@@ -67,6 +89,9 @@ extern board_t board;
 /* The link. board_receive waits for a byte; -1: the other side is gone for good. */
 int board_receive(void);
 void board_send(const uint8_t *bytes, size_t count);
+
+/* Bytes that were lost because the one before had not been received yet, as far as the hardware tells. */
+uint32_t board_overruns(void);
 
 /* Masks interrupts and returns what board_interrupts_restore() wants back. Nothing to do where there are none. */
 uint32_t board_interrupts_mask(void);

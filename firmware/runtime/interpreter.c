@@ -20,20 +20,51 @@ static __attribute__((noinline)) uint64_t timed_call(const program_entry_t *entr
     return timer_elapsed(start, end);
 }
 
+/* The device time of the running program, in ticks: what lies between two borders of entries, added up, which is right
+ * while that is less than one period of the timer. Static, like all that follows, not on the stack, whose use is
+ * measured. */
+static struct {
+    uint64_t border, elapsed, limit;
+    bool stopped;
+    uint32_t stop_entry;
+    uint32_t complete; /* entries of the repetition whose ticks are */
+} progress;
+
+static void progress_begin(uint32_t limit_ms) {
+    progress.limit = limit_ms != 0 ? (uint64_t)limit_ms * board.timer_hz / 1000 : UINT64_MAX;
+    progress.elapsed = 0;
+    progress.stopped = false;
+    progress.border = timer_now();
+}
+
+/* At the border before an entry: whether it may still begin. */
+static bool may_begin(uint32_t entry) {
+    const uint64_t now = timer_now();
+    progress.elapsed += timer_elapsed(progress.border, now);
+    progress.border = now;
+    if (progress.elapsed > progress.limit && !progress.stopped) {
+        progress.stopped = true;
+        progress.stop_entry = entry;
+    }
+    return !progress.stopped;
+}
+
 static void *buffer_address(uint32_t reference) {
     const memory_region_t *region = check_region(reference_region(reference));
     return region == NULL ? NULL : region->base + reference_offset(reference);
 }
 
-static void run_fills(const program_t *program, uint32_t first, uint32_t end, uint32_t seed, uint32_t image) {
-    for (uint32_t i = first; i < end; i++) {
+/* This and the next two: false where the limit stopped them. */
+static bool run_fills(const program_t *program, uint32_t first, uint32_t end, uint32_t seed, uint32_t image) {
+    for (uint32_t i = first; i < end && may_begin(i); i++) {
         const program_entry_t *entry = &program->entries[i];
         fill_run(&entry->fill.geometry, seed, image, buffer_address(entry->references[0]));
     }
+    return !progress.stopped;
 }
 
-/* What the timed entries of the running program read and write, a span a region, and the stored program itself. Static,
- * not on the stack, whose use is measured. Empty in a warm run. */
+/* What the timed entries of the running program read and write, a span a region, and the stored program itself. Empty
+ * in a warm run. */
 static memory_span_t cold_spans[REGION_MAX_COUNT + 1];
 static size_t cold_span_count;
 
@@ -73,9 +104,10 @@ static void find_cold_spans(const program_t *program) {
 static enum paint_coat coat;
 static uint32_t scratch_peak_bytes;
 
-/* Runs timed entries [first, end) and adds their ticks to `ticks`, a row of one repetition; NULL: a warm-up. */
-static void run_timed(const program_t *program, uint32_t first, uint32_t end, stored_tick_t *ticks) {
-    for (uint32_t i = first; i < end; i++) {
+/* Runs timed entries [first, end) and adds their ticks to `ticks`, a row of one repetition; NULL: a warm-up. `last`:
+ * for the last time in this repetition. */
+static bool run_timed(const program_t *program, uint32_t first, uint32_t end, stored_tick_t *ticks, bool last) {
+    for (uint32_t i = first; i < end && may_begin(i); i++) {
         const program_entry_t *entry = &program->entries[i];
         if (cold_span_count != 0) {
             trigger_set(false);
@@ -95,22 +127,27 @@ static void run_timed(const program_t *program, uint32_t first, uint32_t end, st
             stored_tick_t *tick = &ticks[i - program->header.image_end];
             const uint64_t sum = ((uint64_t)tick->high << 32 | tick->low) + elapsed;
             *tick = (stored_tick_t){(uint32_t)sum, (uint32_t)(sum >> 32)};
+            progress.complete += last;
         }
     }
+    return !progress.stopped;
 }
 
-static void run_once(const program_t *program, uint32_t seed, stored_tick_t *ticks) {
+static bool run_once(const program_t *program, uint32_t seed, stored_tick_t *ticks) {
     const program_header_t *header = &program->header;
     const bool triggers = ticks != NULL && cold_span_count == 0; /* cold: run_timed() opens a window an entry */
+    progress.complete = 0;
     for (uint32_t image = 0; image < header->image_count; image++) {
         if (header->image_end > header->setup_end) {
             trigger_set(false);
-            run_fills(program, header->setup_end, header->image_end, seed, image);
+            if (!run_fills(program, header->setup_end, header->image_end, seed, image))
+                return false;
         }
         trigger_set(triggers);
-        run_timed(program, header->image_end, header->body_end, ticks);
+        if (!run_timed(program, header->image_end, header->body_end, ticks, image + 1u == header->image_count))
+            return false;
     }
-    run_timed(program, header->body_end, program->entry_count, ticks);
+    return run_timed(program, header->body_end, program->entry_count, ticks, true);
 }
 
 static uint32_t largest_scratch(const program_t *program) {
@@ -123,10 +160,11 @@ static uint32_t largest_scratch(const program_t *program) {
     return largest;
 }
 
-status_t interpreter_prepare(program_t *program, uint32_t repetitions, uint8_t caches) {
+status_t interpreter_prepare(program_t *program, const run_options_t *options) {
+    const uint8_t caches = options->caches;
     if (!program->sealed)
         return status_refused(STATUS_NO_PROGRAM, 0, 0);
-    status_t status = program_place_ticks(program, repetitions);
+    status_t status = program_place_ticks(program, options->repetitions);
     if (status.reason)
         return status;
     if (caches > CACHES_COLD || (caches == CACHES_COLD && !board_make_cold(NULL, 0)))
@@ -137,12 +175,12 @@ status_t interpreter_prepare(program_t *program, uint32_t repetitions, uint8_t c
     return advances ? status_ok() : status_refused(STATUS_TIMER_STOPPED, 0, 0);
 }
 
-void interpreter_run(const program_t *program, uint32_t repetitions, uint32_t warmups, uint32_t seed, bool cold,
-                     run_result_t *result) {
+void interpreter_run(const program_t *program, const run_options_t *options, run_result_t *result) {
     uint8_t *const arena = check_region(program->header.arena_region)->base;
     const uint32_t arena_bytes = program->header.arena_bytes, scratch_bytes = largest_scratch(program);
+    const uint32_t timed = program_timed_count(program), seed = options->seed;
     cold_span_count = 0;
-    if (cold)
+    if (options->caches == CACHES_COLD)
         find_cold_spans(program);
     void *const stack_limit = board_stack_limit();
     const void *const frame = __builtin_frame_address(0);
@@ -154,26 +192,38 @@ void interpreter_run(const program_t *program, uint32_t repetitions, uint32_t wa
     /* Here, not before `accepted` goes out: how long that takes is up to the host, and where a tick is not a whole
      * number of instructions the readings depend on how far into a tick the first op begins. */
     timer_start();
-    run_fills(program, 0, program->header.setup_end, seed, 0);
-    for (uint32_t i = 0; i < warmups; i++)
-        run_once(program, seed, NULL);
-    for (uint32_t i = 0; i < repetitions; i++)
-        run_once(program, seed, program->ticks + i * program_timed_count(program));
+    progress_begin(options->limit_ms);
+    bool going = run_fills(program, 0, program->header.setup_end, seed, 0);
+    for (uint32_t i = 0; going && i < options->warmups; i++)
+        going = run_once(program, seed, NULL);
+    uint32_t whole = 0;
+    progress.complete = 0;
+    while (going && whole < options->repetitions) {
+        going = run_once(program, seed, program->ticks + whole * timed);
+        whole += going;
+    }
     trigger_set(false);
+    result->whole_repetitions = whole;
+    result->tick_count = whole * timed + (going ? 0 : progress.complete);
 
     result->arena_peak_bytes = paint_peak_bytes(arena, arena_bytes, coat);
-    if (result->arena_peak_bytes < arena_bytes || (warmups != 0 && scratch_peak_bytes < scratch_bytes)) {
+    if (going &&
+        (result->arena_peak_bytes < arena_bytes || (options->warmups != 0 && scratch_peak_bytes < scratch_bytes))) {
         /* Not all was used, or what was written looks like the paint: once more from the start, with the other coat.
          * It ends in the same state. */
         coat = PAINT_SECOND;
         paint(arena, arena_bytes, coat);
-        run_fills(program, 0, program->header.setup_end, seed, 0);
-        for (uint32_t i = 0; i < warmups + repetitions; i++)
-            run_once(program, seed, NULL);
+        going = run_fills(program, 0, program->header.setup_end, seed, 0);
+        for (uint32_t i = 0; going && i < options->warmups + options->repetitions; i++)
+            going = run_once(program, seed, NULL);
         const uint32_t peak_bytes = paint_peak_bytes(arena, arena_bytes, coat);
         result->arena_peak_bytes = peak_bytes > result->arena_peak_bytes ? peak_bytes : result->arena_peak_bytes;
     }
     timer_stop();
-    result->scratch_peak_bytes = warmups != 0 ? scratch_peak_bytes : scratch_bytes;
+    const uint64_t elapsed_ms = progress.elapsed * 1000 / board.timer_hz;
+    result->stopped = !going;
+    result->stop_entry = progress.stop_entry;
+    result->elapsed_ms = elapsed_ms < UINT32_MAX ? (uint32_t)elapsed_ms : UINT32_MAX;
+    result->scratch_peak_bytes = options->warmups != 0 ? scratch_peak_bytes : scratch_bytes;
     result->stack_peak_bytes = paint_stack_peak_bytes(stack_limit, frame);
 }

@@ -31,6 +31,7 @@ enum status_reason {
     STATUS_NO_STATE = 22,      /* `state`, and the board does not tell what moves its speed */
     STATUS_NO_COLD_RUNS = 23,  /* a cold run, and no caches here that could be emptied; detail: what was asked for */
     STATUS_NO_ARENA = 24,      /* no region that can be written has the number in the header; detail: that number */
+    STATUS_TOO_LONG = 25,      /* run: it would take longer than the session's limit; detail: ms, at the very least */
 };
 
 /* A status and where it arose. */

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
+from enum import StrEnum
 
 from profiler.errors import UserError
 from profiler.ops import DTYPE_CODES, GEOMETRIES, PASS_CODES
@@ -55,6 +56,58 @@ class MemoryRegion:
         }.get(self.region, "an arena, where asked for")
 
 
+class ResetCause(StrEnum):
+    """Why a device last started."""
+
+    UNKNOWN = "unknown"
+    POWER = "power"
+    PIN = "pin"
+    SOFTWARE = "software"
+    WATCHDOG = "watchdog"
+    FAULT = "fault"
+
+    @classmethod
+    def of(cls, code: int) -> ResetCause:
+        """By its number in ``firmware/link/messages.cddl``; one that this host does not know is unknown."""
+        causes = list(cls)
+        return causes[code] if code < len(causes) else cls.UNKNOWN
+
+
+#: What a fault's registers are, by how many there are: on a Cortex-M and on Linux.
+_REGISTERS = {
+    8: ("exception", "CFSR", "HFSR", "MMFAR", "BFAR", "PC", "LR", "xPSR"),
+    6: ("signal", "code", "address", "address (high)", "PC", "PC (high)"),
+}
+
+
+@dataclass(frozen=True)
+class Reset:
+    """How the last life of a device ended.
+
+    Attributes:
+        cause: Why it started anew.
+        running: Which entry of a program ran then, its index + 1; 0: none.
+        registers: Of a fault, in the order of ``firmware/link/messages.cddl``; else empty.
+    """
+
+    cause: ResetCause = ResetCause.UNKNOWN
+    running: int = 0
+    registers: tuple[int, ...] = ()
+
+    @property
+    def in_words(self) -> str:
+        """For example ``fault in entry 3 of the program (exception 0x3, ..., PC 0x8001234, ...)``."""
+        words = str(self.cause) + (f" in entry {self.running - 1} of the program" if self.running else "")
+        names = _REGISTERS.get(len(self.registers), [f"register {i}" for i in range(len(self.registers))])
+        values = ", ".join(f"{name} {value:#x}" for name, value in zip(names, self.registers, strict=True))
+        return f"{words} ({values})" if values else words
+
+    @classmethod
+    def from_dict(cls, record: dict) -> Reset:
+        """Read :func:`dataclasses.asdict`'s record, also after a trip through JSON."""
+        return cls(ResetCause(record["cause"]), record["running"], tuple(record["registers"]))
+
+
 @dataclass(frozen=True)
 class Identity:
     """What a device tells about itself, field by field as in ``firmware/link/messages.cddl``.
@@ -85,6 +138,8 @@ class Identity:
         compiler: Compiler and version.
         flags: Compiler flags.
         cold_runs: Whether it can empty its caches before each timed op.
+        watchdog_ms: The longest that one op may take until its watchdog resets it; 0: it has none.
+        reset: Why it last started.
     """
 
     protocol: int
@@ -112,6 +167,8 @@ class Identity:
     compiler: str
     flags: str
     cold_runs: bool = False
+    watchdog_ms: int = 0
+    reset: Reset = Reset()
 
     @property
     def counts_instructions(self) -> bool:
@@ -186,7 +243,8 @@ class Identity:
                     "ticks_per_instruction": tuple(record["ticks_per_instruction"]),
                     "blob_segments": tuple(segments or record["blob_segments"]),
                     "capabilities": tuple(record["capabilities"]),
+                    "reset": Reset.from_dict(record["reset"]) if "reset" in record else Reset(),
                 }
             )
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"not an identity record: {error}") from None

@@ -13,11 +13,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from profiler.devices.identity import Identity
-from profiler.link import frames, messages
+from profiler.link import frames, messages, replies
 from profiler.link.errors import DeviceReset, LinkError, NoAnswer, PortError, WrongProtocol
 from profiler.link.frames import FrameStatus
-from profiler.link.messages import Accepted, Answer, BadReply, Done, OtherProtocol, PeekReply, RefusedReply, Reply
+from profiler.link.messages import Accepted, Answer, Done, OtherProtocol, PeekReply, RefusedReply, Reply
 from profiler.link.power import PowerCycle
+from profiler.link.replies import BadReply
 from profiler.link.transport import LinkStatistics, Transport
 
 
@@ -77,6 +78,7 @@ class Channel:
         timeout_s: How long the device may take to identify itself, now and after a restart.
         patience: All other waits.
         power_cycle: What brings the device back where it stays silent.
+        run_limit_ms: How long one run may take in the device's own time; 0: as long as it wants.
 
     Attributes:
         identity: Who the device is.
@@ -96,8 +98,10 @@ class Channel:
         timeout_s: float,
         patience: Patience | None = None,
         power_cycle: PowerCycle | None = None,
+        run_limit_ms: int = 0,
     ) -> None:
         self.transport = transport
+        self.run_limit_ms = run_limit_ms
         self.boot_id = 0
         self._timeout_s = timeout_s
         self._patience = patience or PATIENCE
@@ -240,7 +244,7 @@ class Channel:
 
     def _read_reply(self, frame: frames.Frame) -> Reply | None:
         try:
-            return messages.decode_reply(frame.payload)
+            return replies.decode_reply(frame.payload)
         except BadReply:
             self.statistics.bad_replies += 1
             return None
@@ -252,7 +256,7 @@ class Channel:
         received_before = self.statistics.bytes_received
         self._nonce = self._nonce % (SMALL - 1) + 1
         self.transport.discard_input()
-        request_id, request = self._request(messages.identify(self._nonce))
+        request_id, request = self._request(messages.identify(self._nonce, self.run_limit_ms))
         deadline_s = time.monotonic() + self._timeout_s
         attempt = 0
         while (left_s := deadline_s - time.monotonic()) > 0:

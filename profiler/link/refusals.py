@@ -45,6 +45,11 @@ REASONS: dict[int, tuple[str, str, str]] = {
     22: ("no_state", "it does not tell what moves its speed", "measure without: only Linux machines tell"),
     23: ("no_cold_runs", "it has no caches that it could empty, so nothing runs cold", "time it with warm caches"),
     24: ("no_arena", "there is no region {detail} in which an arena could lie", _FIX_PROGRAM),
+    25: (
+        "too_long",
+        "it would run for at least {detail} ms, longer than this session lets it",
+        "take fewer repetitions or a smaller op, or allow a run more time",
+    ),
 }
 
 

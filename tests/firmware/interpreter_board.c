@@ -93,13 +93,14 @@ int main(int argc, char **argv) {
     status.reason |= program_seal(&program).reason;
     if (status.reason)
         return 1;
-    status = interpreter_prepare(&program, 2, caches);
+    const run_options_t options = {.repetitions = 2, .warmups = 1, .seed = 1, .caches = caches};
+    status = interpreter_prepare(&program, &options);
     if (status.reason) {
         printf("refused %u\n", status.reason);
         return 0;
     }
     run_result_t result;
-    interpreter_run(&program, 2, 1, 1, caches == CACHES_COLD, &result);
+    interpreter_run(&program, &options, &result);
     printf("%s arena %u stack %u\n", letters, (unsigned)result.arena_peak_bytes, (unsigned)result.stack_peak_bytes);
     return 0;
 }

@@ -114,14 +114,15 @@ int main(int argc, char **argv) {
         status = program_append(&program, &entries[i]);
     if (!status.reason)
         status = program_seal(&program);
+    const run_options_t options = {.repetitions = repetitions, .warmups = warmups, .seed = 1};
     if (!status.reason)
-        status = interpreter_prepare(&program, repetitions, CACHES_WARM);
+        status = interpreter_prepare(&program, &options);
     if (status.reason) {
         printf("refused %u\n", status.reason);
         return 0;
     }
     run_result_t result;
-    interpreter_run(&program, repetitions, warmups, 1, false, &result);
+    interpreter_run(&program, &options, &result);
     printf("%u %u\n", (unsigned)result.arena_peak_bytes, (unsigned)result.scratch_peak_bytes);
     return 0;
 }

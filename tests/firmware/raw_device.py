@@ -11,13 +11,14 @@ from profiler import kernels, prng
 from profiler.link import frames, ports
 from profiler.ops import AXIS_CODES, OPTIMIZER_CODES, PASS_CODES, VARIANT_CODES, WORD_BYTES, Pass
 
-IDENTIFY, BEGIN, APPEND, SEAL, RUN, READ, DIGEST, PEEK, STATE = range(9)
-OK, ACCEPTED, REFUSED, DONE, TICKS, DIGESTED, PEEKED, IDENTITY, STATE_TOLD = range(9)
+IDENTIFY, BEGIN, APPEND, SEAL, RUN, READ, DIGEST, PEEK, STATE, COUNTERS = range(10)
+OK, ACCEPTED, REFUSED, DONE, TICKS, DIGESTED, PEEKED, IDENTITY, STATE_TOLD, COUNTED = range(10)
 
 #: enum status_reason of firmware/runtime/status.h.
 BAD_REQUEST, TOO_LONG, NO_PROGRAM, WRONG_INDEX, WRONG_CRC, INCOMPLETE, SECTIONS, NO_MEMORY = range(1, 9)
 UNKNOWN_KERNEL, GEOMETRY, CHANNELS, BUFFER_COUNT, BAD_REGION, BOUNDS, READ_ONLY, OVERLAP = range(9, 17)
 BAD_FILL, MISPLACED, NO_OPTIMIZER, BAD_RANGE, TIMER_STOPPED, NO_STATE, NO_COLD_RUNS, NO_ARENA = range(17, 25)
+RUNS_TOO_LONG = 25
 
 #: Every device that needs no hardware.
 URLS = ("native://", "qemu://stm32f405", "qemu://stm32f205", "qemu://mps2-an500", "native://aarch64")
@@ -47,7 +48,7 @@ class RawDevice:
     def _identify(self, nonce):
         """What arrives before the UART is set up is lost, on the emulator as on hardware: asked until answered."""
         for _ in range(100):
-            self.send(0, [IDENTIFY, nonce])
+            self.send(0, [IDENTIFY, nonce, 0])
             try:
                 identity = self.reply(0.3)[1]
             except TimeoutError:
@@ -84,6 +85,10 @@ class RawDevice:
         answered, answer = self.reply()
         assert answered == request_id
         return answer
+
+    def identify(self, nonce, run_limit_ms=0):
+        """The answer to another `identify`."""
+        return self.ask([IDENTIFY, nonce, run_limit_ms])
 
     def run(self, program, repetitions=1, warmups=0, seed=1, *, request_id=None, caches=None):
         """The last answer to a `run` of (header, entries), None: the sealed program."""

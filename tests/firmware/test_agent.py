@@ -61,6 +61,9 @@ class Line:
                         return cbor2.loads(frame.payload)[2]
         raise TimeoutError("the agent does not answer")
 
+    def identify(self, nonce):
+        return self.ask([raw.IDENTIFY, nonce, 0])
+
 
 @pytest.fixture
 def line(tmp_path):
@@ -144,7 +147,7 @@ def test_a_port_that_is_not_there_ends_it_with_a_sentence(start, tmp_path):
 
 def test_a_port_that_goes_away_for_good_ends_it_with_a_sentence(start, line):
     process = start("--port", line.path)
-    assert line.ask([raw.IDENTIFY, 1])[0] == raw.IDENTITY
+    assert line.identify(1)[0] == raw.IDENTITY
     line.unplug()
     assert process.wait(20) == 1
     assert process.stderr.readlines()[-1] == f"agent: {line.path} is gone: No such file or directory\n"
@@ -153,7 +156,7 @@ def test_a_port_that_goes_away_for_good_ends_it_with_a_sentence(start, line):
 def test_a_hang_up_is_survived_and_what_was_half_received_forgotten(start, line):
     process = start("--port", line.path)
     for nonce in (1, 2, 3):
-        assert line.ask([raw.IDENTIFY, nonce])[0] == raw.IDENTITY
+        assert line.identify(nonce)[0] == raw.IDENTITY
         os.write(line.ours, b"\x05half")
         line.unplug()
         line.plug_in()
@@ -166,7 +169,7 @@ def test_with_stay_a_port_is_waited_for_before_and_after_it_was_there(start, lin
     for nonce in (1, 2):
         time.sleep(2.5 if nonce == 2 else 0.5)  # longer than it may be missing without --stay
         line.plug_in()
-        assert line.ask([raw.IDENTIFY, nonce])[0] == raw.IDENTITY
+        assert line.identify(nonce)[0] == raw.IDENTITY
         line.unplug()
     assert process.poll() is None
     line.plug_in()
@@ -191,7 +194,7 @@ def cpu_seconds(pid):
 @pytest.mark.parametrize("baud", [115_200, 921_600, 4_000_000, 250_000, 3_333_333])
 def test_the_terminal_is_raw_and_at_the_rate_asked_for_whether_it_has_a_constant_or_not(start, line, baud):
     start("--port", line.path, "--baud", baud)
-    line.ask([raw.IDENTIFY, 1])
+    line.identify(1)
     settings = fcntl.ioctl(line.theirs, TCGETS2, bytes(44))
     assert struct.unpack_from("<II", settings, 36) == (baud, baud)
     input_, output, _, local, *_ = termios.tcgetattr(line.theirs)
@@ -206,7 +209,7 @@ def test_the_terminal_is_raw_and_at_the_rate_asked_for_whether_it_has_a_constant
 def test_a_signal_ends_it_and_the_terminal_is_as_it_was(start, line, number):
     before = termios.tcgetattr(line.theirs)
     process = start("--port", line.path)
-    line.ask([raw.IDENTIFY, 1])
+    line.identify(1)
     assert termios.tcgetattr(line.theirs) != before
     process.send_signal(number)
     assert process.wait(10) == 0
@@ -215,7 +218,7 @@ def test_a_signal_ends_it_and_the_terminal_is_as_it_was(start, line, number):
 
 def test_a_signal_ends_it_in_the_middle_of_a_run_too(start, line):
     process = start("--port", line.path)
-    line.ask([raw.IDENTIFY, 1])
+    line.identify(1)
     header, entries = raw.program(Op(Conv2d(40, 40, 64, 64, 3, 3), Pass.FORWARD))
     assert line.ask([raw.RUN, 60_000, 0, 1, header, entries]) == [raw.ACCEPTED]  # minutes
     process.terminate()
@@ -244,7 +247,7 @@ def test_real_time_is_taken_or_what_is_lacking_is_said(start, line):
 
 def test_cycles_are_told_as_the_timer_or_the_reason_why_not_is_said(start, line):
     process = start("--port", line.path, "--timer", "cycles")
-    timer = line.ask([raw.IDENTIFY, 1])[6][0]
+    timer = line.identify(1)[6][0]
     process.terminate()
     said = process.stderr.read()
     assert timer in ("perf_cycles", "clock_monotonic_raw")

@@ -48,7 +48,8 @@ def runners(tmp_path_factory):
             sources = CLOCK_SOURCES.get(board, ["clocks.c", "../common/stm32/usart_isr.c"])
             sources = [boards / board / source for source in sources]
             here = FIRMWARE_ROOT.parent / "tests/firmware/register_runner.c"
-            flags = ["-O1", "-Wall", "-Werror", "-include", folder / "arm.h", "-I", boards / "common"]
+            includes = ["-include", folder / "arm.h", "-I", boards / "common", "-I", FIRMWARE_ROOT]
+            flags = ["-O1", "-Wall", "-Werror", *includes]
             subprocess.run(["cc", *flags, here, *sources, "-o", made[board]], check=True)
         return made[board]
 

@@ -45,4 +45,4 @@ def test_it_starts_and_says_that_it_runs_at_the_reset_oscillator(board):
 def test_it_times_nothing_while_the_cycle_counter_stands(board):
     answer = board.run(raw.program(Op(Linear(20, 20), Pass.FORWARD)), 3)
     assert answer[:2] == [raw.REFUSED, TIMER_STOPPED]
-    assert board.ask([raw.IDENTIFY, 9])[0] == raw.IDENTITY
+    assert board.identify(9)[0] == raw.IDENTITY

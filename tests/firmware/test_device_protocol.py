@@ -20,6 +20,7 @@ from raw_device import (
 )
 
 from profiler import kernels, prng
+from profiler.link import frames
 from profiler.ops import DTYPE_CODES, GEOMETRIES, PASS_CODES, Empty, Linear, Op, Pass
 
 LINEAR = Op(Linear(40, 12), Pass.FORWARD)
@@ -40,7 +41,7 @@ def store(device, program):
 
 def test_the_boot_id_is_the_first_nonce_and_stays(device):
     first = device.boot_id
-    device.ask([raw.IDENTIFY, 77])
+    device.identify(77)
     assert first not in (0, 77) and device.boot_id == first
 
 
@@ -104,8 +105,8 @@ def test_a_repeated_run_gets_the_stored_reply_and_does_not_run_again(device):
     assert device.run(program, 2, request_id=5) == first
     assert device.run(None, 2, request_id=6)[:2] == [raw.REFUSED, NO_PROGRAM]
     assert device.run(program, 1, request_id=6)[:2] == [raw.REFUSED, NO_PROGRAM]
-    device.ask([raw.IDENTIFY, 4711])
-    device.ask([raw.IDENTIFY, 4712])
+    device.identify(4711)
+    device.identify(4712)
     assert device.run(program, 1, request_id=6)[0] == raw.DONE  # a new session may use the id anew
 
 
@@ -145,15 +146,34 @@ def test_a_refused_append_leaves_the_program_as_it_was(device):
 
 
 def test_whole_frames_that_are_no_request_are_refused_with_their_id(device):
-    for command in ([99], [raw.RUN], ["identify"], {}, [raw.APPEND, 0, []], [raw.SEAL, -1], [raw.IDENTIFY, 1, 2]):
+    identifies = [raw.IDENTIFY, 1], [raw.IDENTIFY, 1, 2, 3]
+    for command in ([99], [raw.RUN], ["identify"], {}, [raw.APPEND, 0, []], [raw.SEAL, -1], *identifies):
         assert device.ask(command)[:2] == [raw.REFUSED, BAD_REQUEST]
+
+
+def test_the_receiver_counts_every_frame_by_what_became_of_it(device):
+    def counted():
+        kind, *counts = device.ask([raw.COUNTERS])
+        assert kind == raw.COUNTED
+        return np.array(counts)
+
+    whole = frames.encode(cbor2.dumps([1, [raw.PEEK, 0, 4]]))
+    flipped = whole[:-2] + bytes([whole[-2] ^ 1 or 2]) + b"\0"
+    truncated = whole[:-2] + b"\0"
+    too_long = b"\xff" * 5 * device.identity[12] + b"\0"
+    before = counted()
+    assert before[0] > 0
+    for frame in [flipped] * 7 + [truncated] * 5 + [b"\x03ab\0"] * 3 + [too_long] * 2 + [b"\0"] * 20:
+        device.port.write(frame)
+    # ok is of the counters' own request; delimiters alone are no frame; the emulators' lines lose nothing
+    assert (counted() - before).tolist() == [1, 5, 3, 2, 7, 0]
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(noise=st.binary(max_size=1500))
 def test_the_agent_survives_any_bytes(agent, noise):
     agent.port.write(noise + b"\0")
-    assert agent.ask([raw.IDENTIFY, 1])[0] == raw.IDENTITY
+    assert agent.identify(1)[0] == raw.IDENTITY
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -169,4 +189,4 @@ def test_the_agent_survives_any_cbor_and_any_change_to_a_program(agent, data):
             place[position] = data.draw(numbers)
     answer = agent.run((header, entries), data.draw(st.integers(0, 2)), warmups=data.draw(st.integers(0, 1)))
     assert answer[0] in (raw.DONE, raw.REFUSED)
-    agent.ask([data.draw(st.integers(0, 8)), *data.draw(st.lists(numbers, max_size=4))])
+    agent.ask([data.draw(st.integers(0, 9)), *data.draw(st.lists(numbers, max_size=4))])

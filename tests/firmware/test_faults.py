@@ -71,7 +71,7 @@ def board(request, tmp_path, monkeypatch):
 def test_a_fault_says_so_and_restarts_and_the_boot_id_shows_it(board, what):
     device, break_it = board
     register, value = (PC, UNMAPPED) if what == "a wild jump" else (SP, STACK_BOTTOM[device.url])
-    device.ask([raw.IDENTIFY, 5])
+    device.identify(5)
     assert device.boot_id != 0
     break_it(register, value)
     device.send(1, [raw.PEEK, 0, 4])  # wakes the core where it waits for a byte
@@ -82,5 +82,5 @@ def test_a_fault_says_so_and_restarts_and_the_boot_id_shows_it(board, what):
     time.sleep(0.3)
     device.ask([raw.PEEK, 0, 4])
     assert device.boot_id == 0
-    device.ask([raw.IDENTIFY, 6])
+    device.identify(6)
     assert device.boot_id == 6

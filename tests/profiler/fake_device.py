@@ -22,7 +22,7 @@ ALL = tuple(g.code << 8 | PASS_CODES[p] << 4 for g in GEOMETRIES.values() for p 
 
 def identity(**changes):
     fields = {
-        "protocol": 2,
+        "protocol": 3,
         "board": "qemu-test",
         "core": "cortex-m4f",
         "unique_id": "",

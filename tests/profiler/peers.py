@@ -25,7 +25,7 @@ from profiler.workloads.program import microbenchmark
 IDENTITY = [
     *[7, messages.PROTOCOL, "scripted", "none", b"", 1_000_000, ["TIM2", 10**6, 32, 0, 1], "none", 0, "none"],
     *[[["sram", 1 << 20, 0, 0], ["blob", 1 << 19, 1, 0]], [1 << 19, 77, [127, 126]]],
-    *[1280, 1024, 96, [0x103], "0.1.0", "0123456789abcdef", "gcc", "-O2"],
+    *[1280, 1024, 96, [0x103], "0.1.0", "0123456789abcdef", "gcc", "-O2", 0, 0, [1, 0, []]],
 ]
 
 

@@ -15,7 +15,7 @@ from peers import BadLine, PowerSwitch, long_program, pseudo_terminal
 
 from profiler import prng
 from profiler.devices import build
-from profiler.link import frames, messages, transport
+from profiler.link import frames, messages, replies, transport
 from profiler.link.errors import DeviceReset
 from profiler.link.session import open_device
 from profiler.ops import Conv2d, Linear, Op, Pass, Relu
@@ -122,7 +122,7 @@ def answers(device, request_id, command, count):
     link = device.channel.transport
     link.send(frames.encode(messages.encode_request(request_id, command)))
     received = [link.receive(time.monotonic() + 10) for _ in range(count)]
-    return [messages.decode_reply(frame.payload).answer for frame in received]
+    return [replies.decode_reply(frame.payload).answer for frame in received]
 
 
 def test_the_same_request_id_gets_the_stored_reply_and_does_not_run_again(native):

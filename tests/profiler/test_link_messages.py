@@ -1,6 +1,8 @@
 """Messages: requests follow messages.cddl, and only replies that follow it are accepted."""
 
 import copy
+import dataclasses
+import json
 import struct
 from pathlib import Path
 
@@ -10,10 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from zcbor.zcbor import zcbor
 
-from profiler.devices.identity import Identity
+from profiler.devices.identity import Identity, Reset, ResetCause
 from profiler.devices.state import MachineState
 from profiler.link import messages
-from profiler.link.messages import BadReply, EncodedProgram, decode_reply
+from profiler.link.messages import EncodedProgram
+from profiler.link.replies import BadReply, decode_reply
 
 FIRMWARE = Path(__file__).parents[2] / "firmware"
 
@@ -42,7 +45,7 @@ FILL = [0, 0, 0, 0, [1024, 1, 128, 1], [], [0]]
 OP = [1, 2, 0, 1, [14, 14, 96, 32, 3, 3, 2, 2, 1, 1, 1, 0], [8, 0, 1, 1], [16, 4096 | 1, 1 << 20], b"\x0f"]
 PROGRAM = EncodedProgram.of([262144, 25, 1, 1, 2, [0.1, 0.2, 0.3, 0.4]], [FILL, OP])
 COMMANDS = {
-    "identify": messages.identify(0xFFFF_FFFF),
+    "identify": messages.identify(0xFFFF_FFFF, 60_000),
     "begin": messages.begin(PROGRAM),
     "append": messages.append(PROGRAM, 0, 2),
     "seal": messages.seal(PROGRAM),
@@ -53,6 +56,7 @@ COMMANDS = {
     "digest": messages.digest(0x10001, 99),
     "peek": messages.peek(0x20, 768),
     "state": messages.state(),
+    "counters": messages.counters(),
 }
 
 
@@ -82,21 +86,24 @@ def test_the_timed_entries_are_those_from_image_end_on():
 # ---------------------------------------------------------------- replies
 
 IDENTITY = [
-    *[7, 2, "a-board", "cortex-m4f", b"\x01\x02", 168_000_000, ["TIM2", 10**9, 32, 1, 1], "none", 0, "single"],
+    *[7, messages.PROTOCOL, "a-board", "cortex-m4f", b"\x01\x02", 168_000_000],
+    *[["TIM2", 10**9, 32, 1, 1], "none", 0, "single"],
     *[[["sram", 128 << 10, 0, 0], ["blob", 1 << 19, 1, 0]], [1 << 19, 77, [127, 126]]],
     *[1280, 1024, 96, [0x103, 0x219], "0.1.0", "0123456789abcdef", "gcc 12", "-O2"],
+    *[1, 8000, [5, 3, [3, 0x8200, 0x4000_0000, 0, 0, 0x800_1234, 0, 0]]],
 ]
 ANSWERS = {
     "ok": [0],
     "accepted": [1],
     "refused": [2, 8, 3, 1 << 20],
     "done": [3, 1 << 20, 4096, 512, 20, [2**63, 5, 0]],
+    "done, as far as the limit let it": [3, 1 << 20, 4096, 512, 5, [1, 2, 3, 4, 5], [2, 7, 60_012]],
+    "counters_reply": [9, 1, 2, 3, 4, 5, 2**32 - 1],
     "ticks_page": [4, 16, [1, 2, 3, 2**64 - 1]],
     "digest_reply": [5, [1.5, -2.0, 0.0, 1e300]],
     "peek_reply": [6, b"abcd"],
     "identity": IDENTITY,
     "state_reply": [8, 3, "isolated", "performance", 1_500_000, 331_150, [0x50005], "pinctrl-bcm2711 line 17"],
-    "identity that says whether it runs cold": [*IDENTITY, 1],
 }
 
 
@@ -133,8 +140,41 @@ def test_an_identity_keeps_every_field_and_survives_json():
 
 
 def test_only_an_identity_that_says_so_can_run_cold():
-    found = [decode_reply(reply([*IDENTITY, *more])).answer.cold_runs for more in ([], [0], [1])]
-    assert found == [False, False, True]
+    found = [decode_reply(reply([*IDENTITY[:20], cold, *IDENTITY[21:]])).answer.cold_runs for cold in (0, 1)]
+    assert found == [False, True]
+
+
+def test_an_identity_says_how_the_devices_last_life_ended():
+    identity = decode_reply(reply(IDENTITY)).answer
+    assert (identity.watchdog_ms, identity.reset.cause, identity.reset.running) == (8000, ResetCause.FAULT, 3)
+    assert identity.reset.in_words == (
+        "fault in entry 2 of the program (exception 0x3, CFSR 0x8200, HFSR 0x40000000, MMFAR 0x0, BFAR 0x0, "
+        "PC 0x8001234, LR 0x0, xPSR 0x0)"
+    )
+    quiet = decode_reply(reply([*IDENTITY[:-1], [1, 0, []]])).answer.reset
+    assert quiet == Reset(ResetCause.POWER) and quiet.in_words == "power"
+    assert decode_reply(reply([*IDENTITY[:-1], [77, 0, []]])).answer.reset.cause is ResetCause.UNKNOWN
+
+
+def test_a_record_of_before_there_were_watchdogs_is_read():
+    identity = decode_reply(reply(IDENTITY)).answer
+    record = json.loads(json.dumps(identity.to_dict()))
+    assert Identity.from_dict(record) == identity
+    del record["watchdog_ms"], record["reset"]
+    assert Identity.from_dict(record) == dataclasses.replace(identity, watchdog_ms=0, reset=Reset())
+    with pytest.raises(ValueError, match="not an identity record"):
+        Identity.from_dict(record | {"reset": {"cause": "weather", "running": 0, "registers": []}})
+
+
+def test_done_says_where_the_limit_stopped_a_run_and_nothing_where_it_did_not():
+    assert decode_reply(reply(ANSWERS["done"])).answer.stop is None
+    stopped = decode_reply(reply(ANSWERS["done, as far as the limit let it"])).answer
+    assert stopped.stop == messages.Stop(whole_repetitions=2, entry=7, elapsed_ms=60_012)
+
+
+def test_counters_come_in_the_order_of_the_definition():
+    counted = decode_reply(reply(ANSWERS["counters_reply"])).answer
+    assert counted == messages.Counters(1, 2, 3, 4, bad_crc=5, overruns=2**32 - 1)
 
 
 def test_emulated_devices_label_their_timer_instructions_and_others_by_name():
@@ -145,7 +185,7 @@ def test_emulated_devices_label_their_timer_instructions_and_others_by_name():
 
 
 def test_an_identity_of_another_version_is_recognised_whatever_else_it_holds():
-    assert decode_reply(reply([7, 3, "new", [1, 2], b"x"])).answer == messages.OtherProtocol(3)
+    assert decode_reply(reply([7, 4, "new", [1, 2], b"x"])).answer == messages.OtherProtocol(4)
 
 
 HOSTILE = {
@@ -162,8 +202,11 @@ HOSTILE = {
     "text that is no UTF-8": b"\x83\x01\x02\x82\x07\x62\xff\xfe",
     "something after it": reply([0]) + b"\x00",
     "cut short": reply(IDENTITY)[:-3],
-    "an unknown answer": reply([8]),
+    "an unknown answer": reply([10]),
     "no answer": cbor2.dumps([1, 2]),
+    "an identity of protocol 3 that ends as one of 2 did": reply(IDENTITY[:21]),
+    "nine registers": reply([*IDENTITY[:-1], [5, 1, [0] * 9]]),
+    "a stop of two values": reply([*ANSWERS["done"], [1, 2]]),
     "an answer without a tag": reply([]),
     "a field too many": reply([0, 0]),
     "a field too few": reply([2, 1, 0]),

@@ -12,6 +12,7 @@
 #define UART0_BAUDDIV REGISTER32(0x40004010u)
 #define UART_TX_FULL (1u << 0)
 #define UART_RX_FULL (1u << 1)
+#define UART_RX_OVERRUN (1u << 3)                            /* written 1 to clear */
 #define UART_CTRL_ENABLE ((1u << 0) | (1u << 1) | (1u << 3)) /* transmit, receive, receive interrupt */
 #define UART_INT_RX (1u << 1)
 #define UART0_RX_IRQ 0u
@@ -82,9 +83,19 @@ void trigger_set(bool high) {
     FPGAIO_LED0 = high;
 }
 
+static uint32_t overruns;
+
+uint32_t board_overruns(void) {
+    return overruns;
+}
+
 int board_receive(void) {
     while (!(UART0_STATE & UART_RX_FULL))
         wait_for_interrupt();
+    if (UART0_STATE & UART_RX_OVERRUN) {
+        overruns++;
+        UART0_STATE = UART_RX_OVERRUN;
+    }
     const uint8_t byte = (uint8_t)UART0_DATA;
     UART0_INTSTATUS = UART_INT_RX;
     NVIC_CLEAR_PENDING(UART0_RX_IRQ) = NVIC_BIT(UART0_RX_IRQ);

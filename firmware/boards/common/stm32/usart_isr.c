@@ -1,5 +1,7 @@
 /* The USART of the F7, H7, L4 and U5 series (RM0385, RM0410, RM0433, RM0456), and the LPUART (RM0432), whose registers
  * lie alike. Their FIFOs, where they have one, stay off. */
+#include "runtime/board.h"
+
 #include "stm32/usart.h"
 #include "stm32/wait.h"
 
@@ -37,6 +39,12 @@ void lpuart_init(uint32_t base, uint32_t irq, uint32_t kernel_clock_hz, uint32_t
     configure(base, irq, (uint32_t)((UINT64_C(256) * kernel_clock_hz + baud / 2) / baud), 0);
 }
 
+static uint32_t overruns;
+
+uint32_t board_overruns(void) {
+    return overruns;
+}
+
 /* Looks at the status again after the pending interrupt is cleared and before it sleeps: a byte that comes in between
  * then is either seen or wakes the core. */
 int usart_receive(uint32_t base, uint32_t irq) {
@@ -49,6 +57,7 @@ int usart_receive(uint32_t base, uint32_t irq) {
         REGISTER32(base + ICR) = ICR_ERRORS; /* an overrun interrupts until it is cleared */
         const uint8_t byte = (uint8_t)REGISTER32(base + RDR);
         NVIC_CLEAR_PENDING(irq) = NVIC_BIT(irq);
+        overruns += (status & ISR_ORE) != 0;
         if (status & ISR_RXNE)
             return byte;
     }

@@ -1,4 +1,6 @@
 /* The USART of the F2 and F4 series (RM0033, RM0390). */
+#include "runtime/board.h"
+
 #include "stm32/usart.h"
 #include "stm32/wait.h"
 
@@ -21,6 +23,12 @@ void usart_init(uint32_t base, uint32_t irq, uint32_t kernel_clock_hz, uint32_t 
     NVIC_ENABLE(irq) = NVIC_BIT(irq);
 }
 
+static uint32_t overruns;
+
+uint32_t board_overruns(void) {
+    return overruns;
+}
+
 /* Looks at the status again after the pending interrupt is cleared and before it sleeps: a byte that comes in between
  * then is either seen or wakes the core. */
 int usart_receive(uint32_t base, uint32_t irq) {
@@ -32,6 +40,7 @@ int usart_receive(uint32_t base, uint32_t irq) {
         }
         const uint8_t byte = (uint8_t)REGISTER32(base + DR); /* after SR: clears both flags */
         NVIC_CLEAR_PENDING(irq) = NVIC_BIT(irq);
+        overruns += (status & SR_ORE) != 0;
         if (status & SR_RXNE)
             return byte;
     }
