@@ -1,19 +1,25 @@
 """Runs on disk: ``measurements/<device>/<run>/`` with ``manifest.json`` and ``trials.jsonl``.
 
 A run holds the trials of one device in one sitting. Trials are appended, flushed and synced one by one and never
-changed; summaries are computed on reading (:mod:`profiler.store_tables`, :mod:`profiler.store_export`), never stored.
+changed; summaries are computed on reading (:mod:`profiler.store_tables`, :mod:`profiler.store_steps`,
+:mod:`profiler.store_export`), never stored. :mod:`profiler.store_schema` says what stands in the files.
+
+One process at a time appends to a run: the trials' file is locked (``flock``) while it is open. Over NFS the lock holds
+between hosts from Linux 2.6.12 on, unless the share is mounted with ``nolock`` or ``local_lock=flock``. Where there are
+no such locks, on Windows or on a file system without them, opening says so, and a second writer is found out when the
+file has grown by what this process did not write.
 """
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import errno
 import json
 import os
 import re
-import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,28 +28,36 @@ from profiler.errors import UserError
 from profiler.store_builds import foreign_sentences, of_one_build
 from profiler.store_lines import Damage
 from profiler.store_provenance import now, provenance
+from profiler.store_read import (
+    MANIFEST,
+    MEASUREMENTS,
+    TRIALS,
+    DamagedRunWarning,
+    Repeated,
+    damage_sentence,
+    find_runs,
+    holds_run,
+    iterate,
+    manifest_and_schema,
+    read_manifest,
+    read_trials,
+    share,
+)
+from profiler.store_schema import SCHEMA
 
 __all__ = [
     "MANIFEST", "MEASUREMENTS", "SCHEMA", "TRIALS", "DamagedRunWarning", "Run", "damage_sentence", "find_runs",
     "holds_run", "iterate", "load", "load_step_ops", "load_steps", "new_run_folder", "now", "ops_of", "provenance",
-    "read_manifest", "slug",
+    "read_manifest", "record", "slug",
 ]  # fmt: skip
 
 try:
     import fcntl
-except ImportError:  # Windows: no advisory locks, two writers are not told apart there
+except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-#: Version of manifest and trials. A reader for every older one stays.
-SCHEMA = 1
-MANIFEST = "manifest.json"
-TRIALS = "trials.jsonl"
-#: Default root of runs.
-MEASUREMENTS = Path("measurements")
-
-
-class DamagedRunWarning(UserWarning):
-    """Some line of a run could not be read; everything else was."""
+#: What the file system says where it has no locks.
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 
 
 class Run:
@@ -52,21 +66,35 @@ class Run:
     Attributes:
         folder: Where it lies.
         manifest: What it holds besides the trials.
-        trials: Every readable trial of the run's firmware build, in order, those of earlier sittings first.
+        trials: Every readable trial of the run's firmware build, in order, those of earlier sittings first. What they
+            have in common (an op's record, say) is there once.
         notices: What was found and put right on opening, a sentence each.
     """
 
-    def __init__(self, folder: Path, manifest: dict[str, Any]) -> None:
+    def __init__(self, folder: Path) -> None:
+        """Lock the trials' file of ``folder``; :meth:`create` and :meth:`open` make runs.
+
+        Raises:
+            OSError: it cannot be written.
+            UserError: another process writes it.
+        """
         self.folder = folder
-        self.manifest = manifest
+        self.manifest: dict[str, Any] = {}
         self.trials: list[dict[str, Any]] = []
         self.notices: list[str] = []
-        self._first_number = 0
-        self._file = os.open(folder / TRIALS, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        self._common: dict[Any, Any] = {}
+        self._next_number = 0
+        self._cut_failed = False
+        self._old_manifest = False  # whether the one on disk is of an older schema
+        self._file = os.open(folder / TRIALS, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         try:
-            _lock(self._file, folder)
+            if not _locked(self._file, folder):
+                self.notices.append(
+                    f"{folder} lies where files cannot be locked: see to it that no other process writes this run"
+                )
+            self._end = os.fstat(self._file).st_size
         except BaseException:
-            os.close(self._file)
+            self.close()
             raise
 
     @classmethod
@@ -78,90 +106,156 @@ class Run:
         """
         folder = Path(folder)
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            _make_folder(folder)
             if holds_run(folder):
                 raise UserError(
                     f"{folder} holds a run already", hint="continue it with --resume, or give --out another folder"
                 )
-            run = cls(folder, {"schema": SCHEMA} | manifest)
-            if holds_run(folder):  # another process was faster between the look and the lock
+            run = cls(folder)
+            try:
+                run._begin(manifest)
+            except BaseException:
                 run.close()
-                raise UserError(f"another process began a run in {folder}", hint="give --out another folder")
-            if os.fstat(run._file).st_size:
-                run.close()
-                raise UserError(
-                    f"{folder} holds trials whose {MANIFEST} is missing",
-                    hint="restore the manifest, or give --out another folder",
-                )
-            run.write_manifest()
+                raise
         except OSError as error:
             raise UserError(
                 f"cannot write the run {folder}: {error.strerror}", hint="give --out a folder that you can write"
             ) from None
         return run
 
+    def _begin(self, manifest: dict[str, Any]) -> None:
+        if holds_run(self.folder):  # another process was faster between the look and the lock
+            raise UserError(f"another process began a run in {self.folder}", hint="give --out another folder")
+        if self._end:
+            raise UserError(
+                f"{self.folder} holds trials whose {MANIFEST} is missing",
+                hint="restore the manifest, or give --out another folder",
+            )
+        self.manifest = {"schema": SCHEMA} | manifest
+        os.fsync(self._file)
+        self.write_manifest()
+
     @classmethod
     def open(cls, folder: Path) -> Run:
         """Go on with the run in ``folder``: a torn last line is cut off and said, damaged lines are said and stay.
 
+        A run of an older schema is gone on with: its manifest is written anew with the first new trial.
+
         Raises:
-            UserError: there is no run, its manifest cannot be read, or another process writes it.
+            UserError: there is no run, its manifest cannot be read, a newer version wrote it, or another process does.
         """
         folder = Path(folder)
-        manifest = read_manifest(folder)
+        read_manifest(folder)  # no run: said before a file is made there
         try:
-            run = cls(folder, manifest)
+            run = cls(folder)
         except OSError as error:
             raise UserError(
                 f"cannot write the run {folder}: {error.strerror}", hint="give the folder write permission"
             ) from None
-        trials, damage = store_lines.read_file(folder / TRIALS)
-        foreign: Counter[str] = Counter()
-        run.trials = list(of_one_build(trials, manifest, foreign))
-        run.notices += foreign_sentences(folder, manifest, foreign)
-        run._first_number = trials[-1]["trial"] + 1 if trials else 0
-        for item in damage:
-            run.notices.append(damage_sentence(folder, item))
-            if item.torn:
-                os.ftruncate(run._file, item.start)
-                os.fsync(run._file)
-            else:
-                # Lines count from 1 and trials from 0: this is the number after that of the damaged trial.
-                run._first_number = max(run._first_number, item.line)
+        try:
+            run._go_on()
+        except BaseException:
+            run.close()
+            raise
         return run
 
+    def _go_on(self) -> None:
+        self.manifest, schema = manifest_and_schema(self.folder)
+        (self.folder / MANIFEST).with_suffix(".tmp").unlink(missing_ok=True)
+        if schema != SCHEMA:
+            self._old_manifest = True
+            self.notices.append(
+                f"{self.folder} was written with schema {schema}; it goes on with schema {SCHEMA}, its trials stay as "
+                "they are"
+            )
+        foreign: Counter[str] = Counter()
+        found: list[Damage | Repeated] = []
+        with (self.folder / TRIALS).open("rb") as stream:
+            trials = self._numbered(read_trials(stream, self.folder, self.manifest), found)
+            self.trials += of_one_build(trials, self.manifest, foreign)
+        self.notices += foreign_sentences(self.folder, self.manifest, foreign)
+        self.notices += (damage_sentence(self.folder, item) for item in found)
+        torn = [item.start for item in found if isinstance(item, Damage) and item.torn]
+        if torn:
+            self._cut(torn[0])
+        if self._end and os.pread(self._file, 1, self._end - 1) != b"\n":
+            self._write(b"\n")
+
+    def _numbered(
+        self, items: Iterable[dict[str, Any] | Damage | Repeated], found: list[Damage | Repeated]
+    ) -> Iterator[dict[str, Any]]:
+        """The trials among ``items``, the rest in ``found``; no number is given twice, also not a damaged trial's."""
+        for item in items:
+            if isinstance(item, dict):
+                self._next_number = item["trial"] + 1
+                yield share(item, self._common)
+            else:
+                found.append(item)
+                if isinstance(item, Damage) and not item.torn:
+                    # Lines count from 1 and trials from 0: this is the number after that of the damaged trial.
+                    self._next_number = max(self._next_number, item.line)
+
     def append(self, trial: dict[str, Any]) -> dict[str, Any]:
-        """Write one trial and have it on disk when this returns.
+        """Write one trial and have it on disk when this returns: :meth:`extend` by one."""
+        return self.extend([trial])[0]
+
+    def extend(self, trials: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Write trials and have them on disk when this returns, at the cost of one.
 
         Args:
-            trial: JSON-ready; number, schema and time are added.
+            trials: JSON-ready; number, schema and time are added.
+
+        Returns:
+            The trials as they are on disk.
 
         Raises:
-            UserError: the disk is full or gone; the run keeps every trial that was appended before.
+            UserError: the disk is full or gone, or another process writes the run; it keeps every trial of before, and
+                may be appended to again.
+            ValueError: a trial cannot be written so that it reads back (:func:`profiler.store_lines.encode`).
         """
-        record = {
-            "schema": SCHEMA,
-            "trial": self._next_trial(),
-            "at": datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds"),
-        } | trial
-        size = os.fstat(self._file).st_size
+        records = [record(number, trial) for number, trial in enumerate(trials, start=self._next_number)]
+        lines = b"".join(map(store_lines.encode, records))
         try:
-            _write_all(self._file, store_lines.encode(record))
-            os.fsync(self._file)
+            if self._old_manifest:
+                self.write_manifest()
+            self._write(lines)
         except OSError as error:
-            os.ftruncate(self._file, size)
-            what = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else error.strerror
             raise UserError(
-                f"cannot write trial {record['trial']} of {self.folder}: {what}; the trials before it are safe",
+                f"cannot write trial {self._next_number} of {self.folder}: {_reason(error)}; the trials before it are "
+                "safe",
                 hint="make room and continue with --resume",
             ) from None
-        self.trials.append(record)
-        return record
+        self._next_number += len(records)
+        self.trials += (share(r, self._common) for r in records)
+        return records
 
-    def _next_trial(self) -> int:
-        # Not the count of those that can be read: a damaged line keeps its number, also where it is the last.
-        after_last = self.trials[-1]["trial"] + 1 if self.trials else 0
-        return max(after_last, self._first_number)
+    def _write(self, data: bytes) -> None:
+        """Append all of ``data`` and have it on disk, or nothing of it."""
+        if self._cut_failed:
+            self._cut(self._end)
+        size = os.fstat(self._file).st_size
+        if size != self._end:
+            raise UserError(
+                f"{self.folder / TRIALS} has {size:,} bytes where this process left {self._end:,}: another writes it",
+                hint="end the other process; then continue with --resume",
+            )
+        try:
+            done = 0
+            while done < len(data):
+                done += os.write(self._file, data[done:])
+            os.fsync(self._file)
+        except BaseException:
+            self._cut_failed = True  # what stays where even cutting fails is a torn line: readers drop it
+            with contextlib.suppress(OSError):
+                self._cut(self._end)
+            raise
+        self._end += len(data)
+
+    def _cut(self, size: int) -> None:
+        os.ftruncate(self._file, size)
+        os.fsync(self._file)
+        self._end = size
+        self._cut_failed = False
 
     def write_manifest(self, **changes: Any) -> None:
         """Replace the manifest whole or not at all, with ``changes`` applied.
@@ -183,6 +277,7 @@ class Run:
             temporary.unlink(missing_ok=True)
             raise
         self.manifest = manifest
+        self._old_manifest = False
         _sync_folder(self.folder)
 
     def close(self) -> None:
@@ -197,12 +292,31 @@ class Run:
         self.close()
 
 
-def _write_all(file: int, data: bytes) -> None:
-    while data:
-        data = data[os.write(file, data) :]
+def record(number: int, trial: dict[str, Any]) -> dict[str, Any]:
+    """``trial`` as it stands on disk: with the schema, its number in the run and the time."""
+    at = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
+    return {"schema": SCHEMA, "trial": number, "at": at} | trial
+
+
+def _reason(error: OSError) -> str:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "the disk is full"
+    if error.errno == errno.EFBIG:
+        return "the file may not grow (a limit of this process or of the file system)"
+    return error.strerror or str(error)
+
+
+def _make_folder(folder: Path) -> None:
+    """Make ``folder`` and those above it, and have them on disk."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in missing:
+        _sync_folder(path.parent)
 
 
 def _sync_folder(folder: Path) -> None:
+    if os.name == "nt":  # folders cannot be opened there
+        return
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -210,104 +324,23 @@ def _sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def _lock(file: int, folder: Path) -> None:
+def _locked(file: int, folder: Path) -> bool:
+    """Lock an open file for this process alone; False where there are no locks.
+
+    Raises:
+        UserError: another process has locked it.
+    """
     if fcntl is None:
-        return
+        return False
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except OSError as error:
+        if error.errno in _NO_LOCKS:
+            return False
         raise UserError(
             f"another process is writing the run {folder}", hint="wait for it, or give --out another folder"
         ) from None
-
-
-def holds_run(folder: Path) -> bool:
-    return (folder / MANIFEST).exists()
-
-
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of the run in ``folder``.
-
-    Raises:
-        UserError: there is no such folder or run, or its manifest cannot be read.
-    """
-    folder = Path(folder)
-    path = folder / MANIFEST
-    try:
-        manifest = json.loads(path.read_text())
-        schema = manifest["schema"]
-    except FileNotFoundError:
-        raise UserError(f"{folder} holds no run ({MANIFEST} is missing)", hint=_runs_hint(folder)) from None
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}", hint=_runs_hint(folder)) from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{path} is no manifest ({error!r})",
-            hint=f"restore it from a copy; the trials themselves are in {TRIALS}, a line each",
-        ) from None
-    if schema != SCHEMA:
-        raise UserError(
-            f"the run {folder} has schema {schema}, this version reads {SCHEMA}", hint="use the version that wrote it"
-        )
-    return manifest
-
-
-def _runs_hint(folder: Path) -> str:
-    if folder.is_dir():
-        below = sorted(p.parent for p in [*folder.glob(f"*/{MANIFEST}"), *folder.glob(f"*/*/{MANIFEST}")])
-        if below:
-            return f"give the folder of one run, for example {below[-1]}"
-    return f"give the folder of a run, {MEASUREMENTS}/<device>/<run>"
-
-
-def damage_sentence(folder: Path, damage: Damage) -> str:
-    """What was wrong with a line, and what to do about it."""
-    if damage.torn:
-        return (
-            f"the last line ({damage.line}) of {folder / TRIALS} is torn ({damage.reason}): its trial was in flight "
-            "when the writer died and is dropped; nothing else is lost; `profile ... --resume` measures it again"
-        )
-    return (
-        f"line {damage.line} of {folder / TRIALS} is damaged ({damage.reason}) and left out; nothing else is lost; "
-        "`profile ... --resume` measures its trial again"
-    )
-
-
-def iterate(folder: Path, damage: list[str] | None = None) -> Iterator[dict[str, Any]]:
-    """Every readable trial of a run, one at a time, so that a run of any size takes little memory.
-
-    Args:
-        folder: The run's.
-        damage: Receives a sentence for every line that cannot be read; without it each is a ``DamagedRunWarning``.
-
-    Raises:
-        UserError: there is no such run.
-    """
-    folder = Path(folder)
-    read_manifest(folder)
-    try:
-        stream = (folder / TRIALS).open("rb")
-    except FileNotFoundError:
-        raise UserError(
-            f"the run {folder} has no {TRIALS}", hint="measure it again with `profile ... --resume`"
-        ) from None
-    except OSError as error:
-        raise UserError(f"cannot read {folder / TRIALS}: {error.strerror}", hint="check its permissions") from None
-    with stream:
-        for item in store_lines.read(stream):
-            if not isinstance(item, Damage):
-                yield item
-            elif damage is not None:
-                damage.append(damage_sentence(folder, item))
-            else:
-                warnings.warn(damage_sentence(folder, item), DamagedRunWarning, stacklevel=2)
-
-
-def find_runs(root: Path) -> list[Path]:
-    """Folders of all runs at, or up to two levels below, ``root``, oldest first."""
-    patterns = (MANIFEST, f"*/{MANIFEST}", f"*/*/{MANIFEST}")
-    found = {path.parent for pattern in patterns for path in Path(root).glob(pattern)}
-    return sorted(found, key=lambda p: (p / MANIFEST).stat().st_mtime)
+    return True
 
 
 def slug(text: str) -> str:

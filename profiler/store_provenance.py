@@ -19,15 +19,19 @@ def now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
+def package_version(package: str) -> str:
+    """The version of an installed package, or ``not installed``."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
 def provenance() -> dict[str, Any]:
     """Versions, host and commit, for the manifest."""
     uname = platform.uname()
     versions = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            versions[package] = "not installed"
+    versions |= {package: package_version(package) for package in _PACKAGES}
     return {
         "versions": versions,
         "git_commit": _git_commit(),

@@ -1,0 +1,200 @@
+"""Reading runs: manifests and trials of every schema, and what is wrong with them in words."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from profiler import store_lines
+from profiler.errors import UserError
+from profiler.store_lines import Damage
+from profiler.store_provenance import package_version
+from profiler.store_schema import SCHEMA, upgraded_manifest, upgraded_trial
+
+MANIFEST = "manifest.json"
+TRIALS = "trials.jsonl"
+#: Default root of runs.
+MEASUREMENTS = Path("measurements")
+
+
+class DamagedRunWarning(UserWarning):
+    """Some line of a run could not be read; everything else was."""
+
+
+@dataclass(frozen=True)
+class Repeated:
+    """Lines whose trials stand in the file already.
+
+    Attributes:
+        lines: How many.
+        trial: Number of the first such trial.
+    """
+
+    lines: int
+    trial: int
+
+
+def holds_run(folder: Path) -> bool:
+    return (folder / MANIFEST).exists()
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of the run in ``folder``, whatever schema it was written with, as one of the newest.
+
+    Raises:
+        UserError: there is no such folder or run, its manifest cannot be read, or a newer version wrote it.
+    """
+    return manifest_and_schema(folder)[0]
+
+
+def manifest_and_schema(folder: Path) -> tuple[dict[str, Any], int]:
+    """:func:`read_manifest`, and the schema that it was written with."""
+    folder = Path(folder)
+    path = folder / MANIFEST
+    try:
+        manifest = json.loads(path.read_text())
+        schema = manifest["schema"]
+        if not isinstance(schema, int) or schema < 1:
+            raise ValueError(f"schema {schema!r}")
+        if schema <= SCHEMA:
+            manifest = upgraded_manifest(manifest)
+    except FileNotFoundError:
+        raise UserError(f"{folder} holds no run ({MANIFEST} is missing)", hint=_runs_hint(folder)) from None
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}", hint=_runs_hint(folder)) from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{path} is no manifest ({error!r})",
+            hint=f"restore it from a copy; the trials themselves are in {TRIALS}, a line each",
+        ) from None
+    if schema > SCHEMA:
+        raise _newer(f"the run {folder}", schema, manifest.get("versions"))
+    return manifest, schema
+
+
+def _newer(what: str, schema: int, versions: Any) -> UserError:
+    wrote = versions.get("tinytrain-hil") if isinstance(versions, dict) else None
+    return UserError(
+        f"{what} has schema {schema}, of tinytrain-hil {wrote or 'in a newer version'}; "
+        f"this is version {package_version('tinytrain-hil')}, which reads schemas up to {SCHEMA}",
+        hint="update tinytrain-hil to read it",
+    )
+
+
+def _runs_hint(folder: Path) -> str:
+    if folder.is_dir():
+        below = sorted(p.parent for p in [*folder.glob(f"*/{MANIFEST}"), *folder.glob(f"*/*/{MANIFEST}")])
+        if below:
+            return f"give the folder of one run, for example {below[-1]}"
+    return f"give the folder of a run, {MEASUREMENTS}/<device>/<run>"
+
+
+def damage_sentence(folder: Path, damage: Damage | Repeated) -> str:
+    """What was wrong with a line, and what to do about it."""
+    if isinstance(damage, Repeated):
+        lines = "1 line" if damage.lines == 1 else f"{damage.lines:,} lines"
+        return (
+            f"{lines} of {folder / TRIALS}, from trial {damage.trial} on, repeat trials that stand before them, as "
+            "where copies of a run were joined; the first of each counts; nothing is lost"
+        )
+    if damage.torn:
+        return (
+            f"the last line ({damage.line}) of {folder / TRIALS} is torn ({damage.reason}): its trial was in flight "
+            "when the writer died and is dropped; nothing else is lost; `profile ... --resume` measures it again"
+        )
+    return (
+        f"line {damage.line} of {folder / TRIALS} is damaged ({damage.reason}) and left out; nothing else is lost; "
+        "`profile ... --resume` measures its trial again"
+    )
+
+
+def read_trials(
+    stream: IO[bytes], folder: Path, manifest: dict[str, Any]
+) -> Iterator[dict[str, Any] | Damage | Repeated]:
+    """Every trial of an open ``trials.jsonl`` in order, as of the newest schema, and what else there is.
+
+    Trials are numbered, rising. A line whose number is not above those before it repeats a trial and is left out.
+
+    Raises:
+        UserError: a newer version wrote a trial.
+    """
+    last, repeated, first_repeated = -1, 0, 0
+    for item in store_lines.read(stream):
+        if isinstance(item, Damage):
+            yield item
+            continue
+        number, schema = item.get("trial"), item.get("schema")
+        if not isinstance(number, int) or not isinstance(schema, int):
+            raise UserError(f"{folder / TRIALS} holds a record that is no trial", hint="restore the run from a copy")
+        if number <= last:
+            first_repeated = first_repeated if repeated else number
+            repeated += 1
+            continue
+        last = number
+        if schema == SCHEMA:
+            yield item
+        elif schema < SCHEMA:
+            yield upgraded_trial(item, manifest)
+        else:
+            raise _newer(f"trial {number} of the run {folder}", schema, manifest.get("versions"))
+    if repeated:
+        yield Repeated(repeated, first_repeated)
+
+
+def iterate(folder: Path, damage: list[str] | None = None) -> Iterator[dict[str, Any]]:
+    """Every readable trial of a run, one at a time, so that a run of any size takes little memory.
+
+    Args:
+        folder: The run's.
+        damage: Receives a sentence for every line that cannot be read; without it each is a ``DamagedRunWarning``.
+
+    Raises:
+        UserError: there is no such run, or a newer version wrote it.
+    """
+    folder = Path(folder)
+    manifest = read_manifest(folder)
+    try:
+        stream = (folder / TRIALS).open("rb")
+    except FileNotFoundError:
+        raise UserError(
+            f"the run {folder} has no {TRIALS}", hint="measure it again with `profile ... --resume`"
+        ) from None
+    except OSError as error:
+        raise UserError(f"cannot read {folder / TRIALS}: {error.strerror}", hint="check its permissions") from None
+    with stream:
+        for item in read_trials(stream, folder, manifest):
+            if isinstance(item, dict):
+                yield item
+            elif damage is not None:
+                damage.append(damage_sentence(folder, item))
+            else:
+                warnings.warn(damage_sentence(folder, item), DamagedRunWarning, stacklevel=2)
+
+
+def find_runs(root: Path) -> list[Path]:
+    """Folders of all runs at, or up to two levels below, ``root``, oldest first."""
+    patterns = (MANIFEST, f"*/{MANIFEST}", f"*/*/{MANIFEST}")
+    found = {path.parent for pattern in patterns for path in Path(root).glob(pattern)}
+    return sorted(found, key=lambda p: (p / MANIFEST).stat().st_mtime)
+
+
+def share(trial: dict[str, Any], common: dict[Any, Any]) -> dict[str, Any]:
+    """``trial`` with what it has in common with other trials there once for all of them.
+
+    Args:
+        trial: Changed in place.
+        common: Of all trials that share; begins empty.
+    """
+    for name in _COMMON:
+        if name in trial:
+            trial[name] = common.setdefault(trial[name], trial[name])
+    if "op" in trial:
+        trial["op"] = common.setdefault(("op", trial["op_key"]), trial["op"])
+    return trial
+
+
+_COMMON: Iterable[str] = ("type", "op_key", "build_hash", "region", "caches", "status")
