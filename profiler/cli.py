@@ -6,6 +6,7 @@ import typer
 
 from profiler.cli_support import DefaultVerbGroup, run_app
 from profiler.commands.devices import devices
+from profiler.commands.doctor import doctor
 from profiler.commands.energy import energy
 from profiler.commands.export import export
 from profiler.commands.firmware import app as firmware
@@ -30,6 +31,7 @@ app.command()(step)
 app.command()(export)
 app.command()(energy)
 app.command()(devices)
+app.command()(doctor)
 app.command()(reset)
 app.add_typer(firmware, name="firmware")
 

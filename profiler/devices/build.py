@@ -211,16 +211,25 @@ def _require_tools(preset: str, made: Preset) -> None:
                 f"building the firmware for {preset} needs {tool}, which is not installed",
                 hint=f"apt-get install {package}",
             )
-    found = subprocess.run(
-        [made.compiler, f"-print-file-name={made.library}"], capture_output=True, text=True, check=False
-    ).stdout.strip()
-    if not os.path.isabs(found):  # the compiler answers with the bare name where it has no such file
+    if not has_library(made):
         raise UserError(
             f"building the firmware for {preset} needs {made.library} of {made.compiler}, which is not installed",
             hint=f"apt-get install {made.library_package}",
         )
-    if importlib.util.find_spec("zcbor") is None:
+    if not has_code_generator():
         raise UserError("building the firmware needs the Python package zcbor", hint='pip install -e ".[dev]"')
+
+
+def has_library(made: Preset) -> bool:
+    """Whether the compiler, which is installed, has its C library."""
+    command = [made.compiler, f"-print-file-name={made.library}"]
+    found = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    return os.path.isabs(found)  # it answers with the bare name where it has no such file
+
+
+def has_code_generator() -> bool:
+    """Whether zcbor, which makes the C side of the protocol, can be imported."""
+    return importlib.util.find_spec("zcbor") is not None
 
 
 def _compile(preset: str, folder: Path, made: Preset) -> None:
