@@ -18,6 +18,10 @@ GAP_MARGIN_S = 1e-3
 SETTLING_S = 5e-3
 #: No more than that of an idle stretch is looked at: what was long ago says nothing of now.
 BASELINE_S = 0.5
+#: So many parts of a window are compared with each other.
+_PARTS = 32
+#: In standard deviations, by the parts' own scatter.
+_STANDS_OUT = 6.0
 #: Less than that of an idle stretch says nothing.
 _BASELINE_MIN_S = 1e-3
 
@@ -39,7 +43,9 @@ def find_windows(recording: Recording) -> list[EnergyWindow]:
         return []
     before_s, after_s = _idle_stretches(edges.times_s, windows_s, recording.power.start_s, recording.power.stop_s)
     count = len(windows_s)
-    sums, gaps = integrate(recording, np.concatenate([windows_s, before_s, after_s]))
+    parts_s = _parts(windows_s)
+    sums, gaps = integrate(recording, np.concatenate([windows_s, before_s, after_s, parts_s]))
+    jump_shares = _jump_shares(sums.power_w[3 * count :].reshape(count, _PARTS))
     near_gap = gaps.near(windows_s.ravel(), GAP_MARGIN_S).reshape(-1, 2)
     width_s = math.hypot(edges.resolution_s, 1 / recording.power.rate_hz)
     found = []
@@ -52,11 +58,30 @@ def find_windows(recording: Recording) -> list[EnergyWindow]:
                 window,
                 baseline_power_uw=baseline_uw,
                 baseline_uncertainty_uw=uncertainty_uw,
+                jump_share=float(jump_shares[index]),
                 status=Status.REFUSED if reason else Status.OK,
                 reason=reason,
             )
         )
     return found
+
+
+def _parts(windows_s: np.ndarray) -> np.ndarray:
+    """Each window in equal parts, float64 [windows * parts, 2]."""
+    borders = windows_s[:, :1] + np.diff(windows_s, axis=1) * np.linspace(0, 1, _PARTS + 1)
+    return np.stack([borders[:, :-1], borders[:, 1:]], axis=2).reshape(-1, 2)
+
+
+def _jump_shares(parts_w: np.ndarray) -> np.ndarray:
+    """Of each window's parts [windows, parts] those that stand out: what they are off by over the sum of all.
+
+    By the median absolute deviation, which a few wrong parts do not move; a drift widens it and does not stand out.
+    """
+    middle = np.nanmedian(parts_w, axis=1, keepdims=True)
+    off = parts_w - middle
+    scatter = 1.4826 * np.nanmedian(np.abs(off), axis=1, keepdims=True)
+    stands_out = np.abs(off) > _STANDS_OUT * scatter
+    return np.nansum(np.where(stands_out, np.abs(off), 0), axis=1) / np.abs(np.nansum(parts_w, axis=1))
 
 
 def _idle_stretches(

@@ -38,6 +38,8 @@ class EnergyWindow:
         baseline_power_uw: Mean power around the window, with the device idle; NaN where nothing is known.
         baseline_uncertainty_uw: Standard uncertainty of that.
         nan_share: Share of samples that the instrument lost.
+        jump_share: Energy of those parts of the window whose power is unlike the others', above or below them, over the
+            whole: near 0 where the same thing was repeated all through it, unless a reading was wrong.
         status: Whether the energy may be used.
         reason: Why not.
     """
@@ -48,6 +50,7 @@ class EnergyWindow:
     baseline_power_uw: float = math.nan
     baseline_uncertainty_uw: float = math.nan
     nan_share: float = 0.0
+    jump_share: float = 0.0
     status: Status = Status.OK
     reason: str = ""
 
@@ -74,6 +77,7 @@ class EnergyWindow:
             "status": str(self.status),
             "reason": self.reason,
             "nan_share": self.nan_share,
+            "jump_share": self.jump_share,
         }
         if self.status is Status.OK:
             record |= {

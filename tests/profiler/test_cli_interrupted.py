@@ -18,12 +18,14 @@ PLAN = ("--port", "qemu://stm32f405", *NETWORK, "--passes", "forward,grad_weight
 
 
 def start(*arguments):
+    # A test run in a shell's background ignores Ctrl-C, and what it starts would inherit that.
     return subprocess.Popen(
         [sys.executable, "-m", "profiler.cli", *map(str, arguments)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         env=os.environ | {"PYTHONPATH": str(Path(cli.__file__).parents[1])},
         text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509
     )
 
 

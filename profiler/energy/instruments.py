@@ -1,0 +1,298 @@
+"""Instruments: what records while a device runs, and gives the windows of what it just did.
+
+One class serves the real Joulescope and the emulated one: it talks to a driver with the vendor's interface, lets the
+vendor's own ``Record`` write the file, and keeps the last seconds of power and trigger in memory for the windows.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from profiler.energy.emulated import EmulatedDriver, Segment
+from profiler.energy.recording import MemoryRecording, Timebase
+from profiler.errors import UserError
+
+#: Samples kept in memory: that long a window, with the idle stretches around it, can be measured.
+KEPT_S = 60.0
+#: The first samples after the instrument starts are its filters settling.
+SETTLING_S = 0.1
+#: How long the last samples may take on their way to the host.
+_ARRIVAL_S = 2.0
+#: Signals that go into the file, by the vendor's short names, beside the trigger's input.
+_RECORDED = ("current", "voltage", "power")
+#: In the user's data of a file that an emulated instrument wrote.
+SIMULATED_NOTE = "simulated: made up by the emulated instrument of tinytrain-hil, measured nowhere"
+
+#: Every control that decides what is measured, published again on opening: state leaks from a session that crashed.
+_CONTROLS: dict[str, dict[str, Any]] = {
+    "js110": {"s/i/range/select": "auto", "s/v/range/select": "15 V", "s/i/ctrl": 1, "s/v/ctrl": 1, "s/p/ctrl": 1},
+    "js220": {"s/i/range/mode": "auto", "s/v/range/mode": "auto", "s/stats/scnt": 100_000, "s/stats/ctrl": 1},
+    "js320": {"s/i/range/mode": "auto", "s/v/range/mode": "auto", "s/stats/ctrl": 1},
+}
+
+
+@dataclass
+class _Stream:
+    """The last pieces of one signal."""
+
+    rate_hz: int = 0
+    pieces: deque[tuple[int, np.ndarray]] | None = None
+    per_item: int = 1  # samples an array item
+
+    def add(self, value: dict[str, Any], per_item: int) -> None:
+        if self.pieces is None:
+            self.pieces = deque()
+        self.rate_hz = value["sample_rate"] // value["decimate_factor"]
+        self.per_item = per_item
+        first = value["sample_id"] // value["decimate_factor"]
+        self.pieces.append((first, value["data"]))
+        while first - self.pieces[0][0] > KEPT_S * self.rate_hz:
+            self.pieces.popleft()
+
+    @property
+    def until_s(self) -> float:
+        """Up to where samples have arrived."""
+        if not self.pieces:
+            return float("-inf")
+        first, data = self.pieces[-1]
+        return (first + len(data) * self.per_item) / self.rate_hz
+
+    def since(self, start_s: float, lost: Any) -> tuple[Timebase, np.ndarray]:
+        """Samples from about ``start_s`` on as one array, with ``lost`` where none arrived."""
+        wanted = [piece for piece in self.pieces or () if self._stop(piece) > start_s * self.rate_hz]
+        if not wanted:
+            return Timebase(max(self.rate_hz, 1), 0, 0), np.array([], type(lost))
+        offset = wanted[0][0]
+        length = self._stop(wanted[-1]) - offset
+        samples = np.full(length // self.per_item, lost)
+        for first, data in wanted:
+            place = (first - offset) // self.per_item
+            samples[place : place + len(data)] = data
+        return Timebase(self.rate_hz, offset, length), samples
+
+    def _stop(self, piece: tuple[int, np.ndarray]) -> int:
+        return piece[0] + len(piece[1]) * self.per_item
+
+
+class Joulescope:
+    """A Joulescope that records; use :func:`open_joulescope` or :func:`open_emulated`.
+
+    Args:
+        driver: The vendor's ``Driver``, or an :class:`EmulatedDriver`.
+        path: Device path, ``u/js220/001122``.
+        trigger_input: Number of the general-purpose input that the trigger pin is on.
+
+    Attributes:
+        label: ``joulescope-js220`` and the like, or ``simulated``.
+    """
+
+    def __init__(self, driver: Any, path: str, *, trigger_input: int = 0) -> None:
+        self._driver, self._path = driver, path
+        _, self.model, self.serial_number = path.split("/")
+        self.label = "simulated" if isinstance(driver, EmulatedDriver) else f"joulescope-{self.model}"
+        self._trigger_input = trigger_input
+        self._lock = threading.Lock()  # samples arrive in a thread of the driver's
+        self._power, self._trigger = _Stream(), _Stream()
+        self._accumulated: deque[tuple[float, float]] = deque(maxlen=100_000)
+        self._record: Any = None
+        self._callbacks = {
+            "s/p/!data": self._on_power,
+            f"s/gpi/{trigger_input}/!data": self._on_trigger,
+            # On a JS110 `s/stats` is computed on the host, of the samples that arrived; this one is not.
+            "s/sstats/value" if self.model == "js110" else "s/stats/value": self._on_statistics,
+        }
+
+    def start(self, file: Path | None = None) -> None:
+        """Open the instrument with defaults, publish every control and record, to ``file`` too.
+
+        Raises:
+            UserError: it cannot be opened, or its model is unknown.
+        """
+        if self.model not in _CONTROLS:
+            raise UserError(f"{self._path} is a model that is not known here", hint=f"there are {', '.join(_CONTROLS)}")
+        try:
+            self._driver.open(self._path, "defaults")
+            for topic, value in _CONTROLS[self.model].items():
+                self._driver.publish(f"{self._path}/{topic}", value)
+            for topic, callback in self._callbacks.items():
+                self._driver.subscribe(f"{self._path}/{topic}", "pub", callback)
+            for topic in ("s/i/ctrl", "s/v/ctrl", "s/p/ctrl", f"s/gpi/{self._trigger_input}/ctrl"):
+                self._driver.publish(f"{self._path}/{topic}", 1)
+            if file is not None:
+                from pyjoulescope_driver.record import Record  # noqa: PLC0415 - an optional package
+
+                signals = [*_RECORDED, f"gpi[{self._trigger_input}]"]
+                self._record = Record(self._driver, self._path, signals=signals, auto=["signal_enable"])
+                notes = [[0, SIMULATED_NOTE]] if self.label == "simulated" else None
+                self._record.open(str(file), user_data=notes)
+        except (RuntimeError, TimeoutError) as error:
+            raise UserError(
+                f"the Joulescope {self._path} cannot be opened ({error})",
+                hint="close the Joulescope UI, replug it, and see `profile doctor`",
+            ) from None
+        self.wait(SETTLING_S)
+
+    def stop(self) -> None:
+        """End the recording and close the instrument; its file is complete then."""
+        with contextlib.suppress(RuntimeError, TimeoutError):
+            for topic, callback in self._callbacks.items():
+                self._driver.unsubscribe(f"{self._path}/{topic}", callback)
+        if self._record is not None:
+            self._record.close()
+            self._record = None
+        with contextlib.suppress(RuntimeError, TimeoutError):
+            self._driver.close(self._path)
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass; the device does nothing meanwhile."""
+        time.sleep(seconds)
+
+    @property
+    def now_s(self) -> float:
+        """Up to where, on the instrument's clock, all samples have arrived."""
+        with self._lock:
+            return min(self._power.until_s, self._trigger.until_s)
+
+    def recording(self, since_s: float) -> MemoryRecording:
+        """What was recorded from ``since_s`` on until now.
+
+        Raises:
+            UserError: no samples arrive.
+        """
+        reached_s, deadline_s = self.now_s, time.monotonic() + _ARRIVAL_S
+        while not reached_s > since_s:
+            if time.monotonic() > deadline_s:
+                raise UserError(
+                    f"no samples arrive from {self._path}", hint="replug the instrument and start again with --resume"
+                )
+            time.sleep(0.01)
+            reached_s = self.now_s
+        with self._lock:
+            power, watts = self._power.since(since_s, np.float32(np.nan))
+            trigger, bits = self._trigger.since(since_s, np.uint8(0))
+        return MemoryRecording(self.label, power, trigger, watts, bits)
+
+    def accumulated_uj(self, start_s: float, stop_s: float) -> float | None:
+        """Energy by the instrument's own accumulator between two moments, interpolated; None where it did not tell."""
+        with self._lock:
+            if len(self._accumulated) < 2:
+                return None
+            times_s, energies_j = map(np.array, zip(*self._accumulated, strict=True))
+        if start_s < times_s[0] or stop_s > times_s[-1]:
+            return None
+        return float(np.interp(stop_s, times_s, energies_j) - np.interp(start_s, times_s, energies_j)) * 1e6
+
+    # ------------------------------------------------------------ called by the driver
+
+    def _on_power(self, topic: str, value: dict[str, Any]) -> None:
+        with self._lock:
+            self._power.add(value, 1)
+
+    def _on_trigger(self, topic: str, value: dict[str, Any]) -> None:
+        with self._lock:
+            self._trigger.add(value, 8)
+
+    def _on_statistics(self, topic: str, value: dict[str, Any]) -> None:
+        time_s = value["time"]["samples"]["value"][1] / value["time"]["sample_freq"]["value"]
+        with self._lock:
+            self._accumulated.append((time_s, value["accumulators"]["energy"]["value"]))
+
+
+@contextlib.contextmanager
+def open_joulescope(
+    serial: str | None = None, *, file: Path | None = None, trigger_input: int = 0
+) -> Iterator[Joulescope]:
+    """The Joulescope that is plugged in, recording, for a ``with`` statement.
+
+    Args:
+        serial: Its serial number, or the end of it, where there are several.
+        file: Where the recording goes (JLS).
+        trigger_input: Number of the input that the trigger pin is on.
+
+    Raises:
+        UserError: the vendor's driver is missing, none or several are there, or it cannot be opened.
+    """
+    try:
+        from pyjoulescope_driver import Driver  # noqa: PLC0415 - an optional package
+    except ImportError:
+        raise UserError(
+            "measuring energy needs the vendor's driver", hint="pip install 'tinytrain-hil[joulescope]'"
+        ) from None
+    with Driver() as driver:
+        joulescope = Joulescope(driver, choose(driver.device_paths(), serial), trigger_input=trigger_input)
+        try:
+            joulescope.start(file)
+            yield joulescope
+        finally:
+            joulescope.stop()
+
+
+class EmulatedJoulescope(Joulescope):
+    """An instrument that records what a model makes of a device's real trigger edges.
+
+    Args:
+        driver: The emulated driver.
+        activity: Gives, at each call, what the device did since the last one.
+        idle_power_w: Of the target while it does nothing.
+    """
+
+    def __init__(
+        self, driver: EmulatedDriver, activity: Callable[[], Sequence[Segment]], *, idle_power_w: float
+    ) -> None:
+        super().__init__(driver, driver.device_paths()[0])
+        self._activity = activity
+        self._idle_power_w = idle_power_w
+        #: Energy that flowed while the trigger was high, a value a window, in uJ: the truth that a test compares with.
+        self.truths_uj: list[float] = []
+
+    def wait(self, seconds: float) -> None:
+        """Replay what the device did, then let it do nothing for so long, in the emulated instrument's time."""
+        segments = list(self._activity())
+        flowed_j = self._driver.advance([*segments, Segment(seconds, self._idle_power_w, trigger=False)])
+        self.truths_uj += [1e6 * j for segment, j in zip(segments, flowed_j, strict=False) if segment.trigger]
+
+
+@contextlib.contextmanager
+def open_emulated(
+    driver: EmulatedDriver,
+    activity: Callable[[], Sequence[Segment]],
+    *,
+    idle_power_w: float,
+    file: Path | None = None,
+) -> Iterator[EmulatedJoulescope]:
+    """An emulated Joulescope, recording, for a ``with`` statement; as :func:`open_joulescope`."""
+    joulescope = EmulatedJoulescope(driver, activity, idle_power_w=idle_power_w)
+    try:
+        joulescope.start(file)
+        yield joulescope
+    finally:
+        joulescope.stop()
+
+
+def choose(paths: list[str], serial: str | None) -> str:
+    """The one device path of a Joulescope, or the one with this serial number.
+
+    Raises:
+        UserError: there is none, or several.
+    """
+    known = [path for path in paths if path.split("/")[1] in _CONTROLS]
+    named = [path for path in known if serial is None or path.rpartition("/")[2].endswith(serial)]
+    there = ", ".join(path.partition("/")[2] for path in known) or "none"
+    if not named:
+        wanted = f" with the serial number {serial}" if serial else ""
+        raise UserError(
+            f"no Joulescope{wanted} was found (there: {there})",
+            hint="plug it in and see `profile doctor`; --energy emulated runs without one, labelled simulated",
+        )
+    if len(named) > 1:
+        raise UserError(f"there are several Joulescopes: {there}", hint="name one: --energy joulescope:SERIAL")
+    return named[0]

@@ -1,0 +1,133 @@
+"""The emulated instrument against its own truth, through the vendor's own recorder and files."""
+
+import random
+
+import numpy as np
+import pytest
+
+from profiler.energy.emulated import MODELS, EmulatedDriver, Faults, Segment
+from profiler.energy.find import find_windows
+from profiler.energy.instruments import EmulatedJoulescope, choose, open_emulated
+from profiler.energy.judge import Expected, judge
+from profiler.energy.recording import open_jls
+from profiler.energy.windows import EnergyWindow, Status
+from profiler.errors import UserError
+
+IDLE_W, ACTIVE_W = 0.020, 0.075
+
+
+class Target:
+    """A device that raises its trigger when it is told to."""
+
+    def __init__(self):
+        self.pending = []
+
+    def run(self, duration_s, power_w=ACTIVE_W):
+        self.pending += [Segment(0.0007, 0.05, False), Segment(duration_s, power_w, True), Segment(0.0003, 0.05, False)]
+
+    def activity(self):
+        done, self.pending = self.pending, []
+        return done
+
+
+def measure(joulescope, target, duration_s, repetitions=1000):
+    """One window as a trial makes it: idle, run, idle."""
+    joulescope.wait(0.1)
+    since_s = joulescope.now_s - 0.05
+    target.run(duration_s)
+    joulescope.wait(0.1)
+    found = find_windows(joulescope.recording(since_s))
+    only = found[0].span if found else None
+    accumulated_uj = joulescope.accumulated_uj(only.start_s, only.stop_s) if only else None
+    resolution_s = 2 / 1_000_000
+    # Between two of the accumulator's readings it is interpolated: wrong by what power changes there.
+    assert accumulated_uj is None or accumulated_uj > 0
+    return judge(found, Expected(duration_s, repetitions), resolution_s=resolution_s)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_energy_is_within_a_thousandth_of_the_truth(model, tmp_path):
+    target = Target()
+    driver = EmulatedDriver(model, drift=0.01)
+    with open_emulated(driver, target.activity, idle_power_w=IDLE_W, file=tmp_path / "run.jls") as joulescope:
+        assert joulescope.label == "simulated"
+        found = [measure(joulescope, target, duration_s) for duration_s in (0.3, 0.31, 0.5)]
+        truths_uj = joulescope.truths_uj
+    for window, truth_uj in zip(found, truths_uj, strict=True):
+        assert isinstance(window, EnergyWindow) and window.status is Status.OK, window
+        assert window.energy_uj == pytest.approx(truth_uj, rel=1e-3)
+        assert window.net_energy_uj == pytest.approx(truth_uj * (1 - IDLE_W / ACTIVE_W), rel=5e-3)
+    with open_jls(tmp_path / "run.jls") as recording:
+        assert recording.label == "simulated"
+        again = find_windows(recording)
+    assert [w.energy_uj for w in again] == pytest.approx([w.energy_uj for w in found], rel=1e-6)
+
+
+def faults_of(seed):
+    """One dropout, a skew, or a current range that changes late, anywhere in the second or so that a window takes."""
+    chance = random.Random(seed)
+    kind = seed % 3
+    at_s = 0.1 + chance.random() * 0.6
+    if kind == 0:
+        return Faults(dropouts=((at_s, chance.choice([0.001, 0.01, 0.05, 0.2])),))
+    if kind == 1:
+        return Faults(skew=chance.choice([-1, 1]) * 10 ** chance.uniform(-5, -0.7))
+    return Faults(glitches=((at_s, 10 ** chance.uniform(-4, -1.2), chance.choice([0.1, 0.8, 1.3, 10.0])),))
+
+
+@pytest.mark.parametrize(
+    ("model", "seeds"),
+    [("js220", range(9)), *(pytest.param(model, range(9, 43), marks=pytest.mark.slow) for model in MODELS)],
+)
+def test_a_fault_is_noticed_or_does_no_harm_and_measuring_again_completes(model, seeds):
+    refused = 0
+    for seed in seeds:
+        target = Target()
+        driver = EmulatedDriver(model, seed=seed, drift=0.005, faults=faults_of(seed))
+        with open_emulated(driver, target.activity, idle_power_w=IDLE_W) as joulescope:
+            for attempt in range(4):
+                window = measure(joulescope, target, 0.3)
+                truth_uj = joulescope.truths_uj[attempt]
+                if isinstance(window, EnergyWindow) and window.status is Status.OK:
+                    assert window.energy_uj == pytest.approx(truth_uj, rel=5e-3), (seed, faults_of(seed))
+                    break
+                refused += 1
+            else:
+                assert abs(faults_of(seed).skew) > 0.003  # a clock that wrong stays wrong: nothing is accepted
+    assert refused >= len(seeds) // 4
+
+
+def test_nothing_is_recorded_without_the_controls():
+    """As on the instrument: a signal that is off sends nothing."""
+    driver = EmulatedDriver()
+    heard = []
+    driver.subscribe("u/js220/simulated/s/p/!data", "pub", lambda topic, value: heard.append(value))
+    driver.advance([Segment(0.5, 1.0, False)])
+    assert not heard
+    driver.publish("u/js220/simulated/s/p/ctrl", 1)
+    driver.advance([Segment(0.5, 1.0, False)])
+    assert sum(len(value["data"]) for value in heard) == pytest.approx(500_000, rel=0.1)
+    assert np.mean([value["data"].mean() for value in heard]) == pytest.approx(1.0, rel=1e-4)
+
+
+def test_no_samples_are_one_sentence():
+    joulescope = EmulatedJoulescope(EmulatedDriver(), list, idle_power_w=IDLE_W)
+    with pytest.raises(UserError, match="no samples arrive from u/js220/simulated"):
+        joulescope.recording(0.0)
+
+
+@pytest.mark.parametrize(
+    ("paths", "serial", "found"),
+    [
+        ([], None, "no Joulescope was found"),
+        (["u/js220/001122"], "9", "no Joulescope with the serial number 9 was found \\(there: js220/001122\\)"),
+        (["u/js220/001122", "u/js110/000003"], None, "there are several Joulescopes: js220/001122, js110/000003"),
+    ],
+)
+def test_which_instrument_is_one_sentence(paths, serial, found):
+    with pytest.raises(UserError, match=found):
+        choose(paths, serial)
+
+
+def test_an_instrument_is_named_by_the_end_of_its_serial_number():
+    assert choose(["u/js220/001122", "u/js220/001133"], "33") == "u/js220/001133"
