@@ -124,6 +124,7 @@ static run_options_t run_options(const struct run *run) {
         .seed = run->seed,
         .caches = run->run_caches_present ? (uint8_t)run->run_caches : CACHES_WARM,
         .limit_ms = run_limit_ms,
+        .loops = run->run_loops_present && run->run_loops != 0 ? run->run_loops : 1,
     };
 }
 
@@ -187,6 +188,8 @@ static void handle_run(void) {
         done->done_tick[i] = tick_at(i);
     done->done_stop_present = result.stopped;
     done->done_stop = (struct stop){result.whole_repetitions, result.stop_entry, result.elapsed_ms};
+    done->done_windows_present = run->run_loops_present && run->run_loops != 0;
+    done->done_windows = (struct windows){result.window_count, result.window_ticks};
     reply.done_m = *done;
     send_plain(id, reply_answer_done_m_c);
 }

@@ -1,6 +1,7 @@
 #include "runtime/interpreter.h"
 
 #include <stddef.h>
+#include <string.h>
 
 #include "runtime/board.h"
 #include "runtime/check.h"
@@ -47,6 +48,32 @@ static bool may_begin(uint32_t entry) {
         progress.stop_entry = entry;
     }
     return !progress.stopped;
+}
+
+/* What lies between a rise of the trigger and its next fall, added up over all windows of a run. */
+static struct {
+    bool open;
+    uint32_t count;
+    uint64_t ticks, since;
+} windows;
+
+/* Sets the trigger, and keeps account of its windows. Ticks between borders are added up by may_begin(), so that a
+ * window may be longer than the timer's period. */
+static void set_trigger(bool high) {
+    if (windows.open && !high) {
+        trigger_set(false);
+        const uint64_t now = timer_now();
+        windows.ticks += progress.elapsed - windows.since + timer_elapsed(progress.border, now);
+        windows.open = false;
+        return;
+    }
+    if (high && !windows.open) {
+        const uint64_t now = timer_now();
+        windows.since = progress.elapsed + timer_elapsed(progress.border, now);
+        windows.count++;
+        windows.open = true;
+    }
+    trigger_set(high);
 }
 
 static void *buffer_address(uint32_t reference) {
@@ -110,9 +137,9 @@ static bool run_timed(const program_t *program, uint32_t first, uint32_t end, st
     for (uint32_t i = first; i < end && may_begin(i); i++) {
         const program_entry_t *entry = &program->entries[i];
         if (cold_span_count != 0) {
-            trigger_set(false);
+            set_trigger(false);
             board_make_cold(cold_spans, cold_span_count);
-            trigger_set(ticks != NULL);
+            set_trigger(ticks != NULL);
         }
         void *buffers[OP_MAX_BUFFERS];
         for (unsigned b = 0; b < OP_MAX_BUFFERS; b++)
@@ -133,21 +160,28 @@ static bool run_timed(const program_t *program, uint32_t first, uint32_t end, st
     return !progress.stopped;
 }
 
-static bool run_once(const program_t *program, uint32_t seed, stored_tick_t *ticks) {
+/* `loops`: how often what is timed runs before what comes next. */
+static bool run_once(const program_t *program, uint32_t seed, stored_tick_t *ticks, uint32_t loops) {
     const program_header_t *header = &program->header;
     const bool triggers = ticks != NULL && cold_span_count == 0; /* cold: run_timed() opens a window an entry */
     progress.complete = 0;
     for (uint32_t image = 0; image < header->image_count; image++) {
         if (header->image_end > header->setup_end) {
-            trigger_set(false);
+            set_trigger(false);
             if (!run_fills(program, header->setup_end, header->image_end, seed, image))
                 return false;
         }
-        trigger_set(triggers);
-        if (!run_timed(program, header->image_end, header->body_end, ticks, image + 1u == header->image_count))
-            return false;
+        set_trigger(triggers);
+        for (uint32_t i = 1; i <= loops; i++) {
+            const bool last = i == loops && image + 1u == header->image_count;
+            if (!run_timed(program, header->image_end, header->body_end, ticks, last))
+                return false;
+        }
     }
-    return run_timed(program, header->body_end, program->entry_count, ticks, true);
+    for (uint32_t i = 1; i <= loops; i++)
+        if (!run_timed(program, header->body_end, program->entry_count, ticks, i == loops))
+            return false;
+    return true;
 }
 
 static uint32_t largest_scratch(const program_t *program) {
@@ -193,16 +227,19 @@ void interpreter_run(const program_t *program, const run_options_t *options, run
      * number of instructions the readings depend on how far into a tick the first op begins. */
     timer_start();
     progress_begin(options->limit_ms);
+    memset(&windows, 0, sizeof(windows));
     bool going = run_fills(program, 0, program->header.setup_end, seed, 0);
     for (uint32_t i = 0; going && i < options->warmups; i++)
-        going = run_once(program, seed, NULL);
+        going = run_once(program, seed, NULL, 1);
     uint32_t whole = 0;
     progress.complete = 0;
     while (going && whole < options->repetitions) {
-        going = run_once(program, seed, program->ticks + whole * timed);
+        going = run_once(program, seed, program->ticks + whole * timed, options->loops);
         whole += going;
     }
-    trigger_set(false);
+    set_trigger(false);
+    result->window_count = windows.count;
+    result->window_ticks = windows.ticks;
     result->whole_repetitions = whole;
     result->tick_count = whole * timed + (going ? 0 : progress.complete);
 
@@ -215,7 +252,7 @@ void interpreter_run(const program_t *program, const run_options_t *options, run
         paint(arena, arena_bytes, coat);
         going = run_fills(program, 0, program->header.setup_end, seed, 0);
         for (uint32_t i = 0; going && i < options->warmups + options->repetitions; i++)
-            going = run_once(program, seed, NULL);
+            going = run_once(program, seed, NULL, 1);
         const uint32_t peak_bytes = paint_peak_bytes(arena, arena_bytes, coat);
         result->arena_peak_bytes = peak_bytes > result->arena_peak_bytes ? peak_bytes : result->arena_peak_bytes;
     }

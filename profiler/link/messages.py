@@ -122,11 +122,25 @@ def seal(program: EncodedProgram) -> list:
 
 
 def run(
-    repetitions: int, warmups: int, seed: int, program: EncodedProgram | None = None, *, cold: bool = False
+    repetitions: int,
+    warmups: int,
+    seed: int,
+    program: EncodedProgram | None = None,
+    *,
+    cold: bool = False,
+    loops: int = 0,
 ) -> list:
-    """Run ``program`` inline, or the sealed one; ``cold``: with caches emptied before each timed entry."""
+    """Run ``program`` inline, or the sealed one.
+
+    Args:
+        repetitions, warmups, seed: As in messages.cddl.
+        program: What to run.
+        cold: With caches emptied before each timed entry.
+        loops: How often each repetition runs its timed entries; 0: once, and nothing is told of the trigger's windows.
+    """
     carried = [None, []] if program is None else [_Raw(program.header), _raw(program.entries)]
-    return [4, repetitions, warmups, seed, *carried, *([1] if cold else [])]
+    options = [int(cold), loops] if loops else [1] if cold else []
+    return [4, repetitions, warmups, seed, *carried, *options]
 
 
 def read(first: int) -> list:
@@ -197,6 +211,14 @@ class Stop:
 
 
 @dataclass(frozen=True)
+class Windows:
+    """How often the trigger was high in a run's repetitions, and for how many ticks all together."""
+
+    count: int
+    ticks: int
+
+
+@dataclass(frozen=True)
 class Done:
     """What a run measured.
 
@@ -206,6 +228,7 @@ class Done:
         first_ticks: The first of them, up to 16.
         stop: Where it was stopped; None: it ran to its end. The ticks are then those of ``stop.whole_repetitions`` and
             of the interrupted repetition's entries that are complete, the peaks those of what ran.
+        windows: Of the trigger; None where no loops were asked for.
     """
 
     arena_peak_bytes: int
@@ -214,6 +237,7 @@ class Done:
     tick_count: int
     first_ticks: tuple[int, ...]
     stop: Stop | None = None
+    windows: Windows | None = None
 
 
 @dataclass(frozen=True)

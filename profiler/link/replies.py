@@ -27,6 +27,7 @@ from profiler.link.messages import (
     Reply,
     Stop,
     TicksPage,
+    Windows,
 )
 
 #: 0 degrees Celsius in kelvin.
@@ -141,8 +142,17 @@ def _refused(fields: list) -> RefusedReply:
 def _done(fields: list) -> Done:
     *peaks, tick_count, ticks = _list(fields[:5], "done", 5, 5)
     arena, scratch, stack = (_uint(p, 32, "peak") for p in peaks)
-    stop = _stop(_fields(fields[5:], 1, "the end of done")[0]) if len(fields) > 5 else None
-    return Done(arena, scratch, stack, _uint(tick_count, 32, "tick count"), _uints(ticks, 64, "ticks", 0, 16), stop)
+    more = [_list(field, "the end of done", 2, 3) for field in _list(fields[5:], "the end of done", 0, 2)]
+    if [len(field) for field in more] not in ([], [3], [2], [3, 2]):
+        raise BadReply("done ends in something else than a stop and windows")
+    stop = next((_stop(field) for field in more if len(field) == 3), None)
+    windows = next((_windows(field) for field in more if len(field) == 2), None)
+    tick_count, ticks = _uint(tick_count, 32, "tick count"), _uints(ticks, 64, "ticks", 0, 16)
+    return Done(arena, scratch, stack, tick_count, ticks, stop, windows)
+
+
+def _windows(value: list) -> Windows:
+    return Windows(_uint(value[0], 32, "windows"), _uint(value[1], 64, "ticks of windows"))
 
 
 def _stop(value: object) -> Stop:

@@ -90,11 +90,11 @@ class RawDevice:
         """The answer to another `identify`."""
         return self.ask([IDENTIFY, nonce, run_limit_ms])
 
-    def run(self, program, repetitions=1, warmups=0, seed=1, *, request_id=None, caches=None):
+    def run(self, program, repetitions=1, warmups=0, seed=1, *, request_id=None, caches=None, loops=None):
         """The last answer to a `run` of (header, entries), None: the sealed program."""
         request_id = next(self.ids) if request_id is None else request_id
         header, entries = program or (None, [])
-        optional = [] if caches is None else [caches]
+        optional = [caches or 0, loops] if loops is not None else [] if caches is None else [caches]
         answer = self.ask([RUN, repetitions, warmups, seed, header, entries, *optional], request_id)
         if answer != [ACCEPTED]:
             return answer

@@ -172,6 +172,17 @@ def test_done_says_where_the_limit_stopped_a_run_and_nothing_where_it_did_not():
     assert stopped.stop == messages.Stop(whole_repetitions=2, entry=7, elapsed_ms=60_012)
 
 
+def test_done_tells_windows_from_a_stop_by_their_length():
+    windows, stop = [3, 900], [0, 1, 2]
+    for tail, expected in (([windows], (3, 900)), ([stop, windows], (3, 900)), ([stop], None), ([], None)):
+        found = decode_reply(reply([*ANSWERS["done"], *tail])).answer
+        assert found.windows == (expected and messages.Windows(*expected))
+        assert (found.stop is not None) == (stop in tail)
+    for tail in ([windows, stop], [windows, windows], [stop, stop], [[1]], [7]):
+        with pytest.raises(BadReply):
+            decode_reply(reply([*ANSWERS["done"], *tail]))
+
+
 def test_counters_come_in_the_order_of_the_definition():
     counted = decode_reply(reply(ANSWERS["counters_reply"])).answer
     assert counted == messages.Counters(1, 2, 3, 4, bad_crc=5, overruns=2**32 - 1)
