@@ -15,12 +15,12 @@ class ArenaMemory:
     """Arena bytes of ops and steps on one device; the planner's own figures, not a fit.
 
     Args:
-        identity: The device's identity record. Without one (a bare table) weights are taken to lie outside the arena
-            and nothing is known of the device's limits.
+        identity: The device's identity record. Without one (a bare table), or where it tells of no memory (an imported
+            run), weights are taken to lie outside the arena and nothing is known of the device's limits.
     """
 
     def __init__(self, identity: dict) -> None:
-        self._memory = DeviceMemory.of(Identity.from_dict(identity)) if identity else None
+        self._memory = DeviceMemory.of(Identity.from_dict(identity)) if identity.get("memory") else None
         # A step that does not fit has a cost too, so that selection can see by how much: plan without limits.
         self._roomy = self._memory and dataclasses.replace(self._memory, arena_bytes=1 << 40, largest_program=1 << 20)
         self._ops: dict[Op, int] = {}

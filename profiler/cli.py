@@ -10,6 +10,7 @@ from profiler.commands.doctor import doctor
 from profiler.commands.energy import energy
 from profiler.commands.export import export
 from profiler.commands.firmware import app as firmware
+from profiler.commands.import_ import import_
 from profiler.commands.measure import measure
 from profiler.commands.reset import reset
 from profiler.commands.step import step
@@ -30,6 +31,7 @@ app.command()(verify)
 app.command()(step)
 app.command()(export)
 app.command()(energy)
+app.command("import")(import_)
 app.command()(devices)
 app.command()(doctor)
 app.command()(reset)

@@ -34,7 +34,7 @@ MANIFEST_FIELDS: dict[str, str] = {
     "labels": "object: timer: what ticks count (`instructions` on an emulated device, else the timer's name), "
     "energy: what measured energy, null",
     "instrument": "object or null: what measured energy",
-    "plan": "object: kind `ops` or `steps`; what is measured, with the options that said so; compared on going on",
+    "plan": "object: kind `ops`, `steps` or `imported`; what is measured, with the options that said so; compared on going on",
     "policy": "object: profiler.measure.schedule.Policy: how often; time_per_op_s in seconds",
     "not_measured": "list of objects: op_key, reason, bytes_wanted and bytes_available (bytes or null)",
     "sittings": "list of objects: started_at, ended_at (ISO 8601, UTC), outcome `complete`, `interrupted` or `failed`, "
@@ -43,6 +43,10 @@ MANIFEST_FIELDS: dict[str, str] = {
     "git_commit": "str or null: of the source tree, `+changes` where files differ from it",
     "host": "object: name, system, machine, processor (str or null), cpu_count",
     "created_at": "str: ISO 8601, UTC",
+    "imported": "object: only where a table was imported: file, sha256, rows, left_out (reason to count), rename, set, "
+    "where (the options that said how to read it), origins (column to what it said)",
+    "kernels": "str: `unknown` where a table was imported: the kernels' work counts are not theirs",
+    "extra_columns": "list of str: the columns that an imported table has besides, as they are in tables and exports",
 }
 #: Of every line of ``trials.jsonl``: type and meaning.
 TRIAL_FIELDS: dict[str, str] = {
@@ -63,9 +67,13 @@ TRIAL_FIELDS: dict[str, str] = {
     "warm_ups": "int: how many of the repetitions are warm-ups",
     "rejected": "list of objects: repetition (index into ticks) and reason, of those that do not count",
     "relative_error": "float or null: of the result against the reference, where this trial was checked; 1e300 at most",
+    "energy_uj": "list of float or null: of each repetition, as `ticks`; only where it was measured",
+    "extra": "object: column of an imported table to its value for each repetition, as `ticks`",
     "arena_peak_bytes": "int: most of the arena that was touched, scratch included",
     "scratch_peak_bytes": "int: most of the scratch that was touched",
-    "stack_peak_bytes": "int: most of the stack that was touched",
+    "stack_peak_bytes": "int: most of the stack that was touched; this and the peaks before null where an imported "
+    "table does not say",
+    "memory_peak_bytes": "int or null: only of imported trials: arena and stack, or what the table says",
     "wire_bytes": "int: bytes on the link for this trial, both ways",
     "duration_s": "float: seconds from request to answer, by the host's clock",
     "state": "object: before and after, profiler.devices.state.MachineState each; only where the device tells",
