@@ -217,7 +217,7 @@ HOSTILE = {
     "no answer": cbor2.dumps([1, 2]),
     "an identity of protocol 3 that ends as one of 2 did": reply(IDENTITY[:21]),
     "nine registers": reply([*IDENTITY[:-1], [5, 1, [0] * 9]]),
-    "a stop of two values": reply([*ANSWERS["done"], [1, 2]]),
+    "a stop of four values": reply([*ANSWERS["done"], [1, 2, 3, 4]]),
     "an answer without a tag": reply([]),
     "a field too many": reply([0, 0]),
     "a field too few": reply([2, 1, 0]),
