@@ -34,7 +34,8 @@ MANIFEST_FIELDS: dict[str, str] = {
     "labels": "object: timer: what ticks count (`instructions` on an emulated device, else the timer's name), "
     "energy: what measured energy, null",
     "instrument": "object or null: what measured energy",
-    "plan": "object: kind `ops`, `steps` or `imported`; what is measured, with the options that said so; compared on going on",
+    "plan": "object: kind `ops`, `steps` or `imported`; what is measured, with the options that said so; compared on "
+    "going on",
     "policy": "object: profiler.measure.schedule.Policy: how often; time_per_op_s in seconds",
     "not_measured": "list of objects: op_key, reason, bytes_wanted and bytes_available (bytes or null)",
     "sittings": "list of objects: started_at, ended_at (ISO 8601, UTC), outcome `complete`, `interrupted` or `failed`, "
