@@ -11,6 +11,7 @@ from profiler.commands.energy import energy
 from profiler.commands.export import export
 from profiler.commands.firmware import app as firmware
 from profiler.commands.import_ import import_
+from profiler.commands.link_log import link_log
 from profiler.commands.measure import measure
 from profiler.commands.reset import reset
 from profiler.commands.step import step
@@ -35,6 +36,7 @@ app.command("import")(import_)
 app.command()(devices)
 app.command()(doctor)
 app.command()(reset)
+app.command()(link_log)
 app.add_typer(firmware, name="firmware")
 
 

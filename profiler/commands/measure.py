@@ -31,6 +31,7 @@ from profiler.commands.options import (
     InputOption,
     JsonOption,
     LimitOption,
+    LinkLogOption,
     NetworkOption,
     OptimizerOption,
     PassesOption,
@@ -97,6 +98,7 @@ def measure(
     ] = False,
     baud: BaudOption = BAUD,
     power_cycle: PowerCycleOption = None,
+    link_log: LinkLogOption = None,
     json_: JsonOption = False,
 ) -> int:
     """Measure every op of a network on a device. This is the default verb.
@@ -123,7 +125,7 @@ def measure(
         seed=seed,
         companions=companions,
     )
-    with open_chosen_device(port, baud, power_cycle, region) as device:
+    with open_chosen_device(port, baud, power_cycle, region, link_log) as device:
         identity = device.identity
         check_caches(identity, timings)
         policy = Policy.for_device(identity, repetitions, time_per_op)

@@ -42,6 +42,15 @@ PowerCycleOption = Annotated[
         help='Run this in the shell where the device hangs, then go on, e.g. "uhubctl -a cycle -p 2".',
     ),
 ]
+LinkLogOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--link-log",
+        metavar="FILE",
+        help="Append every byte to and from the device to FILE; `profile link-log FILE` shows it.",
+        show_default=False,
+    ),
+]
 ProbeOption = Annotated[
     str | None,
     typer.Option("--probe", metavar="SERIAL", help="The ST-LINK's serial number, or its end. [default: the only one]"),
@@ -197,14 +206,14 @@ def chosen_port(port: str, baud: int) -> str:
 
 
 def open_chosen_device(
-    port: str, baud: int, power_cycle: str | None, region: str | None
+    port: str, baud: int, power_cycle: str | None, region: str | None, link_log: Path | None = None
 ) -> AbstractContextManager[Device]:
-    """The device at --port, at --baud, with --power-cycle for when it hangs, and buffers in --region."""
+    """The device at --port, at --baud, with --power-cycle for when it hangs, buffers in --region, and --link-log."""
     from profiler.link.power import PowerCycle  # noqa: PLC0415 - keeps --help fast
     from profiler.link.session import open_device  # noqa: PLC0415
 
     cycle = PowerCycle(power_cycle, on_cycle=warn) if power_cycle else None
-    return open_device(chosen_port(port, baud), baud=baud, power_cycle=cycle, region=region)
+    return open_device(chosen_port(port, baud), baud=baud, power_cycle=cycle, region=region, link_log=link_log)
 
 
 def load_network(spec: str, shape: tuple[int, int, int]) -> Network:

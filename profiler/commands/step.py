@@ -15,6 +15,7 @@ from profiler.cli_support import json_ready, message, parse_input_shape, print_j
 from profiler.commands.options import (
     BaudOption,
     JsonOption,
+    LinkLogOption,
     PortOption,
     PowerCycleOption,
     RegionOption,
@@ -111,6 +112,7 @@ def step(
     arena: Annotated[bool, typer.Option("--arena", help="Say what lies in the arena when it is fullest.")] = False,
     baud: BaudOption = BAUD,
     power_cycle: PowerCycleOption = None,
+    link_log: LinkLogOption = None,
     json_: JsonOption = False,
 ) -> None:
     """Run whole training steps on a device: check them, time them, and set predicted beside measured.
@@ -132,7 +134,7 @@ def step(
     networks = {name: _network_of(p, network, input_) for name, p in plans.items()}
     plans |= {name: p for name, (p, _) in published.items()}
     networks |= {name: net for name, (_, net) in published.items()}
-    with open_chosen_device(port, baud, power_cycle, region) as device:
+    with open_chosen_device(port, baud, power_cycle, region, link_log) as device:
         if repetitions is None:
             repetitions = 3 if device.identity.counts_instructions else 20
         record = {

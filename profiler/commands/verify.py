@@ -14,6 +14,7 @@ from profiler.commands.options import (
     InputOption,
     JsonOption,
     LimitOption,
+    LinkLogOption,
     NetworkOption,
     OptimizerOption,
     PassesOption,
@@ -50,6 +51,7 @@ def verify(
     seed: SeedOption = 1,
     baud: BaudOption = BAUD,
     power_cycle: PowerCycleOption = None,
+    link_log: LinkLogOption = None,
     json_: JsonOption = False,
 ) -> None:
     """Check every op of a network on a device against PyTorch; a line for each that is wrong, as it is found.
@@ -72,7 +74,7 @@ def verify(
         seed=seed,
     )
     rows = []
-    with open_chosen_device(port, baud, power_cycle, region) as device:
+    with open_chosen_device(port, baud, power_cycle, region, link_log) as device:
         programs, left = split(wanted.ops, device.identity, device.memory, repetitions=0)
         programs.pop(EMPTY, None)
         compute = lambda program: expected_outputs(program, seed, device.memory)  # noqa: E731

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -96,6 +97,7 @@ def open_device(
     baud: int = BAUD,
     power_cycle: PowerCycle | None = None,
     region: str | None = None,
+    link_log: Path | None = None,
 ) -> Iterator[Device]:
     """The device at a port, for a ``with`` statement; it has identified itself when the block begins.
 
@@ -106,14 +108,15 @@ def open_device(
         baud: Bits a second of a real serial port.
         power_cycle: What brings the device back where it stays silent, now or later.
         region: Name of the memory region that programs' arenas lie in; by default region 0.
+        link_log: File that every byte on the link is appended to (see :mod:`profiler.link.link_log`).
 
     Raises:
         PortError: the port cannot be opened.
         NoAnswer: nothing answers there.
         WrongProtocol: what answers speaks something else.
-        UserError: the device has no such region.
+        UserError: the device has no such region, or the log cannot be written.
     """
-    device = Device(url, timeout_s=timeout_s, baud=baud, power_cycle=power_cycle, region=region)
+    device = Device(url, timeout_s=timeout_s, baud=baud, power_cycle=power_cycle, region=region, link_log=link_log)
     try:
         yield device
     finally:
@@ -131,10 +134,11 @@ class Device:
         baud: int = BAUD,
         power_cycle: PowerCycle | None = None,
         region: str | None = None,
+        link_log: Path | None = None,
     ) -> None:
         self._sealed: tuple[int, EncodedProgram] | None = None
         self._tells_state = True
-        transport = Transport(url, baud=baud)
+        transport = Transport(url, baud=baud, link_log=link_log)
         try:
             self._channel = Channel(transport, timeout_s=timeout_s, power_cycle=power_cycle)
             self._arena_region = self._channel.identity.arena_region(region).name

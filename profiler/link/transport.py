@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import errno
 import os
 import select
 import time
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -16,9 +18,12 @@ import serial
 from serial.tools import list_ports
 
 from profiler.devices.boards import known_ports
+from profiler.errors import UserError
 from profiler.link import frames, ports
 from profiler.link.errors import PortError
 from profiler.link.frames import Frame, FrameStatus
+from profiler.link.link_log import LinkLog
+from profiler.link.port_lock import PortLock, find_holder, in_use
 
 #: Bits a second of a serial port where nothing else is asked for: what the firmware of every board sets its UART to
 #: (LINK_BAUD in firmware/boards/common/stm32/usart.h).
@@ -75,22 +80,30 @@ class Transport:
     Args:
         url: What :func:`serial.serial_for_url` takes: a device's path, or a URL such as ``qemu://stm32f405``.
         baud: Bits a second, where the port has such a thing.
+        link_log: File that every byte is logged to (see :mod:`profiler.link.link_log`); None: none.
 
     Raises:
         PortError: the port is missing, in use, or may not be opened.
-        UserError: from the port's own handler, for example an unknown board.
+        UserError: from the port's own handler, for example an unknown board; or the log cannot be written.
     """
 
-    def __init__(self, url: str, *, baud: int = BAUD) -> None:
+    def __init__(self, url: str, *, baud: int = BAUD, link_log: Path | None = None) -> None:
         self.url = url
         self.baud = baud
         self.statistics = LinkStatistics()
         self._decoder = frames.Decoder()
         self._received: deque[Frame] = deque()
-        self._port = _open(url, baud)
-        self._descriptor = _descriptor(self._port)
-        if self._descriptor is None:
-            self._port.timeout = _SLICE_S
+        self._log = LinkLog(link_log, url) if link_log is not None else None
+        self._lock = PortLock(url)
+        try:
+            with self._logged():
+                self._lock.check()
+                self._port = _open(url, baud)
+                self._begin()
+        except BaseException:
+            if self._log:
+                self._log.close()
+            raise
 
     @property
     def port(self) -> serial.SerialBase:
@@ -98,6 +111,10 @@ class Transport:
         return self._port
 
     def close(self) -> None:
+        """Close port and log; others may have the port until :meth:`reopen`. Closing twice does nothing."""
+        if self._log and self._port.is_open:
+            self._log.closed()
+        self._lock.release()
         self._port.close()
 
     def reopen(self) -> None:
@@ -105,11 +122,37 @@ class Transport:
         self.close()
         self._decoder.reset()
         self._received.clear()
-        try:
-            self._port.open()
-        except OSError as error:
-            raise _cannot_open(self.url, error) from None
+        with self._logged():
+            self._lock.check()
+            try:
+                self._port.open()
+            except OSError as error:
+                raise _cannot_open(self.url, error) from None
+            self._begin()
+
+    def _begin(self) -> None:
+        """The port was opened."""
         self._descriptor = _descriptor(self._port)
+        if self._descriptor is None:
+            self._port.timeout = _SLICE_S
+        else:
+            try:
+                self._lock.take(self._descriptor)
+            except PortError:
+                self._port.close()
+                raise
+        if self._log:
+            self._log.opened(self.baud)
+
+    @contextlib.contextmanager
+    def _logged(self) -> Iterator[None]:
+        """What goes wrong with the port inside stands in the log."""
+        try:
+            yield
+        except UserError as error:
+            if self._log:
+                self._log.error(error.args[0])
+            raise
 
     def transfer_s(self, byte_count: int) -> float:
         """How long so many bytes take on a wire of this baud rate."""
@@ -121,10 +164,13 @@ class Transport:
         Raises:
             PortError: the port went away.
         """
-        try:
-            self._port.write(data)
-        except OSError as error:
-            raise _went_away(self.url, error) from None
+        if self._log:
+            self._log.sent(data)
+        with self._logged():
+            try:
+                self._port.write(data)
+            except OSError as error:
+                raise _went_away(self.url, error) from None
         self.statistics.frames_sent += 1
         self.statistics.bytes_sent += len(data)
 
@@ -134,26 +180,40 @@ class Transport:
         Raises:
             PortError: the port went away.
         """
+        begin_s = time.monotonic()
         while not self._received:
             left_s = deadline_s - time.monotonic()
             if left_s <= 0:
+                if self._log:
+                    self._log.silence(time.monotonic() - begin_s)
                 return None
+            self._take_in(left_s)
+        return self._received.popleft()
+
+    def _take_in(self, left_s: float) -> None:
+        with self._logged():
             try:
                 data = self._read(left_s)
             except OSError as error:
                 raise _went_away(self.url, error) from None
-            self.statistics.bytes_received += len(data)
-            for frame in self._decoder.feed(data):
-                self._count(frame)
-                self._received.append(frame)
-        return self._received.popleft()
+        self.statistics.bytes_received += len(data)
+        if self._log and data:
+            self._log.received(data)
+        for frame in self._decoder.feed(data):
+            self._count(frame)
+            if self._log:
+                self._log.frame(frame)
+            self._received.append(frame)
 
     def discard_input(self) -> None:
         """Forget what has arrived so far."""
-        try:
-            self._port.reset_input_buffer()
-        except OSError as error:
-            raise _went_away(self.url, error) from None
+        with self._logged():
+            try:
+                if self._log:
+                    self._log.discarded(self._read(0.0))
+                self._port.reset_input_buffer()
+            except OSError as error:
+                raise _went_away(self.url, error) from None
         self._decoder.reset()
         self._received.clear()
 
@@ -232,22 +292,8 @@ def _cannot_open(url: str, error: OSError) -> PortError:
     if code == errno.EACCES or "Permission" in str(error):
         return PortError(f"{url} may not be opened", hint="add your user to the group dialout and log in again")
     if code in (errno.EBUSY, errno.EAGAIN) or "lock" in str(error):
-        holder = _holder(url)
-        return PortError(f"{url} is in use" + (f" by {holder}" if holder else ""), hint="close that program first")
+        return in_use(url, find_holder(url))
     return PortError(f"{url} cannot be opened: {error}", hint="check cable, name and that it is a serial port")
-
-
-def _holder(path: str) -> str:
-    """Name and id of a process that has ``path`` open, as far as this user may see it."""
-    target = os.path.realpath(path)
-    for descriptor in Path("/proc").glob("[0-9]*/fd/*"):
-        try:
-            if os.readlink(descriptor) == target and int(descriptor.parts[2]) != os.getpid():
-                name = (descriptor.parents[1] / "comm").read_text().strip()
-                return f"{name} (process {descriptor.parts[2]})"
-        except OSError:
-            continue
-    return ""
 
 
 def _went_away(url: str, error: OSError) -> PortError:
