@@ -19,11 +19,16 @@ if TYPE_CHECKING:
 
 #: Where ``costmodels fit --out`` usually leaves models; those right in the current folder are found too.
 MODELS = Path("models")
-_WHO = ("port", "board", "emulated", "core", "firmware", "protocol")
-_CLOCKS = ("clock_hz", "timer", "timer_hz", "cold_runs")
+_WHO = ("port", "board", "emulated", "core", "firmware", "protocol", "last_start")
+_CLOCKS = ("port", "clock_hz", "timer", "timer_hz", "cold_runs", "watchdog_ms")
 
 
 def devices(
+    only: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[PORT]...", help="Only these, URLs such as socket://HOST:PORT too. [default: all]"),
+    ] = None,
+    *,
     identify: Annotated[
         bool,
         typer.Option(
@@ -48,9 +53,11 @@ def devices(
     """
     from profiler.devices.discovery import Answer  # noqa: PLC0415 - keeps --help fast
     from profiler.devices.discovery import identify as ask  # noqa: PLC0415
-    from profiler.devices.ports import ports_without_hardware, serial_ports  # noqa: PLC0415
+    from profiler.devices.ports import port_named, ports_without_hardware, serial_ports  # noqa: PLC0415
 
     ports = [*serial_ports(), *ports_without_hardware()]
+    if only:
+        ports = [port_named(name, ports) for name in dict.fromkeys(only)]
     cards = _cards(models)
     if identify:
         with progress(len(ports), "asking") as ticker:
@@ -113,10 +120,12 @@ def _identity_fields(identity: Identity) -> dict[str, Any]:
         "core": identity.core,
         "firmware": f"{identity.firmware_version} ({identity.build_hash})",
         "protocol": identity.protocol,
+        "last_start": identity.reset.in_words,
         "clock_hz": identity.clock_hz,
         "timer": identity.timer_label,
         "timer_hz": identity.timer_hz,
         "cold_runs": identity.cold_runs,
+        "watchdog_ms": identity.watchdog_ms,
         "memory": [
             {"region": r.name, "bytes": r.byte_count, "cached": r.cached, "holds": r.holds} for r in identity.memory
         ],
@@ -159,7 +168,8 @@ def _print(rows: list[dict[str, Any]], identified: bool) -> None:
         return
     emulated = any(row["emulated"] for row in there)
     caption = "emulated: its figures are those of no board" if emulated else None
-    print_table(there, [*_WHO, *_CLOCKS], title="Devices", caption=caption)
+    print_table(there, _WHO, title="Devices", caption=caption)
+    print_table(there, _CLOCKS, title="Clocks")
     regions = [{"port": row["port"]} | region for row in there for region in row["memory"]]
     print_table(regions, ["port", "region", "bytes", "cached", "holds"], title="Memory regions")
     models = [

@@ -116,8 +116,14 @@ def _not_built(port: Port) -> str:
     scheme, _, name = port.url.partition("://")
     if port.is_serial:
         return ""
-    preset = boards.EMULATED[name].preset if scheme == "qemu" else boards.NATIVE_PRESETS[name]
-    return "" if is_current(preset) else f"its firmware is not up to date, `profile firmware build {preset}` makes it"
+    emulated = boards.EMULATED.get(name)
+    preset = (emulated.preset if emulated else None) if scheme == "qemu" else boards.NATIVE_PRESETS.get(name)
+    # A name that there is not is for whoever opens the port to say.
+    return (
+        ""
+        if preset is None or is_current(preset)
+        else f"its firmware is not up to date, `profile firmware build {preset}` makes it"
+    )
 
 
 def only_device(*, baud: int = BAUD, sys_root: Path = Path("/sys")) -> Answer:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -23,6 +24,7 @@ class PortKind(StrEnum):
     ST_LINK = "st-link"
     USB = "usb"
     SERIAL = "serial"
+    NETWORK = "network"
     QEMU = "qemu"
     NATIVE = "native"
 
@@ -106,6 +108,18 @@ def ports_without_hardware() -> list[Port]:
         kind = PortKind(url.partition(":")[0])
         found.append(Port(url, kind, description, emulated=url != "native://"))
     return found
+
+
+def port_named(name: str, ports: Iterable[Port]) -> Port:
+    """The port that a user names by path, by a link to it or by URL. Whoever names a port wants it asked."""
+    for port in ports:
+        if port.url == name or (port.is_serial and os.path.realpath(port.url) == os.path.realpath(name)):
+            return dataclasses.replace(port, not_asked="")
+    scheme, separator, _ = name.partition("://")
+    if not separator:
+        return Port(name, PortKind.SERIAL, "")
+    ours = {kind.value: kind for kind in (PortKind.QEMU, PortKind.NATIVE)}
+    return Port(name, ours.get(scheme, PortKind.NETWORK), "", emulated=scheme in ours)
 
 
 def _has_hardware(device: str, sys_root: Path) -> bool:

@@ -14,6 +14,9 @@ from profiler.doctor import udev
 from profiler.doctor.check import Finding, Host, apt, as_root, broken, first_line, is_root, ok, set_kernel_file, warning
 from profiler.doctor.python import install
 
+#: Of 30 ms that a trial may cost; 16 ms is what FTDI adapters come with.
+MOST_LATENCY_MS = 4
+
 
 def ports(host: Host) -> Finding:
     """Whether this user may open the serial ports that there are."""
@@ -75,6 +78,20 @@ def autosuspend(host: Host) -> Finding:
             f"the kernel may suspend {', '.join(device.name for device in asleep)}", f"{fix}; for good: {udev.INSTALL}"
         )
     return ok("off for " + ", ".join(device.name for device in there) if there else "no probe or instrument attached")
+
+
+def adapter_latency(host: Host) -> Finding:
+    """An FTDI adapter holds back what it has received for so long, at the end of every reply."""
+    slow = []
+    for file in sorted((host.root / "sys/bus/usb-serial/devices").glob("*/latency_timer")):
+        if int(_text(file) or 0) > MOST_LATENCY_MS:
+            slow.append(file)
+    if slow:
+        return warning(
+            ", ".join(f"/dev/{file.parent.name} holds replies back for {_text(file)} ms" for file in slow),
+            f"{'; '.join(set_kernel_file(str(file), '1') for file in slow)}; for good: {udev.INSTALL}",
+        )
+    return ok("no adapter holds replies back")
 
 
 def modem_manager(host: Host) -> Finding:

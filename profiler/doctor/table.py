@@ -25,6 +25,7 @@ CHECKS: tuple[Check, ...] = (
     Check("names of ports", BOARD, boards.port_names),
     Check("ST-LINK", BOARD, boards.st_links),
     Check("USB autosuspend", BOARD | ENERGY, boards.autosuspend),
+    Check("USB adapters", BOARD, boards.adapter_latency),
     Check("ModemManager", BOARD, boards.modem_manager),
     Check("firmware loaders", BOARD, boards.loaders),
     Check("labgrid", BOARD, python.labgrid),

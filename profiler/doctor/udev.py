@@ -134,4 +134,6 @@ def wanted_rules(groups: Iterable[str] | None = None) -> str:
         text += f'{itself}, TEST=="power/control", ATTR{{power/control}}="on"\n'
         if (vendor, product) in ST_LINKS:
             text += f'SUBSYSTEM=="tty", {ids}, ENV{{ID_MM_DEVICE_IGNORE}}="1"\n'
+    text += "\n# FTDI adapters: pass on replies at once\n"
+    text += 'SUBSYSTEM=="usb-serial", DRIVER=="ftdi_sio", ATTR{latency_timer}="1"\n'
     return text + '\nLABEL="profiler_end"\n'

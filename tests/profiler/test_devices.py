@@ -15,7 +15,7 @@ from test_model_cards import save
 
 from profiler import store
 from profiler.devices import build, discovery
-from profiler.devices.ports import Port, PortKind, ports_without_hardware, serial_ports
+from profiler.devices.ports import Port, PortKind, port_named, ports_without_hardware, serial_ports
 from profiler.errors import UserError
 
 OTHER_URL = "qemu://stm32f205"
@@ -152,12 +152,30 @@ def test_devices_identifies_an_emulated_board_and_says_that_it_is_one(desk):
     assert row["answers"] and row["emulated"] and row["timer"] == "instructions"
     assert row["identity"]["board"] == row["board"] == "qemu-stm32f405"
     assert row["firmware"].endswith(f"({build.built_hash('qemu-stm32f405')})")
+    assert row["watchdog_ms"] == row["identity"]["watchdog_ms"] and row["last_start"]
     assert row["protocol"] == row["identity"]["protocol"] and row["clock_hz"] == row["timer_hz"] == 10**9
     assert {"region": "sram", "bytes": row["identity"]["memory"][0]["byte_count"], "cached": False} == {
         k: v for k, v in row["memory"][0].items() if k != "holds"
     }
     _, out, _ = profile("devices")
     assert "emulated: its figures are those of no board" in out and "sram" in out
+
+
+def test_ports_that_are_named_are_asked_and_no_others(desk, tmp_path):
+    desk.ports = [port_info("/dev/ttyNOWHERE")]
+    with ScriptedDevice(lambda *_: b"") as silent:
+        found = rows(silent.url, URL, URL, "qemu://nowhere", "/dev/tty/nothing")
+    assert [(port, row["kind"], row["answers"]) for port, row in found.items()] == [
+        (silent.url, "network", False),
+        (URL, "qemu", True),
+        ("qemu://nowhere", "qemu", False),
+        ("/dev/tty/nothing", "serial", False),
+    ]
+    assert "there is no emulated board 'nowhere'" in found["qemu://nowhere"]["answer"]
+    desk.ports = [plain("/dev/ttyS0")]
+    port = Port("/dev/ttyS0", PortKind.SERIAL, "", not_asked="the kernel's console")
+    (tmp_path / "link").symlink_to("/dev/ttyS0")
+    assert port_named(str(tmp_path / "link"), [port]).not_asked == ""
 
 
 def test_without_identify_nobody_is_asked(desk, monkeypatch):

@@ -301,6 +301,16 @@ def test_a_probe_that_the_kernel_may_suspend_is_said(bare):
     assert boards.autosuspend(bare).status == "ok"
 
 
+def test_an_adapter_that_holds_replies_back_is_said(bare):
+    assert boards.adapter_latency(bare).status == "ok"
+    timer = write(bare.root / "sys/bus/usb-serial/devices/ttyUSB0/latency_timer", "16\n")
+    finding = boards.adapter_latency(bare)
+    assert finding.status == "warning" and "/dev/ttyUSB0 holds replies back for 16 ms" in finding.found
+    assert f"echo 1 | {check.as_root('tee')} {timer}; for good:" in finding.fix
+    timer.write_text("1\n")
+    assert boards.adapter_latency(bare).status == "ok"
+
+
 def test_modem_manager_that_does_not_run_is_no_trouble(bare):
     write(bare.root / "proc/1/comm", "systemd\n")
     assert boards.modem_manager(bare).status == "ok"
