@@ -26,8 +26,8 @@ from profiler.errors import UserError
 if TYPE_CHECKING:
     from profiler.link.session import Device
 
-#: Register whose writes raise and lower the trigger pin (boards' READMEs), by emulated board.
-TRIGGER_REGISTERS = {"stm32f405": 0x40020018}
+#: Emulated boards whose core's manual is :mod:`profiler.cortex_m4`.
+_COUNTED = ("stm32f405",)
 _PLUGIN = FIRMWARE_ROOT / "boards" / "qemu-common" / "instruction_counts.c"
 _LINE = re.compile(r"\s*([0-9a-f]+):\t[0-9a-f ]+\t(\S+)(?:\t([^@;]*))?")
 
@@ -87,8 +87,8 @@ def counting_device(url: str) -> Iterator[tuple[Device, Counter]]:
     from profiler.link.session import open_device  # noqa: PLC0415 - keeps the import light
 
     scheme, _, name = url.partition("://")
-    if scheme != "qemu" or name not in TRIGGER_REGISTERS:
-        known = ", ".join(f"qemu://{board}" for board in TRIGGER_REGISTERS)
+    if scheme != "qemu" or name not in _COUNTED:
+        known = ", ".join(f"qemu://{board}" for board in _COUNTED)
         raise UserError(f"instructions of {url} cannot be counted one by one", hint=f"take {known}", exit_status=2)
     if shutil.which("cc") is None:
         raise UserError("counting instructions needs a C compiler for this machine", hint="apt-get install gcc")
@@ -96,7 +96,7 @@ def counting_device(url: str) -> Iterator[tuple[Device, Counter]]:
         plugin, counts = Path(folder) / "instruction_counts.so", Path(folder) / "counts.txt"
         subprocess.run(["cc", "-O2", "-shared", "-fPIC", "-o", plugin, _PLUGIN], check=True)
         with (
-            emulator_arguments("-plugin", f"{plugin},trigger={TRIGGER_REGISTERS[name]:#x},out={counts}"),
+            emulator_arguments("-plugin", f"{plugin},trigger={boards.EMULATED[name].trigger_register:#x},out={counts}"),
             open_device(url) as device,
         ):
             yield device, Counter(counts, artifact(boards.EMULATED[name].preset))

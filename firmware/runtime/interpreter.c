@@ -57,23 +57,22 @@ static struct {
     uint64_t ticks, since;
 } windows;
 
-/* Sets the trigger, and keeps account of its windows. Ticks between borders are added up by may_begin(), so that a
- * window may be longer than the timer's period. */
+/* Sets the trigger where it changes, and keeps account of its windows. Ticks between borders are added up by
+ * may_begin(), so that a window may be longer than the timer's period. */
 static void set_trigger(bool high) {
-    if (windows.open && !high) {
-        trigger_set(false);
-        const uint64_t now = timer_now();
-        windows.ticks += progress.elapsed - windows.since + timer_elapsed(progress.border, now);
-        windows.open = false;
+    if (high == windows.open)
         return;
-    }
-    if (high && !windows.open) {
-        const uint64_t now = timer_now();
-        windows.since = progress.elapsed + timer_elapsed(progress.border, now);
+    windows.open = high;
+    if (!high)
+        trigger_set(false);
+    const uint64_t now = progress.elapsed + timer_elapsed(progress.border, timer_now());
+    if (high) {
         windows.count++;
-        windows.open = true;
+        windows.since = now;
+        trigger_set(true);
+    } else {
+        windows.ticks += now - windows.since;
     }
-    trigger_set(high);
 }
 
 static void *buffer_address(uint32_t reference) {

@@ -21,6 +21,7 @@ class EmulatedBoard:
         icount_shift: An instruction takes ``2 ** shift`` ns of virtual time; chosen so that one tick of the board's
             timer is at most one instruction.
         description: One line for people.
+        trigger_register: Address whose writes change the trigger pin.
     """
 
     name: str
@@ -28,19 +29,40 @@ class EmulatedBoard:
     preset: str
     icount_shift: int
     description: str
+    trigger_register: int
 
 
 #: TIM2 of the F205 and F405 models counts at 1 GHz of virtual time: with shift 0 a tick is an instruction. The CMSDK
 #: timer of the MPS2 counts at 25 MHz: with shift 6 (64 ns) an instruction is 1.6 ticks.
+_GPIOA_BSRR = 0x40020018
+_FPGAIO_LED0 = 0x40028000
+
 EMULATED: dict[str, EmulatedBoard] = {
     board.name: board
     for board in (
         EmulatedBoard(
-            "stm32f405", "netduinoplus2", "qemu-stm32f405", 0, "STM32F405 (Cortex-M4F, 128 KiB RAM), emulated"
+            "stm32f405",
+            "netduinoplus2",
+            "qemu-stm32f405",
+            0,
+            "STM32F405 (Cortex-M4F, 128 KiB RAM), emulated",
+            _GPIOA_BSRR,
         ),
-        EmulatedBoard("mps2-an500", "mps2-an500", "qemu-mps2-an500", 6, "MPS2 AN500 (Cortex-M7, 16 MiB RAM), emulated"),
         EmulatedBoard(
-            "stm32f205", "netduino2", "qemu-stm32f205", 0, "STM32F205 (Cortex-M3, no FPU, 128 KiB RAM), emulated"
+            "mps2-an500",
+            "mps2-an500",
+            "qemu-mps2-an500",
+            6,
+            "MPS2 AN500 (Cortex-M7, 16 MiB RAM), emulated",
+            _FPGAIO_LED0,
+        ),
+        EmulatedBoard(
+            "stm32f205",
+            "netduino2",
+            "qemu-stm32f205",
+            0,
+            "STM32F205 (Cortex-M3, no FPU, 128 KiB RAM), emulated",
+            _GPIOA_BSRR,
         ),
     )
 }
