@@ -109,6 +109,13 @@ static void open_trigger(const options_t *options) {
         exit(1);
 }
 
+static void open_trigger_log(const char *path) {
+    if (path == NULL || trigger_log_open(path))
+        return;
+    fprintf(stderr, "agent: cannot write %s: %s\n", path, strerror(errno));
+    exit(1);
+}
+
 static void choose_timer(const options_t *options) {
     char why[128];
     if (options->cycles && !clock_use_cycles(core, why, sizeof(why)))
@@ -123,6 +130,7 @@ int main(int argc, char **argv) {
         core_take();
     choose_timer(&options);
     open_trigger(&options);
+    open_trigger_log(options.trigger_log);
     host_core(core_text, sizeof(core_text));
     host_caches(core, caches_text, sizeof(caches_text));
     board.clock_hz = host_clock_hz(core);

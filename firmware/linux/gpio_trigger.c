@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "runtime/trigger.h"
@@ -15,7 +16,7 @@ enum { MOST_CHIPS = 32, NO_LINE = -1 };
 /* Of the chip with the header's pins: Raspberry Pi 5; 4, 400 and CM4; 3, Zero 2 and CM3. */
 static const char *const header_chips[] = {"pinctrl-rp1", "pinctrl-bcm2711", "pinctrl-bcm2835"};
 
-static int line_handle = NO_LINE;
+static int line_handle = NO_LINE, log_file = -1;
 static bool level;
 static char name[64];
 
@@ -89,11 +90,35 @@ void gpio_trigger_name(char *text, size_t size) {
     snprintf(text, size, "%s", name);
 }
 
+bool trigger_log_open(const char *path) {
+    log_file = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+    return log_file >= 0;
+}
+
+/* "nanoseconds level\n", in one write, without the C library's formatted output: a signal may come in between. */
+static void write_to_log(bool high) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC_RAW, &now);
+    char text[24], *first = text + sizeof(text);
+    *--first = '\n';
+    *--first = high ? '1' : '0';
+    *--first = ' ';
+    uint64_t ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+    do
+        *--first = (char)('0' + ns % 10);
+    while ((ns /= 10) != 0);
+    const ssize_t written = write(log_file, first, (size_t)(text + sizeof(text) - first));
+    (void)written; /* there is nobody to tell: whoever reads the file misses an edge */
+}
+
 /* Called from a signal handler too: nothing but system calls. */
 void trigger_set(bool high) {
     struct gpio_v2_line_values values = {.bits = high, .mask = 1};
-    if (line_handle == NO_LINE || high == level) /* a call takes a microsecond or more */
+    if (high == level) /* a call takes a microsecond or more */
         return;
     level = high;
-    ioctl(line_handle, GPIO_V2_LINE_SET_VALUES_IOCTL, &values);
+    if (line_handle != NO_LINE)
+        ioctl(line_handle, GPIO_V2_LINE_SET_VALUES_IOCTL, &values);
+    if (log_file >= 0)
+        write_to_log(high);
 }

@@ -12,6 +12,10 @@
  * lacking. */
 bool gpio_trigger_open(const char *label, uint32_t line, char *why, size_t why_bytes);
 
+/* Appends every change from now on to a file, whether there is a line or not: for a host that has none and emulates an
+ * energy meter. False: errno says why. */
+bool trigger_log_open(const char *path);
+
 /* "LABEL line N", or "" without a line. */
 void gpio_trigger_name(char *text, size_t size);
 

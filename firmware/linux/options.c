@@ -21,6 +21,7 @@ static void usage(FILE *stream) {
           "  --timer clock|cycles   nanoseconds (default), or cycles of a core whose frequency stays\n"
           "  --trigger-line N|none  line that is high while timed entries run (default: 17, with --stdio none)\n"
           "  --trigger-chip LABEL   its GPIO chip (default: the one with a Raspberry Pi's header)\n"
+          "  --trigger-log FILE     append the trigger's changes: nanoseconds of CLOCK_MONOTONIC_RAW, level\n"
           "  --arena MEBIBYTES      size of the arena region, 1 to 2047 (default: 256)\n"
           "example: agent --port /dev/ttyGS0 --stay --realtime\n",
           stream);
@@ -61,6 +62,7 @@ options_t options_read(int argc, char **argv) {
         {"timer", required_argument, NULL, 't'},
         {"trigger-line", required_argument, NULL, 'l'},
         {"trigger-chip", required_argument, NULL, 'g'},
+        {"trigger-log", required_argument, NULL, 'f'},
         {"arena", required_argument, NULL, 'a'},
         {"help", no_argument, NULL, 'h'},
         {NULL, 0, NULL, 0},
@@ -97,6 +99,9 @@ options_t options_read(int argc, char **argv) {
             break;
         case 'g':
             options.trigger_chip = optarg;
+            break;
+        case 'f':
+            options.trigger_log = optarg;
             break;
         case 'a':
             options.arena_mebibytes = (uint32_t)number(optarg, 1, 2047);

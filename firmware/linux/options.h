@@ -16,6 +16,7 @@ typedef struct {
     int trigger_line;         /* -1: none */
     bool trigger_asked;       /* named on the command line, so that doing without would be wrong */
     const char *trigger_chip; /* NULL: the Raspberry Pi's header */
+    const char *trigger_log;  /* NULL: none */
 } options_t;
 
 /* Ends the process with the usage where the command line asks for it or makes no sense. */

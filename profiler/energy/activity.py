@@ -45,7 +45,7 @@ class PowerModel:
 
 @dataclass(frozen=True)
 class Edge:
-    """A change of the trigger: when, and what was executed up to there."""
+    """A change of the trigger: when, and the instructions and memory accesses up to there."""
 
     time_s: float
     instructions: float
@@ -115,6 +115,24 @@ def emulated_board(name: str, model: PowerModel) -> Iterator[EdgeFile]:
 
         with emulator_arguments("-plugin", arguments):
             yield EdgeFile(out, parse, model)
+
+
+@contextlib.contextmanager
+def native_agent(model: PowerModel) -> Iterator[EdgeFile]:
+    """Ports opened inside start the Linux agent so that it writes its trigger's changes down; gives those."""
+    from profiler.link.ports.protocol_native import agent_arguments  # noqa: PLC0415 - registers with pySerial
+
+    with tempfile.TemporaryDirectory(prefix="edges-") as folder:
+        out = Path(folder) / "edges.txt"
+        out.touch()
+        with agent_arguments("--trigger-log", str(out)):
+            yield EdgeFile(out, _parse_native, model)
+
+
+def _parse_native(line: str) -> Edge:
+    """A Linux host does not tell instructions: as many as a core of 1 GHz would take at one a cycle."""
+    time_ns = int(line.split(maxsplit=1)[0])
+    return Edge(time_ns * 1e-9, time_ns, 0)
 
 
 def _code_of(elf: Path, function: str) -> tuple[int, int]:

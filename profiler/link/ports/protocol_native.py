@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+from collections.abc import Iterator
+from contextvars import ContextVar
 
 from profiler.devices import boards
 from profiler.errors import UserError
 from profiler.link.ports.process import Command, ProcessSerial
 
 _EMULATOR = "qemu-aarch64-static"
+
+
+_more_arguments: ContextVar[tuple[str, ...]] = ContextVar("more_arguments", default=())
+
+
+@contextlib.contextmanager
+def agent_arguments(*arguments: str) -> Iterator[None]:
+    """Ports opened inside start the agent with these arguments too."""
+    token = _more_arguments.set(arguments)
+    try:
+        yield
+    finally:
+        _more_arguments.reset(token)
 
 
 class Serial(ProcessSerial):
@@ -27,4 +43,4 @@ class Serial(ProcessSerial):
         from profiler.devices.build import artifact, build  # noqa: PLC0415 - only an opened port needs the build
 
         build(preset)
-        return Command((*prefix, str(artifact(preset)), "--stdio"), f"the agent {preset}")
+        return Command((*prefix, str(artifact(preset)), "--stdio", *_more_arguments.get()), f"the agent {preset}")
