@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -59,6 +59,7 @@ class RunResult:
         stack_peak_bytes: Stack that the program used.
         wire_bytes: Bytes on the wire for it, both directions, retries and upload included.
         duration_s: Wall-clock time from request to last answer.
+        windows: How often and for how long the trigger was high; None where no loops were asked for.
     """
 
     ticks: np.ndarray
@@ -67,6 +68,7 @@ class RunResult:
     stack_peak_bytes: int
     wire_bytes: int
     duration_s: float
+    windows: messages.Windows | None = None
 
 
 def work_units(program: ProgramLike) -> float:
@@ -196,6 +198,7 @@ class Device:
         seed: int = 1,
         *,
         cold: bool = False,
+        loops: int = 0,
         expected_s: float | None = None,
     ) -> RunResult:
         """Run a program ``warmups`` times untimed, then ``repetitions`` times with every repetition's ticks recorded.
@@ -210,6 +213,8 @@ class Device:
             warmups: How often to run it before.
             seed: Seed of the fills.
             cold: Whether caches are emptied before each timed op.
+            loops: How often each repetition runs what it times, so that the trigger is high for long; ticks are then
+                sums over the loops. 0: once, and the result does not tell of the trigger's windows.
             expected_s: Wall-clock time that it should take, if known: decides how long silence is no bad sign.
 
         Raises:
@@ -219,9 +224,10 @@ class Device:
             PortError: the port went away and did not come back.
         """
         start_s, start_bytes = time.monotonic(), self.statistics.wire_bytes
+        options = {"cold": cold, "loops": loops}
         for attempt in range(MOST_RUNS):
             try:
-                done, ticks = self._run_once(program, repetitions, warmups, seed, cold=cold, expected_s=expected_s)
+                done, ticks = self._run_once(program, repetitions, warmups, seed, options, expected_s)
                 break
             except DeviceReset:
                 if attempt == MOST_RUNS - 1:
@@ -233,24 +239,32 @@ class Device:
             stack_peak_bytes=done.stack_peak_bytes,
             wire_bytes=self.statistics.wire_bytes - start_bytes,
             duration_s=time.monotonic() - start_s,
+            windows=done.windows,
         )
 
     def _run_once(
-        self, program: ProgramLike, repetitions: int, warmups: int, seed: int, *, cold: bool, expected_s: float | None
+        self,
+        program: ProgramLike,
+        repetitions: int,
+        warmups: int,
+        seed: int,
+        options: dict[str, Any],
+        expected_s: float | None,
     ) -> tuple[messages.Done, np.ndarray]:
         entries = program.wire_entries()
         encoded = EncodedProgram.of(program.header(), entries)
         names = _entry_names(program, encoded.timed, len(encoded.entries))
         what = "the program"
-        command = messages.run(repetitions, warmups, seed, encoded, cold=cold)
+        command = messages.run(repetitions, warmups, seed, encoded, **options)
         if len(encoded.entries) <= messages.ENTRIES_PER_REQUEST and self._channel.fits(command):
             self._sealed = None  # it takes the stored program's place
         else:
             if self._sealed != (self.boot_id, encoded):
                 self._store(encoded, names)
-            command = messages.run(repetitions, warmups, seed, cold=cold)
+            command = messages.run(repetitions, warmups, seed, **options)
         if expected_s is None:
-            expected_s = (repetitions + warmups) * work_units(program) / UNITS_PER_SECOND
+            executions = repetitions * max(options["loops"], 1) + warmups
+            expected_s = executions * work_units(program) / UNITS_PER_SECOND
             expected_s += _filled_words(entries) / WORDS_PER_SECOND
         done = self._checked(self._channel.ask_run(command, expected_s), what, names)
         ticks = self._collect_ticks(done, repetitions * encoded.timed)
