@@ -227,7 +227,7 @@ class Device:
         options = {"cold": cold, "loops": loops}
         for attempt in range(MOST_RUNS):
             try:
-                done, ticks = self._run_once(program, repetitions, warmups, seed, options, expected_s)
+                done, ticks = self._run_once(program, repetitions, warmups, seed, options, expected_s=expected_s)
                 break
             except DeviceReset:
                 if attempt == MOST_RUNS - 1:
@@ -249,6 +249,7 @@ class Device:
         warmups: int,
         seed: int,
         options: dict[str, Any],
+        *,
         expected_s: float | None,
     ) -> tuple[messages.Done, np.ndarray]:
         entries = program.wire_entries()
