@@ -2,7 +2,15 @@
 
 Every request carries an id that its reply repeats, and may be sent again without doing harm, so a lost or damaged
 frame costs a repetition and nothing else. Every reply carries the device's boot id: a restart in between is seen, and
-what was in flight is reported as lost instead of being merged with what came before.
+what was in flight is reported as lost instead of being merged with what came before. A port that went away and came
+back is opened again; where it leads to the same boot of the same device, the request is simply repeated.
+
+Why no reply is taken for another's: a line keeps the order of what it carries, so all replies to a request have come
+before the first one to the next. Should something deliver old bytes once more (a driver's ring buffer), ids tell them:
+of requests by being distinct from those of more than 200 requests before, of identifies and probes by never repeating.
+
+Why no restart goes unseen: a device that restarted has boot id 0 until it is identified, which nobody but this channel
+does while it holds the port, and then the nonce, which differs from the boot id before.
 """
 
 from __future__ import annotations
@@ -35,6 +43,7 @@ class Patience:
         largest_growth: What the wait for an accepted run grows to, as a multiple of the expected time.
         identify_wait_s, longest_identify_wait_s: As the first two while the device may be starting.
         reopen_wait_s: Between attempts to open a port that went away.
+        most_breaks: How often a port may go away over one request before the request counts as the reason.
     """
 
     attempts: int = 10
@@ -46,6 +55,7 @@ class Patience:
     identify_wait_s: float = 0.05
     longest_identify_wait_s: float = 0.5
     reopen_wait_s: float = 0.2
+    most_breaks: int = 4
 
     def wait_s(self, silent: int) -> float:
         """After so many attempts without a sign of life."""
@@ -62,10 +72,13 @@ class Patience:
 
 PATIENCE = Patience()
 
-#: Request ids count in a circle this long, and boot ids are smaller than it: each takes one byte in CBOR. Neither needs
-#: to be hard to guess. A line keeps the order, so that late replies to a request come before any to the next one; and a
-#: device that restarted has boot id 0, whatever it was before.
-SMALL = 24
+#: Ids of requests, taken in a circle: two bytes in CBOR. One byte would save three a trial, and an old reply that a
+#: driver delivers once more would be taken for a new one 24 requests later.
+REQUEST_IDS = range(24, 256)
+#: Ids of identifies and probes, which no trial on a good line needs: none is used twice.
+_FIRST_RARE_ID = 1 << 16
+#: Nonces and so boot ids: one byte in CBOR.
+NONCES = range(1, 24)
 #: Of an identity or a page of ticks: for the time on the wire.
 _USUAL_REPLY_BYTES = 512
 
@@ -106,9 +119,10 @@ class Channel:
         self._timeout_s = timeout_s
         self._patience = patience or PATIENCE
         self._power_cycle = power_cycle
-        self._last_id = secrets.randbelow(SMALL)
+        self._last_id = secrets.choice(REQUEST_IDS)
+        self._last_rare_id = _FIRST_RARE_ID + secrets.randbelow(1 << 31)  # another session's are others
         self._last_run_id: int | None = None
-        self._nonce = secrets.randbelow(SMALL - 1)
+        self._nonce = secrets.choice(NONCES)
         try:
             self._identify()
         except NoAnswer as silence:
@@ -154,27 +168,33 @@ class Channel:
 
     def ask_run(self, command: list, expected_s: float) -> Done | RefusedReply:
         """The same for ``run``, which is first accepted and then takes about ``expected_s``, the host silent."""
-        if (self._last_id + 1) % SMALL == self._last_run_id:  # it would get the last run's stored reply
-            self._last_id += 1
-        self._last_run_id = (self._last_id + 1) % SMALL
         return self._guarded(command, Done, 0.0, expected_s)
 
     def _guarded(self, command: list, expected: type[Answer], wait_s: float, expected_s: float = 0.0):
-        problem: LinkError
-        try:
-            return self._exchange(command, expected, wait_s, expected_s)
-        except PortError as error:
-            problem = self._after_port_error(error)
-        except NoAnswer as silence:
-            problem = silence
+        problem: LinkError | None = None
+        for _ in range(self._patience.most_breaks + 1):
+            try:
+                return self._exchange(command, expected, wait_s, expected_s)
+            except NoAnswer as silence:
+                problem = silence
+                break
+            except PortError as error:
+                problem, same_boot = self._after_port_error(error, expected_s)
+                if not same_boot:
+                    break
+        assert problem is not None
         if self._power_cycle is not None and not isinstance(problem, DeviceReset):
             self._bring_back(self._power_cycle, problem, self._reacquaint)
             problem = DeviceReset(f"{problem.args[0]} and was power cycled", hint="see what it does to the device")
         raise problem
 
     def _exchange(self, command: list, expected: type[Answer], wait_s: float, expected_s: float) -> Answer:
-        request_id, request = self._request(command)
-        kinds = (Accepted, Done) if expected is Done else (expected,)
+        request_id = self._next_id()
+        kinds: tuple[type, ...] = (expected,)
+        if expected is Done:
+            kinds = (Accepted, Done)
+            self._last_run_id = request_id
+        request = _encoded(request_id, command)
         wait_s += self.transport.transfer_s(len(request) + _USUAL_REPLY_BYTES)
         accepted = False
         silent = 0
@@ -185,10 +205,8 @@ class Channel:
             if attempt:
                 # A device that restarted would take the request for a new one, so first see that it is still the same
                 # boot. Silence may also mean that it is busy with the run.
-                if (self._last_id + 1) % SMALL == request_id:
-                    self._last_id += 1
-                probe_id, probe = self._request(messages.peek(0, 0))
-                self._send(probe, again=True)
+                probe_id = self._next_rare_id()
+                self._send(_encoded(probe_id, messages.peek(0, 0)), again=True)
                 busy_s = self._patience.busy_s(expected_s, silent) if accepted or silent > 2 else 0.0
                 probe_wait_s = wait_s + self._patience.wait_s(silent) + busy_s
                 reply = self._await({request_id: kinds, probe_id: (PeekReply,)}, probe_wait_s)
@@ -208,9 +226,16 @@ class Channel:
             hint="reset it and start the command again; --power-cycle COMMAND does that by itself",
         )
 
-    def _request(self, command: list) -> tuple[int, bytes]:
-        self._last_id = (self._last_id + 1) % SMALL
-        return self._last_id, frames.encode(messages.encode_request(self._last_id, command))
+    def _next_id(self) -> int:
+        """The next in the circle, the last run's left out: its reply is stored, a new run would get it."""
+        while True:
+            self._last_id = REQUEST_IDS[(self._last_id + 1 - REQUEST_IDS.start) % len(REQUEST_IDS)]
+            if self._last_id != self._last_run_id:
+                return self._last_id
+
+    def _next_rare_id(self) -> int:
+        self._last_rare_id += 1
+        return self._last_rare_id
 
     def _send(self, request: bytes, *, again: bool) -> None:
         if again:
@@ -254,9 +279,10 @@ class Channel:
     def _identify(self) -> Identity:
         """Resynchronise: whatever stands on the line is ended by delimiters and dropped, then the device is asked."""
         received_before = self.statistics.bytes_received
-        self._nonce = self._nonce % (SMALL - 1) + 1
+        self._nonce = self._next_nonce()
         self.transport.discard_input()
-        request_id, request = self._request(messages.identify(self._nonce, self.run_limit_ms))
+        request_id = self._next_rare_id()
+        request = _encoded(request_id, messages.identify(self._nonce, self.run_limit_ms))
         deadline_s = time.monotonic() + self._timeout_s
         attempt = 0
         while (left_s := deadline_s - time.monotonic()) > 0:
@@ -288,6 +314,13 @@ class Channel:
             hint="build the firmware of this version (cmake presets in firmware/), load it, and check the baud rate",
         )
 
+    def _next_nonce(self) -> int:
+        """Another one than the last, and than the boot id: it becomes that of a device that restarted unseen."""
+        while True:
+            self._nonce = self._nonce % NONCES[-1] + 1
+            if self._nonce != self.boot_id:
+                return self._nonce
+
     def _after_restart(self) -> DeviceReset:
         self._reacquaint()
         return DeviceReset(
@@ -295,18 +328,25 @@ class Channel:
             hint="repeat it; if that happens again, check the supply and the cable",
         )
 
-    def _after_port_error(self, error: PortError) -> PortError | DeviceReset:
-        """Wait for the port to come back, as an unplugged board or an emulator that died does."""
-        deadline_s = time.monotonic() + self._timeout_s
+    def _after_port_error(self, error: PortError, expected_s: float) -> tuple[PortError | DeviceReset, bool]:
+        """Wait for the port to come back, as an unplugged board or an emulator that died does.
+
+        Returns:
+            (what to raise, whether the device behind it has not restarted: then the request may be repeated instead).
+        """
+        # The device may still be busy with the run that the port went away over.
+        busy_s = self._patience.busy_s(expected_s, self._patience.attempts) if expected_s else 0.0
+        deadline_s = time.monotonic() + self._timeout_s + busy_s
         while time.monotonic() < deadline_s:
             try:
                 self.transport.reopen()
-                self._reacquaint()
+                restarted = self._reacquaint()
             except (PortError, NoAnswer):
                 time.sleep(self._patience.reopen_wait_s)
             else:
-                return DeviceReset(f"the link broke and was opened again: {error.args[0]}", hint="repeat what was lost")
-        return error
+                sentence = f"the link broke and was opened again: {error.args[0]}"
+                return DeviceReset(sentence, hint="repeat what was lost"), not restarted
+        return error, False
 
     def _bring_back(self, power_cycle: PowerCycle, problem: LinkError, acquaint: Callable[[], object]) -> None:
         """Power cycle the device and wait until it identifies itself, at a port that may take its time to come back."""
@@ -324,12 +364,32 @@ class Channel:
                     raise type(error)(f"power cycled, yet {error.args[0]}", hint=error.hint) from None
                 time.sleep(self._patience.reopen_wait_s)
 
-    def _reacquaint(self) -> None:
-        self.statistics.resets += 1
-        before = self.identity
+    def _reacquaint(self) -> bool:
+        """Identify the device once more.
+
+        Returns:
+            Whether it restarted since the last time.
+
+        Raises:
+            WrongProtocol: it is another device now, or has other firmware.
+        """
+        before, boot_before = self.identity, self.boot_id
         self.identity = self._identify()
+        restarted = self.boot_id != boot_before
+        self.statistics.resets += restarted
         if self.identity.build_hash != before.build_hash:
             raise WrongProtocol(
                 f"another firmware answers at {self.url}: build {self.identity.build_hash}, before {before.build_hash}",
                 hint="start a new run: measurements of two builds are never mixed",
             )
+        if self.identity.unique_id != before.unique_id:
+            raise WrongProtocol(
+                f"another device answers at {self.url}: serial number {self.identity.unique_id or 'none'}, before "
+                f"{before.unique_id or 'none'}",
+                hint="name the port by /dev/serial/by-id/..., so that each device keeps its name",
+            )
+        return restarted
+
+
+def _encoded(request_id: int, command: list) -> bytes:
+    return frames.encode(messages.encode_request(request_id, command))

@@ -65,8 +65,8 @@ _FROZEN = frozenset({"weight", "bias"})
 _FROZEN_S8 = _FROZEN | {
     "requantization", "depthwise_weight", "depthwise_bias", "depthwise_requantization", "scale",
 }  # fmt: skip
-#: Large enough that an update shows in the weights' digest.
-_MICROBENCHMARK_RATE = 0.5
+#: A rate large enough that an update shows in the weights' digest; all of them two bytes on the wire.
+_MICROBENCHMARK_CONSTANTS = StepConstants(0.5, bias_correction1=0.5, bias_correction2=0.125)
 
 
 @dataclass(frozen=True)
@@ -217,7 +217,7 @@ def _microbenchmark(op: Op, memory: DeviceMemory, shares: dict[int, int]) -> Pro
         for index, spec in enumerate(specs)
         if spec.access is not Access.READ
     )
-    constants = StepConstants(_MICROBENCHMARK_RATE) if op.pass_ is Pass.UPDATE else None
+    constants = _MICROBENCHMARK_CONSTANTS if op.pass_ is Pass.UPDATE else None
     return Program(op.key, tuple(entries), end, end, end + 1, 1, top, outputs, constants)
 
 

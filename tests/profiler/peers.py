@@ -37,10 +37,10 @@ class ScriptedDevice:
     """Answers on a TCP port; the session reaches it as ``socket://``.
 
     Args:
-        script: Called with (request id, command, boot id), gives the bytes to send.
+        script: Called with (request id, command, boot id), gives the bytes to send; None: the connection ends.
     """
 
-    def __init__(self, script: Callable[[int, list, int], bytes]) -> None:
+    def __init__(self, script: Callable[[int, list, int], bytes | None]) -> None:
         self._script = script
         self._server = socket.create_server(("127.0.0.1", 0))
         self.url = f"socket://127.0.0.1:{self._server.getsockname()[1]}"
@@ -72,7 +72,10 @@ class ScriptedDevice:
                 self.requests.append(command)
                 if command[0] == 0 and not self.boot_id:
                     self.boot_id = command[1]
-                connection.sendall(self._script(request_id, command, self.boot_id))
+                answer = self._script(request_id, command, self.boot_id)
+                if answer is None:
+                    return
+                connection.sendall(answer)
 
 
 class PowerSwitch:

@@ -162,7 +162,7 @@ def hostile(answer):
         (hostile(lambda i, c, b: b""), NoAnswer),
         (hostile(lambda i, c, b: b"\xff" * 100_000), NoAnswer),
         (hostile(lambda i, c, b: os.urandom(5000)), NoAnswer),
-        (hostile(lambda i, c, b: reply((i + 12) % channel.SMALL, DONE, b)), NoAnswer),
+        (hostile(lambda i, c, b: reply(i ^ 1, DONE, b)), NoAnswer),
         (hostile(lambda i, c, b: reply(i, [0], b)), NoAnswer),
         (hostile(lambda i, c, b: reply(i, [1], b)), NoAnswer),
         (hostile(lambda i, c, b: reply(i, [6, b""], b) if c[0] == 7 else b""), NoAnswer),
