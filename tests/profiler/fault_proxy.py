@@ -64,7 +64,7 @@ _MIX: dict[Fault, tuple[int, int, int]] = {
     Fault.ECHO: (4, 1, 1),
     Fault.DELAY: (10, 1, 300),
     Fault.SPLIT: (6, 1, 8),
-    Fault.BURST: (5, 8, 100),
+    Fault.BURST: (5, 8, 60),
     Fault.HANG_UP: (2, 20, 600),
 }
 #: A line does not send the device what the host sent long ago, nor the device's own words.

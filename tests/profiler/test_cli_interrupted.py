@@ -1,15 +1,18 @@
 """Runs killed, interrupted or written twice: what was measured is safe, and going on completes it."""
 
+import contextlib
 import os
 import random
 import signal
 import subprocess
 import sys
 import time
+import uuid
 from pathlib import Path
 
 import pytest
 from command_line import MEASURE, NETWORK, profile
+from forked_command import Forge
 
 from profiler import cli, store
 
@@ -40,29 +43,57 @@ def slots(run):
     return {trial["slot"]: trial["ticks"] for trial in store.iterate(run)}
 
 
-@pytest.mark.slow
-def test_killed_at_random_moments_and_gone_on_with_a_run_has_the_same_trials_none_twice(folder):
-    assert profile(*PLAN, "--out", "clean")[0] == 0
-    clean = slots(folder / "clean")
-    moment = random.Random(4)
+@pytest.mark.parametrize("kills", [4, pytest.param(50, marks=pytest.mark.slow)])
+def test_killed_at_random_moments_and_gone_on_with_a_run_has_the_same_trials_none_twice(folder, kills):
+    moment, mark = random.Random(kills), f"killed-by-test-{uuid.uuid4().hex}"
     path = folder / "killed" / store.TRIALS
-    kills = 0
-    for _ in range(6):
-        there = path.read_bytes().count(b"\n") if path.exists() else 0
-        process = start(*PLAN, "--out", "killed", "--resume")
-        wait_for_trials(process, path, there + moment.randrange(5))
-        time.sleep(moment.random() * 0.05)
-        process.send_signal(signal.SIGKILL)
-        kills += process.wait() == -signal.SIGKILL
-        assert process.stderr is not None
-        process.stderr.close()
-    assert kills >= 3
-    status, _, err = profile(*PLAN, "--out", "killed", "--resume")
-    assert status == 0, err
-    names = [trial["slot"] for trial in store.iterate(folder / "killed")]
-    assert len(set(names)) == len(names)
-    assert slots(folder / "killed") == clean
-    assert store.load(folder / "killed").ticks.sum() == store.load(folder / "clean").ticks.sum()
+    # The ops of an update too, so that there are trials enough for many kills.
+    plan = PLAN if kills < 10 else (*PLAN[:-1], "forward,grad_input,grad_weight,update")
+    with Forge(folder, KILLED=mark) as command:
+        command.start(*plan, "--out", "clean")
+        assert command.wait() == 0, command.stderr
+        clean = slots(folder / "clean")
+        done = 0
+        while done < kills:
+            before = lines(path)
+            process_id = command.start(*plan, "--out", "killed", "--resume")
+            wanted = before + moment.choice([0, 0, 1, 1, 1, 2]) * (before < len(clean) - kills + done)
+            start_s = time.monotonic()
+            while lines(path) < wanted and time.monotonic() < start_s + 60:
+                time.sleep(0.002)
+            time.sleep(moment.random() * moment.choice([0.02, 0.2, 1.0]))
+            os.kill(process_id, signal.SIGKILL)
+            status = command.wait()
+            assert status in (-signal.SIGKILL, 0), command.stderr
+            if not status:  # it was faster than the signal
+                break
+            done += 1
+        assert done >= min(kills, len(clean) // 2)
+        command.start(*plan, "--out", "killed", "--resume")
+        assert command.wait() == 0, command.stderr
+        names = [trial["slot"] for trial in store.iterate(folder / "killed")]
+        assert len(set(names)) == len(names)
+        assert slots(folder / "killed") == clean
+        assert store.load(folder / "killed").ticks.sum() == store.load(folder / "clean").ticks.sum()
+        assert emulators(mark) == []
+
+
+def lines(path):
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+def emulators(mark):
+    """Processes, other than those already dead, of commands that were started with this mark."""
+    deadline_s = time.monotonic() + 10
+    while True:
+        found = []
+        for process in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):  # it has just ended, or is another user's
+                if mark.encode() in (process / "environ").read_bytes() and "qemu" in (process / "comm").read_text():
+                    found.append(process.name)
+        if not found or time.monotonic() > deadline_s:
+            return found
+        time.sleep(0.05)
 
 
 def test_ctrl_c_leaves_a_valid_run_and_says_how_to_go_on(folder):
