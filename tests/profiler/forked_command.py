@@ -6,6 +6,7 @@ the command that it forked, and when that has ended its wait status.
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import subprocess
@@ -66,10 +67,8 @@ class Forge:
 
 
 def _serve(errors: str) -> None:
-    import profiler.commands.measure
-    import profiler.reference
-    import profiler.workloads.lower  # noqa: F401 - imported before any fork, so that no command has to
-
+    for module in ("profiler.commands.measure", "profiler.reference", "profiler.workloads.lower"):
+        importlib.import_module(module)  # no command has to
     print("ready", flush=True)
     for line in sys.stdin:
         child = os.fork()
