@@ -142,7 +142,7 @@ class Channel:
         return self.transport.statistics
 
     def close(self) -> None:
-        self.transport.close()
+        self.transport.release()
 
     def fits(self, command: list) -> bool:
         """Whether the request fits into what the device can receive."""

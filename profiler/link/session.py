@@ -145,7 +145,7 @@ class Device:
             self._channel = Channel(transport, timeout_s=timeout_s, power_cycle=power_cycle)
             self._arena_region = self._channel.identity.arena_region(region).name
         except BaseException:
-            transport.close()
+            transport.release()
             raise
 
     def close(self) -> None:

@@ -154,6 +154,12 @@ class Transport:
                 self._log.error(error.args[0])
             raise
 
+    def release(self) -> None:
+        """Close for good: what is reserved for the port, as a place of labgrid's is, is given back."""
+        self.close()
+        if isinstance(self._port, ports.Reserved):
+            self._port.release()
+
     def transfer_s(self, byte_count: int) -> float:
         """How long so many bytes take on a wire of this baud rate."""
         return byte_count * 10 / self.baud  # start and stop bit

@@ -73,6 +73,14 @@ class PortServer:
         """Listen again at the same place."""
         self._server = socket.create_server(("127.0.0.1", self.tcp_port))
 
+    def power(self, on: bool) -> None:
+        """The device's power: on, it starts anew."""
+        with self._lock:
+            if on and not self._device.is_open:
+                self._device.open()
+            if not on:
+                self._device.close()
+
     def _serve(self) -> None:
         while self._open:
             try:
@@ -93,15 +101,20 @@ class PortServer:
     def _carry(self, client: socket.socket) -> None:
         telnet = _Telnet(client, self.baud_rates) if self._scheme == "rfc2217" else None
         while self._open:
-            ready, _, _ = select.select([client, self._device], [], [], 0.05)
+            with self._lock:
+                powered = [self._device] if self._device.is_open else []
+                ready, _, _ = select.select([client, *powered], [], [], 0.05)
+                said = self._device.read(4096) if self._device in ready else b""
+            if said:
+                client.sendall(telnet.outgoing(said) if telnet else said)
             if client in ready:
                 data = client.recv(4096)
                 if not data:
                     return
-                self._device.write(telnet.incoming(data) if telnet else data)
-            if self._device in ready:
-                data = self._device.read(4096)
-                client.sendall(telnet.outgoing(data) if telnet else data)
+                data = telnet.incoming(data) if telnet else data
+                with self._lock:
+                    if self._device.is_open:
+                        self._device.write(data)
 
 
 class _Telnet:

@@ -43,9 +43,13 @@ class Command:
     name: str
 
 
-def _die_with_parent(parent: int) -> None:
-    """Run between fork and exec: a killed host leaves no process behind."""
-    assert _LIBC is not None
+def die_with_parent(parent: int) -> None:
+    """To be run between fork and exec, where the system is Linux: a killed host leaves no process behind.
+
+    Takes no lock and imports nothing, so that other threads of the host do not matter.
+    """
+    if _LIBC is None:
+        return
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it died before the line above
         os._exit(1)
@@ -104,8 +108,7 @@ class ProcessSerial(SerialBase):
                 stderr=self._messages,
                 pass_fds=(theirs.fileno(),) if by_number else (),
                 start_new_session=True,  # Ctrl-C is for the host; it then closes the port
-                # Takes no lock and imports nothing, so that other threads of the host do not matter.
-                preexec_fn=(lambda: _die_with_parent(parent)) if _LIBC else None,  # noqa: PLW1509
+                preexec_fn=lambda: die_with_parent(parent),  # noqa: PLW1509
             )
         except OSError as error:
             ours.close()
