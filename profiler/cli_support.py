@@ -33,6 +33,11 @@ if TYPE_CHECKING:
 PIPE_WIDTH = 400
 #: Seconds between two plain progress lines where stderr is no terminal.
 PLAIN_PROGRESS_S = 5.0
+#: Environment variable: number of a file descriptor that progress goes to instead, as lines of JSON. A display of
+#: several commands sets it for those that it starts.
+PROGRESS_DESCRIPTOR = "PROFILE_PROGRESS_DESCRIPTOR"
+# Taken out: what this command starts does not have the descriptor.
+_display = int(os.environ.pop(PROGRESS_DESCRIPTOR)) if PROGRESS_DESCRIPTOR in os.environ else None
 
 
 def _console(*, stderr: bool) -> Console:
@@ -77,6 +82,13 @@ def _show_warning(text: Any, category: type[Warning], *rest: Any) -> None:
 
 
 _python_show_warning = warnings.showwarning
+
+
+def tell(**facts: Any) -> None:
+    """Tell the display that started this command, where one did; see ``PROGRESS_DESCRIPTOR``."""
+    if _display is not None:
+        with contextlib.suppress(BrokenPipeError):
+            os.write(_display, json.dumps(json_ready(facts)).encode() + b"\n")
 
 
 def print_error(prog: str, text: str) -> None:
@@ -286,16 +298,24 @@ class _RichTicker(Ticker):
         self._bar.update(self._task, completed=self.done, total=self.total, **fields)
 
 
-class _PlainTicker(Ticker):
+class _ToldTicker(Ticker):
+    """Shown by another process."""
+
+    def _show(self, note: str | None) -> None:
+        tell(done=self.done, total=self.total, note=note)
+
+
+class PlainTicker(Ticker):
     """A line every few seconds: logs and pipes."""
 
-    def __init__(self, total: float, description: str) -> None:
+    def __init__(self, total: float, description: str, every_s: float = PLAIN_PROGRESS_S) -> None:
         super().__init__(total, description)
+        self._every_s = every_s
         self._start = self._last = time.monotonic()
 
     def _show(self, note: str | None) -> None:
         now = time.monotonic()
-        if now - self._last < PLAIN_PROGRESS_S:
+        if now - self._last < self._every_s:
             return
         self._last = now
         left = ""
@@ -325,8 +345,10 @@ def progress(total: float, description: str, *, quiet: bool = False) -> Iterator
     """
     if quiet:
         yield Ticker(total, description)
+    elif _display is not None:
+        yield _ToldTicker(total, description)
     elif not console_err.is_terminal:
-        yield _PlainTicker(total, description)
+        yield PlainTicker(total, description)
     else:
         bar = Progress(
             TextColumn("{task.description}"),

@@ -34,10 +34,18 @@ def python() -> str:
     return "\n".join(line.removeprefix("    ") for line in section.splitlines()[1:] if not line or line[0] == " ")
 
 
+def lab() -> str:
+    """The block that is a lab's file."""
+    block = re.search(r"^    boards:\n(?:    .*\n)+", README, flags=re.MULTILINE)
+    assert block is not None
+    return re.sub(r"^    ", "", block[0], flags=re.MULTILINE)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_every_command_of_the_readme_runs_as_printed(tmp_path: Path) -> None:
     (tmp_path / "mymodule.py").write_text(MODULE)
+    (tmp_path / "lab.yaml").write_text(lab())
     lines = commands()
     assert {line.split()[0] for line in lines} == {"profile", "costmodels", "tinytrain"}
     for line in lines:

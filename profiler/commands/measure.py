@@ -19,8 +19,10 @@ from profiler.cli_support import (
     print_json,
     print_table,
     progress,
+    tell,
     warn,
 )
+from profiler.commands.lab import measure_lab
 from profiler.commands.options import (
     DEFAULT_RATIOS,
     BaudOption,
@@ -30,12 +32,13 @@ from profiler.commands.options import (
     HeadOption,
     InputOption,
     JsonOption,
+    LabOption,
     LimitOption,
     LinkLogOption,
     NetworkOption,
     OptimizerOption,
     PassesOption,
-    PortOption,
+    PortOrLabOption,
     PowerCycleOption,
     RatiosOption,
     RegionOption,
@@ -60,8 +63,10 @@ DRIFT_LIMIT = 0.02
 
 
 def measure(
+    ctx: typer.Context,
     *,
-    port: PortOption,
+    port: PortOrLabOption = None,
+    lab: LabOption = None,
     network: NetworkOption,
     input_: InputOption,
     passes: PassesOption = None,
@@ -92,6 +97,15 @@ def measure(
         Path | None,
         typer.Option("--out", metavar="DIR", help="The run's folder. [default: measurements/DEVICE/TIME-NETWORK]"),
     ] = None,
+    name: Annotated[
+        str | None,
+        typer.Option(
+            "--name",
+            metavar="NAME",
+            help="What tables and folders call the device. [default: its board, and the end of its serial number]",
+            show_default=False,
+        ),
+    ] = None,
     resume: Annotated[
         bool,
         typer.Option("--resume", help="Measure only what is missing: in --out, or the newest run with these options."),
@@ -109,6 +123,14 @@ def measure(
     Example: profile --port qemu://stm32f405 --network mcunet-5fps --input 3x64x64
     """
 
+    if (port is None) == (lab is None):
+        raise UserError(
+            "--port and --lab exclude each other" if port else "the command needs --port or --lab",
+            hint="give --port PORT for one device, or --lab FILE for those that the file lists",
+            exit_status=2,
+        )
+    if lab is not None:
+        return measure_lab(ctx, lab, out, json_=json_)
     start = time.monotonic()
     folder = run_folder(out)
     timings = parse_caches(caches)
@@ -132,7 +154,10 @@ def measure(
         programs, left = split(wanted.ops, identity, device.memory, policy.warm_ups + policy.repetitions)
         plan = wanted.plan | {"caches": [str(c) for c in timings], "region": device.arena_region}
         fresh = manifest(device, device.url, plan, policy, left)
+        if name is not None:
+            fresh["device"] = store.slug(name)
         with open_run(folder, resume=resume, fresh=fresh) as run:
+            tell(run=run.folder)
             for notice in run.notices:
                 warn(notice)
             if run.trials:

@@ -22,13 +22,20 @@ if TYPE_CHECKING:
     from profiler.link.session import Device
     from profiler.workloads.network import Network
 
-PortOption = Annotated[
-    str,
+_PORT = typer.Option(
+    "--port",
+    metavar="PORT",
+    help="Where the device is: auto (the only one that answers on a serial port), /dev/ttyACM0, "
+    "socket://HOST:PORT, qemu://stm32f405, qemu://mps2-an500, native://.",
+    show_default=False,
+)
+PortOption = Annotated[str, _PORT]
+#: Of the command that also takes a lab.
+PortOrLabOption = Annotated[str | None, _PORT]
+LabOption = Annotated[
+    Path | None,
     typer.Option(
-        "--port",
-        metavar="PORT",
-        help="Where the device is: auto (the only one that answers on a serial port), /dev/ttyACM0, "
-        "socket://HOST:PORT, qemu://stm32f405, qemu://mps2-an500, native://.",
+        "--lab", metavar="FILE", help="Instead of --port: measure every board that this file lists.", show_default=False
     ),
 ]
 BaudOption = Annotated[
