@@ -93,11 +93,15 @@ class Joulescope:
 
     Attributes:
         label: ``joulescope-js220`` and the like, or ``simulated``.
+        model: ``js110``, ``js220`` or ``js320``.
+        serial_number: The instrument's.
+        samples_are_late: Whether they take a while to the host.
     """
 
     def __init__(self, driver: Any, path: str, *, trigger_input: int = 0) -> None:
         self._driver, self._path = driver, path
         _, self.model, self.serial_number = path.split("/")
+        self.samples_are_late = not isinstance(driver, EmulatedDriver)
         self.label = "simulated" if isinstance(driver, EmulatedDriver) else f"joulescope-{self.model}"
         self._trigger_input = trigger_input
         self._lock = threading.Lock()  # samples arrive in a thread of the driver's
@@ -181,15 +185,10 @@ class Joulescope:
             trigger, bits = self._trigger.since(since_s, np.uint8(0))
         return MemoryRecording(self.label, power, trigger, watts, bits)
 
-    def accumulated_uj(self, start_s: float, stop_s: float) -> float | None:
-        """Energy by the instrument's own accumulator between two moments, interpolated; None where it did not tell."""
+    def accumulated(self) -> list[tuple[float, float]]:
+        """Readings of the instrument's own accumulator: (time on its clock, energy in J so far)."""
         with self._lock:
-            if len(self._accumulated) < 2:
-                return None
-            times_s, energies_j = map(np.array, zip(*self._accumulated, strict=True))
-        if start_s < times_s[0] or stop_s > times_s[-1]:
-            return None
-        return float(np.interp(stop_s, times_s, energies_j) - np.interp(start_s, times_s, energies_j)) * 1e6
+            return list(self._accumulated)
 
     # ------------------------------------------------------------ called by the driver
 

@@ -3,66 +3,78 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
+import numpy as np
+
+from profiler.energy.recording import Recording
+from profiler.energy.scan import integrate
 from profiler.energy.windows import EnergyWindow, Status
 
-#: Repetitions from which on all parts of a window must look alike.
-_REPETITIONS_ALIKE = 200
+#: Loops from which on all parts of a window must look alike.
+_LOOPS_ALIKE = 200
 #: Energy of a window's parts that do not, over the whole.
 _JUMP_SHARE_MAX = 2e-3
-#: By how much an instrument's accumulator and the integral of its samples may differ.
+#: By how much the instrument's accumulator and the integral of its samples may differ.
 _ACCUMULATOR_TOLERANCE = 2e-3
 
 
 @dataclass(frozen=True)
 class Expected:
-    """A window as the device tells of it.
+    """What the device tells of its windows.
 
     Attributes:
-        duration_s: How long the trigger was high, by the device's clock.
-        repetitions: How often the same thing ran in it.
+        count: How often the trigger was high.
+        duration_s: How long, all together, by the device's clock.
+        loops: How often each window repeats the same thing.
         clock_tolerance: By how much the device's clock and the instrument's may differ, relative: energies are wrong by
             as much where it is the instrument's that is off. Crystals keep 1e-4; a board that fell back to its RC
             oscillator needs more.
     """
 
+    count: int
     duration_s: float
-    repetitions: int = 1
+    loops: int = 1
     clock_tolerance: float = 0.004
 
 
-def judge(
-    windows: Sequence[EnergyWindow], expected: Expected, *, resolution_s: float, accumulated_uj: float | None = None
-) -> EnergyWindow | str:
-    """The one window that was to be found, refused where it is doubtful; a sentence where there is not one.
+def doubt(windows: Sequence[EnergyWindow], expected: Expected, *, resolution_s: float) -> str:
+    """Why windows must not be taken for those that a device made; nothing where they may.
 
     Args:
         windows: All that were found since the device was asked.
         expected: What the device says.
-        resolution_s: How exactly both ends of a window are known.
-        accumulated_uj: The same energy by the instrument's own accumulator.
+        resolution_s: How exactly an edge is known.
     """
-    if len(windows) != 1:
-        return f"{len(windows)} windows were recorded where the device made 1"
-    window = windows[0]
-    if window.status is not Status.OK:
-        return window
-    difference_s = window.span.duration_s - expected.duration_s
-    if abs(difference_s) > expected.clock_tolerance * expected.duration_s + 2 * resolution_s:
-        found_ms, said_ms = window.span.duration_s * 1e3, expected.duration_s * 1e3
-        return _refused(window, f"it is {found_ms:.3f} ms long where the device says {said_ms:.3f} ms")
-    if expected.repetitions >= _REPETITIONS_ALIKE and window.jump_share > _JUMP_SHARE_MAX:
-        return _refused(window, f"power jumps in a part of it that holds {100 * window.jump_share:.2f} % of its energy")
-    if accumulated_uj is not None:
-        off = abs(accumulated_uj - window.energy_uj)
-        if off > _ACCUMULATOR_TOLERANCE * abs(window.energy_uj) + 3 * window.energy_uncertainty_uj:
-            return _refused(
-                window,
-                f"the instrument's accumulator says {accumulated_uj:.6g} uJ, the samples {window.energy_uj:.6g} uJ",
-            )
-    return window
+    if len(windows) != expected.count:
+        return f"{len(windows)} windows were recorded where the device made {expected.count}"
+    for window in windows:
+        if window.status is not Status.OK:
+            return window.reason
+        if expected.loops >= _LOOPS_ALIKE and window.jump_share > _JUMP_SHARE_MAX:
+            return f"power jumps in a part of the window that holds {100 * window.jump_share:.2f} % of its energy"
+    duration_s = sum(window.span.duration_s for window in windows)
+    tolerance_s = expected.clock_tolerance * expected.duration_s + 2 * len(windows) * resolution_s
+    if abs(duration_s - expected.duration_s) > tolerance_s:
+        return f"the trigger was high for {duration_s * 1e3:.3f} ms, the device says {expected.duration_s * 1e3:.3f} ms"
+    return ""
 
 
-def _refused(window: EnergyWindow, reason: str) -> EnergyWindow:
-    return replace(window, status=Status.REFUSED, reason=reason)
+def accumulator_doubt(recording: Recording, readings: Sequence[tuple[float, float]]) -> str:
+    """Whether an instrument's own accumulator agrees with the samples that arrived; why not.
+
+    Args:
+        recording: The samples.
+        readings: (time on the instrument's clock, accumulated energy in J); compared between the first and the last
+            that lie within the recording, so that nothing is interpolated.
+    """
+    inside = [r for r in readings if recording.power.start_s <= r[0] <= recording.power.stop_s]
+    if len(inside) < 2:
+        return ""
+    (start_s, start_j), (stop_s, stop_j) = inside[0], inside[-1]
+    sums, _ = integrate(recording, np.array([[start_s, stop_s]]))
+    samples_j = float(sums.power_w[0]) * (stop_s - start_s)
+    noise_j = 5 * float(sums.scatter_w[0]) * (stop_s - start_s) / max(float(sums.samples[0]), 1.0) ** 0.5
+    if abs(samples_j - (stop_j - start_j)) <= _ACCUMULATOR_TOLERANCE * abs(stop_j - start_j) + noise_j:
+        return ""
+    return f"the instrument's accumulator says {stop_j - start_j:.6g} J where its samples make {samples_j:.6g} J"

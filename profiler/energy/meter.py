@@ -1,0 +1,120 @@
+"""Energy of a program: an instrument records while a device repeats it, and doubtful windows are measured again."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from profiler.energy.find import find_windows
+from profiler.energy.instruments import Joulescope
+from profiler.energy.judge import Expected, accumulator_doubt, doubt
+from profiler.energy.recording import MemoryRecording
+from profiler.energy.windows import EnergyWindow
+from profiler.errors import UserError
+
+#: Idle time before and after a window, for its baseline.
+IDLE_S = 0.1
+#: How often a window that is refused is measured again.
+_ATTEMPTS = 4
+#: How long samples may take on their way to the host.
+_ARRIVAL_S = 2.0
+#: Loops that `run` can ask for.
+_LOOPS_MAX = 2**32 - 1
+
+
+@dataclass(frozen=True)
+class EnergyMeter:
+    """Measures the energy of programs on a device.
+
+    Attributes:
+        instrument: Recording.
+        window_s: How long a window is to be at least.
+        clock_tolerance: By how much the device's clock and the instrument's may differ, relative.
+    """
+
+    instrument: Joulescope
+    window_s: float
+    clock_tolerance: float = Expected.clock_tolerance
+
+    def measure(
+        self, device: Any, program: Any, *, execution_s: float, seed: int, cold: bool = False
+    ) -> dict[str, Any]:
+        """Repeat a program until its window is long enough, again where the window is doubtful.
+
+        Args:
+            device: An open device.
+            program: What to run.
+            execution_s: How long one execution takes, in the device's time.
+            seed: Of the inputs.
+            cold: Whether caches are emptied before each timed op; the trigger is low meanwhile.
+
+        Returns:
+            What a trial says of its energy (JSON-ready): ``source``, ``loops``; ``windows``: all that were found, each
+            with its ``attempt``, refused ones without their energies; ``status`` and ``reason``; and, where the status
+            is ``ok``, of one execution with what lies between two: ``energy_uj``, ``energy_uncertainty_uj``,
+            ``duration_s``, and ``baseline_power_uw`` and ``baseline_uncertainty_uw`` (null: unknown).
+
+        Raises:
+            UserError: the instrument fell silent, or the trigger never moves.
+        """
+        loops = min(max(1, math.ceil(self.window_s / max(execution_s, 1e-9))), _LOOPS_MAX)
+        record: dict[str, Any] = {"source": self.instrument.label, "loops": loops, "windows": []}
+        reason = ""
+        for attempt in range(_ATTEMPTS):
+            windows, reason = self._attempt(device, program, loops, seed, cold=cold)
+            record["windows"] += [window.to_dict() | {"attempt": attempt} for window in windows]
+            if not reason:
+                return record | {"status": "ok", "reason": ""} | _of_one(windows, loops)
+        return record | {"status": "refused", "reason": reason}
+
+    def _attempt(
+        self, device: Any, program: Any, loops: int, seed: int, *, cold: bool
+    ) -> tuple[list[EnergyWindow], str]:
+        """(the windows that were found, why they must not be used)."""
+        self.instrument.wait(IDLE_S)
+        since_s = self.instrument.now_s - IDLE_S
+        result = device.run(program, repetitions=1, seed=seed, loops=loops, cold=cold)
+        self.instrument.wait(IDLE_S)
+        if result.windows is None:
+            raise UserError(f"{device.identity.board} does not tell of its trigger", hint="build and load its firmware")
+        duration_s = result.windows.ticks / device.identity.timer_hz
+        expected = Expected(result.windows.count, duration_s, loops, self.clock_tolerance)
+        recording, windows = self._windows(since_s, expected.count)
+        reason = doubt(windows, expected, resolution_s=1 / min(recording.power.rate_hz, recording.trigger.rate_hz))
+        reason = reason or accumulator_doubt(recording, self.instrument.accumulated())
+        return windows, reason
+
+    def _windows(self, since_s: float, count: int) -> tuple[MemoryRecording, list[EnergyWindow]]:
+        """What was recorded since then, as soon as so many windows have arrived, or no more are to be expected."""
+        deadline_s = time.monotonic() + (_ARRIVAL_S if self.instrument.samples_are_late else 0.0)
+        while True:
+            recording = self.instrument.recording(since_s)
+            late = time.monotonic() >= deadline_s
+            try:
+                windows = find_windows(recording)
+            except UserError:  # no edge at all
+                if late:
+                    raise
+                windows = []
+            if len(windows) >= count or late:
+                return recording, windows
+            time.sleep(0.02)
+
+
+def _of_one(windows: Sequence[EnergyWindow], loops: int) -> dict[str, Any]:
+    """Energy, duration and baseline of one execution, which takes one window of each image."""
+    durations_s = sum(window.span.duration_s for window in windows)
+    baselines = [w for w in windows if not math.isnan(w.baseline_power_uw)]
+    known = bool(baselines)
+    mean_uw = sum(w.baseline_power_uw for w in baselines) / len(baselines) if known else None
+    error_uw = math.hypot(*(w.baseline_uncertainty_uw for w in baselines)) / len(baselines) if known else None
+    return {
+        "energy_uj": sum(w.energy_uj for w in windows) / loops,
+        "energy_uncertainty_uj": math.hypot(*(w.energy_uncertainty_uj for w in windows)) / loops,
+        "duration_s": durations_s / loops,
+        "baseline_power_uw": mean_uw,
+        "baseline_uncertainty_uw": error_uw,
+    }
