@@ -23,12 +23,15 @@ from profiler.cli_support import (
     warn,
 )
 from profiler.commands.lab import measure_lab
+from profiler.commands.metering import energy_source, metering
 from profiler.commands.options import (
     DEFAULT_RATIOS,
     BaudOption,
     CachesOption,
     ClassesOption,
     DtypeOption,
+    EnergyOption,
+    EnergyWindowOption,
     HeadOption,
     InputOption,
     JsonOption,
@@ -41,8 +44,10 @@ from profiler.commands.options import (
     PortOrLabOption,
     PowerCycleOption,
     RatiosOption,
+    RecordingOption,
     RegionOption,
     SeedOption,
+    TriggerInputOption,
     open_chosen_device,
     parse_caches,
     run_folder,
@@ -112,6 +117,10 @@ def measure(
     ] = False,
     baud: BaudOption = BAUD,
     power_cycle: PowerCycleOption = None,
+    energy: EnergyOption = None,
+    energy_window: EnergyWindowOption = None,
+    trigger_input: TriggerInputOption = 0,
+    recording: RecordingOption = None,
     link_log: LinkLogOption = None,
     json_: JsonOption = False,
 ) -> int:
@@ -129,7 +138,14 @@ def measure(
             hint="give --port PORT for one device, or --lab FILE for those that the file lists",
             exit_status=2,
         )
+    meters = energy_source(energy, energy_window, trigger_input, recording)
     if lab is not None:
+        if meters is not None and meters.kind == "joulescope":
+            raise UserError(
+                "--lab and --energy joulescope exclude each other: one instrument is on one board",
+                hint="profile that board by itself with --port",
+                exit_status=2,
+            )
         return measure_lab(ctx, lab, out, json_=json_)
     start = time.monotonic()
     folder = run_folder(out)
@@ -147,12 +163,14 @@ def measure(
         seed=seed,
         companions=companions,
     )
-    with open_chosen_device(port, baud, power_cycle, region, link_log) as device:
+    with metering(meters, port) as meter_for, open_chosen_device(port, baud, power_cycle, region, link_log) as device:
         identity = device.identity
         check_caches(identity, timings)
         policy = Policy.for_device(identity, repetitions, time_per_op)
         programs, left = split(wanted.ops, identity, device.memory, policy.warm_ups + policy.repetitions)
         plan = wanted.plan | {"caches": [str(c) for c in timings], "region": device.arena_region}
+        if meters is not None:
+            plan["energy"] = energy
         fresh = manifest(device, device.url, plan, policy, left)
         if name is not None:
             fresh["device"] = store.slug(name)
@@ -171,7 +189,8 @@ def measure(
             )
             if "qemu user" in identity.core.lower():
                 warn("this device is translated instruction by instruction: its times say nothing about real ones")
-            _sit(device, run, Loop(device, run, programs, policy, seed, caches=timings))
+            with meter_for(device, run) as meter:
+                _sit(device, run, Loop(device, run, programs, policy, seed, caches=timings, meter=meter))
             trials = list(run.trials)
     if not any(trial["type"] == "op" for trial in trials):
         _print_left(left, json_)

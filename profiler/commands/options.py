@@ -117,6 +117,35 @@ DtypeOption = Annotated[
         help="Ops of float32 training steps, of int8 ones (int8 forward, float32 gradients), or both.",
     ),
 ]
+EnergyOption = Annotated[
+    str | None,
+    typer.Option(
+        "--energy",
+        metavar="joulescope[:SERIAL]|emulated",
+        help="Measure energy too. emulated is made up, for qemu:// and native://, and labelled simulated.",
+    ),
+]
+EnergyWindowOption = Annotated[
+    float | None,
+    typer.Option(
+        "--energy-window",
+        min=1e-3,
+        metavar="SECONDS",
+        help="How long an op is repeated for its energy. [default: 0.3; a Linux machine 1, an emulated board 0.02]",
+        show_default=False,
+    ),
+]
+TriggerInputOption = Annotated[
+    int, typer.Option("--trigger-input", min=0, max=3, help="The instrument's input that the trigger pin is on.")
+]
+RecordingOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--recording/--no-recording",
+        help="Keep all samples beside the run (JLS). [default: yes, but not of an emulated instrument]",
+        show_default=False,
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON on stdout instead of tables.")]
 
 DEFAULT_RATIOS = "1/8,1/4,1/2,1"

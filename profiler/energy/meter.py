@@ -21,6 +21,8 @@ IDLE_S = 0.1
 _ATTEMPTS = 4
 #: How long samples may take on their way to the host.
 _ARRIVAL_S = 2.0
+#: What the interpreter takes between two executions, about.
+_HARNESS_CYCLES = 450
 #: Loops that `run` can ask for.
 _LOOPS_MAX = 2**32 - 1
 
@@ -60,7 +62,8 @@ class EnergyMeter:
         Raises:
             UserError: the instrument fell silent, or the trigger never moves.
         """
-        loops = min(max(1, math.ceil(self.window_s / max(execution_s, 1e-9))), _LOOPS_MAX)
+        harness_s = _HARNESS_CYCLES / device.identity.clock_hz
+        loops = min(max(1, math.ceil(self.window_s / (execution_s + harness_s))), _LOOPS_MAX)
         record: dict[str, Any] = {"source": self.instrument.label, "loops": loops, "windows": []}
         reason = ""
         for attempt in range(_ATTEMPTS):

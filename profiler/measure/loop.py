@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from profiler.link.errors import DeviceReset, Refused
 from profiler.measure import verify
@@ -14,6 +14,9 @@ from profiler.measure.statistics import median, median_interval, steady
 from profiler.measure.trials import accepted_ticks, caches_of, not_timed, op_trial, timed
 from profiler.ops import Op
 from profiler.store import Run
+
+if TYPE_CHECKING:
+    from profiler.energy.meter import EnergyMeter
 
 
 @dataclass
@@ -45,6 +48,7 @@ class Loop:
         seed: Of the order and of the inputs.
         caches: With what in them each op is timed: warm, cold, or both.
         expected: Gives the reference of a program (see :func:`profiler.measure.verify.expected_outputs`).
+        meter: Measures energy too; None: time and memory only.
         on_trial: Called with every trial that was written.
     """
 
@@ -58,6 +62,7 @@ class Loop:
         *,
         caches: Sequence[Caches] = (Caches.WARM,),
         expected: Callable[[Any], dict[str, verify.Expected]] | None = None,
+        meter: EnergyMeter | None = None,
         on_trial: Callable[[dict[str, Any]], None] = lambda trial: None,
     ) -> None:
         self.device, self.run, self.policy, self.seed = device, run, policy, seed
@@ -65,6 +70,7 @@ class Loop:
         self.ops = [op for op in programs if op != EMPTY]
         self.wanted = [(op, c) for op in self.ops for c in caches]
         self._expected = expected or (lambda program: verify.expected_outputs(program, seed, device.memory))
+        self.meter = meter
         self.on_trial = on_trial
         self._known: dict[tuple[str, str], _Known] = {(op.key, c): _Known() for op, c in self.wanted}
         self._verified: set[str] = set()
@@ -150,6 +156,14 @@ class Loop:
                 cold = slot.caches is Caches.COLD
                 result, state = observed_run(self.device, program, repetitions=repetitions, seed=self.seed, cold=cold)
                 trial |= timed(result, warm_ups) | state
+                if self.meter is not None and trial["status"] == "ok":
+                    trial["energy"] = self.meter.measure(
+                        device,
+                        program,
+                        execution_s=median(accepted_ticks(trial)) / device.identity.timer_hz,
+                        seed=self.seed,
+                        cold=cold,
+                    )
         except Refused as error:
             trial |= not_timed("refused", error.args[0])
         except DeviceReset as error:
