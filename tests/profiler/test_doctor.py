@@ -17,6 +17,7 @@ from packaging.requirements import Requirement
 from peers import pseudo_terminal
 
 from profiler.devices import access, build, ports
+from profiler.devices.boards import EMULATED
 from profiler.doctor import boards, check, energy, host, python, table, toolchain, udev
 from profiler.doctor.check import Check, Finding, Host, Status
 
@@ -157,7 +158,7 @@ def test_a_compiler_without_its_c_library_is_broken(bare, tmp_path, monkeypatch)
 @pytest.mark.parametrize(
     ("said", "reason"),
     [
-        (("QEMU emulator version 6.1.0",), "6.1.0"),
+        (("QEMU emulator version 6.1.0", *(f"{b.machine} of QEMU" for b in EMULATED.values())), "6.1.0"),
         (("QEMU emulator version 9.0.1", "netduino2 Netduino"), "without the machines mps2-an500, netduinoplus2"),
     ],
 )
@@ -252,9 +253,9 @@ def test_a_probe_that_may_not_be_used_is_broken(bare):
 def test_without_a_probe_udevs_rules_are_read(bare, monkeypatch):
     monkeypatch.setattr(boards, "is_root", lambda: False)
     rules = bare.root / "usr/lib/udev/rules.d/49-stlinkv2-1.rules"
-    write(rules, f"# {ST_LINK_RULE}\n")
-    assert boards.st_links(bare).status == "warning"
     pattern = ST_LINK_RULE.replace("374b", "37[4-5]?")
+    write(rules, f"# {pattern}\n")
+    assert boards.st_links(bare).status == "warning"
     write(rules, pattern)
     assert boards.st_links(bare).status == "ok"
     # A file of the same name in /etc is read instead.
@@ -266,12 +267,14 @@ def test_our_own_rules_cover_every_probe_and_instrument(bare, monkeypatch):
     monkeypatch.setattr(boards, "is_root", lambda: False)
     write(bare.root / "proc/612/comm", "ModemManager\n")
     assert boards.modem_manager(bare).status == "warning"
+    write(bare.root / "etc/udev/rules.d/1.rules", f'{ST_LINK_RULE}, ENV{{ID_MM_DEVICE_IGNORE}}="1"')  # one of many
+    assert boards.modem_manager(bare).status == "warning"
     write(bare.root / udev.RULES_FILE.strip("/"), udev.wanted_rules(["audio", "uucp"]))
     rules = list(udev.rules(bare))
     for product in udev.ST_LINKS | udev.JOULESCOPES:
         assert any(udev.grants_access(rule, product) for rule in rules)
     assert not any(udev.grants_access(rule, (0x0483, 0x5740)) for rule in rules)
-    assert 'GROUP="uucp"' in rules[1]
+    assert any('GROUP="uucp"' in rule for rule in rules) and not any('GROUP="plugdev"' in rule for rule in rules)
     assert boards.st_links(bare).status == boards.modem_manager(bare).status == "ok"
 
 
