@@ -24,10 +24,8 @@ MODELS: dict[int, str] = {
     0x3757: "STLINK-V3PWR",
 }
 
-CHECKS = (
-    "check that the cable carries data, that `lsusb` shows 0483:37xx, and that you may use the port (group dialout) "
-    "and the probe (udev rule; apt-get install stlink-tools brings one)"
-)
+CABLE = "check that the cable carries data and that `lsusb` shows 0483:37xx"
+CHECKS = f"{CABLE}, and see with `profile doctor --for board` whether udev lets you use it"
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,12 @@ from profiler.devices import pyocd_probe, st_flash
 from profiler.devices.access import denied
 from profiler.devices.boards import REAL
 from profiler.devices.ports import Port, PortKind, serial_ports
-from profiler.devices.probes import CHECKS
+from profiler.devices.probes import CABLE
 from profiler.doctor import udev
 from profiler.doctor.check import Finding, Host, apt, as_root, broken, first_line, is_root, ok, set_kernel_file, warning
 from profiler.doctor.python import install
+from profiler.errors import UserError
+from profiler.link.ports.labgrid_client import client
 
 #: Of 30 ms that a trial may cost; 16 ms is what FTDI adapters come with.
 MOST_LATENCY_MS = 4
@@ -22,7 +24,7 @@ def ports(host: Host) -> Finding:
     """Whether this user may open the serial ports that there are."""
     there = _ports(host)
     if not there:
-        return warning("no serial port: no board is attached", f"plug one in; {CHECKS}")
+        return warning("no serial port: no board is attached", f"plug one in; {CABLE}")
     shut = []
     for port in there:
         try:
@@ -130,6 +132,15 @@ def loaders(host: Host) -> Finding:
             "; ".join(f"pyocd pack install {board.pyocd_targets[0]}" for board in lacking),
         )
     return ok(", ".join(found))
+
+
+def labgrid(host: Host) -> Finding:
+    """Reserves and switches boards of a farm (``labgrid://PLACE``)."""
+    coordinator = os.environ.get("LG_COORDINATOR", "this host (LG_COORDINATOR is unset)")
+    try:
+        return ok(f"{client()}, coordinator at {coordinator}")
+    except UserError as error:
+        return ok(f"not installed; only labgrid:// and --lab with places need it: {error.hint}")
 
 
 def _ports(host: Host) -> list[Port]:

@@ -80,11 +80,3 @@ def install(extra: str | None = None) -> str:
     pinned = f" --constraint {constraints}" if constraints.is_file() else ""
     what = f"{root}[{extra}]" if extra else str(root)
     return f"{sys.executable} -m pip install{pinned} --editable '{what}'"
-
-
-def labgrid(host: Host) -> Finding:
-    """Only ``--lab`` with places of a board farm wants it."""
-    try:
-        return ok(metadata.version("labgrid"))
-    except metadata.PackageNotFoundError:
-        return ok(f"not installed; only boards of a labgrid farm need it: {install('lab')}")

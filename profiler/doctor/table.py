@@ -28,7 +28,7 @@ CHECKS: tuple[Check, ...] = (
     Check("USB adapters", BOARD, boards.adapter_latency),
     Check("ModemManager", BOARD, boards.modem_manager),
     Check("firmware loaders", BOARD, boards.loaders),
-    Check("labgrid", BOARD, python.labgrid),
+    Check("labgrid", BOARD, boards.labgrid),
     Check("clock", NATIVE, host.clock),
     Check("frequency governor", NATIVE, host.governor),
     Check("virtual machine", NATIVE, host.virtual_machine),

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import serial
 from serial.tools import list_ports
 
+from profiler.devices.access import Denied, denied
 from profiler.devices.boards import known_ports
 from profiler.errors import UserError
 from profiler.link import frames, ports
@@ -296,7 +297,8 @@ def _cannot_open(url: str, error: OSError) -> PortError:
         )
     code = error.errno
     if code == errno.EACCES or "Permission" in str(error):
-        return PortError(f"{url} may not be opened", hint="add your user to the group dialout and log in again")
+        why = denied(url) or Denied(f"{url} may not be opened", "see `profile doctor --for board`")
+        return PortError(why.reason, hint=why.fix)
     if code in (errno.EBUSY, errno.EAGAIN) or "lock" in str(error):
         return in_use(url, find_holder(url))
     return PortError(f"{url} cannot be opened: {error}", hint="check cable, name and that it is a serial port")

@@ -2,7 +2,6 @@
 
 import json
 import os
-import pickle
 import shutil
 import sys
 import tempfile
@@ -15,13 +14,15 @@ from bench_desk import SERIAL, port_info
 from command_line import profile
 from packaging.requirements import Requirement
 from peers import pseudo_terminal
+from unprivileged import as_nobody
 
 from profiler.devices import access, build, ports
 from profiler.devices.boards import EMULATED
 from profiler.doctor import boards, check, energy, host, python, table, toolchain, udev
 from profiler.doctor.check import Check, Finding, Host, Status
+from profiler.link.errors import PortError
+from profiler.link.transport import Transport
 
-NOBODY = 65534
 ST_LINK_RULE = 'ATTRS{idVendor}=="0483", ATTRS{idProduct}=="374b", MODE="0666"'
 
 
@@ -31,6 +32,12 @@ def bare():
     with tempfile.TemporaryDirectory() as folder:
         os.chmod(folder, 0o755)
         yield Host(Path(folder) / "root", Path(folder))
+
+
+@pytest.fixture
+def no_programs(tmp_path, monkeypatch):
+    """Calling it empties PATH."""
+    return lambda: monkeypatch.setenv("PATH", str(tmp_path))
 
 
 def write(path, text):
@@ -44,27 +51,6 @@ def program(folder, name, *lines):
     path = write(folder / name, "#!/bin/sh\n" + "".join(f"echo '{line}'\n" for line in lines))
     path.chmod(0o755)
     return path
-
-
-def as_nobody(function):
-    """What a function gives in a process that is no root's; as it is where this one is not."""
-    if os.geteuid():
-        return function()
-    reading, writing = os.pipe()
-    child = os.fork()
-    if not child:
-        try:
-            os.setgroups([])
-            os.setegid(NOBODY)
-            os.seteuid(NOBODY)
-            os.write(writing, pickle.dumps(function()))
-        finally:
-            os._exit(0)
-    os.close(writing)
-    with os.fdopen(reading, "rb") as pipe:
-        result = pickle.load(pipe)
-    os.waitpid(child, 0)
-    return result
 
 
 def plug(host_, product, *, node_mode=0o666, control="on"):
@@ -119,12 +105,6 @@ def test_a_pytorch_that_cannot_be_imported_is_broken(bare, monkeypatch):
 
 
 # ---------------------------------------------------------------- toolchain and emulators
-
-
-@pytest.fixture
-def no_programs(tmp_path, monkeypatch):
-    """Calling it empties PATH."""
-    return lambda: monkeypatch.setenv("PATH", str(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -227,6 +207,19 @@ def test_a_membership_younger_than_the_login_only_needs_a_new_login(terminal, mo
     assert as_nobody(lambda: access.denied(terminal)).fix == "log out and in again"
 
 
+def test_opening_a_port_says_the_same(terminal):
+    terminal.chmod(0o660)
+
+    def refusal():
+        try:
+            Transport(str(terminal)).close()
+        except PortError as error:
+            return str(error)
+
+    said = as_nobody(refusal)
+    assert "crw-rw---- of group" in said and "sudo usermod -aG" in said
+
+
 def test_without_a_port_a_board_is_asked_for(bare, desk):
     finding = boards.ports(bare)
     assert finding.status == "warning" and "lsusb" in finding.fix
@@ -317,6 +310,15 @@ def test_an_adapter_that_holds_replies_back_is_said(bare):
 def test_modem_manager_that_does_not_run_is_no_trouble(bare):
     write(bare.root / "proc/1/comm", "systemd\n")
     assert boards.modem_manager(bare).status == "ok"
+
+
+def test_labgrid_is_optional(bare, no_programs, tmp_path, monkeypatch):
+    no_programs()
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    assert boards.labgrid(bare).status == "ok" and "pipx install labgrid" in boards.labgrid(bare).found
+    there = program(tmp_path, "labgrid-client", "")
+    monkeypatch.setenv("LG_COORDINATOR", "farm:20408")
+    assert boards.labgrid(bare).found == f"{there}, coordinator at farm:20408"
 
 
 def test_without_a_loader_both_are_offered(bare, desk, monkeypatch, tmp_path):
