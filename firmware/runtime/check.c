@@ -92,8 +92,9 @@ static status_t check_fill(program_t *program, uint32_t index) {
         return status_refused(STATUS_MISPLACED, index, entry->kind);
     if (!fill_valid(&entry->fill.geometry))
         return status_refused(STATUS_BAD_FILL, index, entry->fill.geometry.mode);
-    if (entry->references[0] == REGION_NONE || entry->references[1] != REGION_NONE)
-        return status_refused(STATUS_BUFFER_COUNT, index, 1);
+    for (size_t i = 0; i < OP_MAX_BUFFERS; i++)
+        if ((i < 1) == (entry->references[i] == REGION_NONE))
+            return status_refused(STATUS_BUFFER_COUNT, index, 1);
     return check_buffer(program, index, 0, entry->references[0], fill_bytes(&entry->fill.geometry), BUFFER_WRITE);
 }
 

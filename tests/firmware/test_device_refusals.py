@@ -63,6 +63,7 @@ REFUSALS = {
     "a fill of nothing": (change((1, 0, 4, 0), 0), BAD_FILL, 0),
     "a fill larger than the address space": (change((1, 0, 4, 0), 0x40000001), BOUNDS, 0),
     "a fill with two buffers": (change((1, 0, 6), [0, 16]), BUFFER_COUNT, 0),
+    "a fill with a buffer behind none": (change((1, 0, 6), [0, 15, 16]), BUFFER_COUNT, 0),
     "a fill into the blob": (change((1, 0, 6), [1]), READ_ONLY, 0),
     "image fills that end before the setup does": (change((0, 3), 2), SECTIONS, 0),
     "an op among the fills": (change((0,), [2176, 1, 5, 5, 5]), MISPLACED, 4),
