@@ -51,18 +51,24 @@ static inline int32_t panels_outputs(int32_t weights) {
     return smaller(PANEL_MAX_COUNT, PANEL_MAX_WEIGHTS / weights) * PANEL_OUTPUTS;
 }
 
+/* Four lanes of a and b by number: 0 to 3 are a's, 4 to 7 b's. */
+#if defined(__clang__)
+#define SHUFFLE_F32(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+typedef int32_t places_t __attribute__((vector_size(16)));
+#define SHUFFLE_F32(a, b, ...) __builtin_shuffle(a, b, (places_t){__VA_ARGS__})
+#endif
+
 /* Four rows of four to four columns. */
 static inline void transpose_4x4_f32(float *to, int32_t to_step, const float *const rows[4], int32_t column) {
-    typedef int32_t places_t __attribute__((vector_size(16)));
     const f32x4_lanes_t a = load_f32x4(rows[0] + column), b = load_f32x4(rows[1] + column);
     const f32x4_lanes_t c = load_f32x4(rows[2] + column), d = load_f32x4(rows[3] + column);
-    const places_t low = {0, 4, 1, 5}, high = {2, 6, 3, 7}, first = {0, 1, 4, 5}, second = {2, 3, 6, 7};
-    const f32x4_lanes_t ab = __builtin_shuffle(a, b, low), cd = __builtin_shuffle(c, d, low);
-    const f32x4_lanes_t ab_high = __builtin_shuffle(a, b, high), cd_high = __builtin_shuffle(c, d, high);
-    store_f32x4(to, __builtin_shuffle(ab, cd, first));
-    store_f32x4(to + to_step, __builtin_shuffle(ab, cd, second));
-    store_f32x4(to + 2 * to_step, __builtin_shuffle(ab_high, cd_high, first));
-    store_f32x4(to + 3 * to_step, __builtin_shuffle(ab_high, cd_high, second));
+    const f32x4_lanes_t ab = SHUFFLE_F32(a, b, 0, 4, 1, 5), cd = SHUFFLE_F32(c, d, 0, 4, 1, 5);
+    const f32x4_lanes_t ab_high = SHUFFLE_F32(a, b, 2, 6, 3, 7), cd_high = SHUFFLE_F32(c, d, 2, 6, 3, 7);
+    store_f32x4(to, SHUFFLE_F32(ab, cd, 0, 1, 4, 5));
+    store_f32x4(to + to_step, SHUFFLE_F32(ab, cd, 2, 3, 6, 7));
+    store_f32x4(to + 2 * to_step, SHUFFLE_F32(ab_high, cd_high, 0, 1, 4, 5));
+    store_f32x4(to + 3 * to_step, SHUFFLE_F32(ab_high, cd_high, 2, 3, 6, 7));
 }
 
 /* Makes panels, one after the other, of the first `outputs` rows of `weights` floats: at least one, at most

@@ -65,6 +65,9 @@ _BY_TOOLCHAIN: dict[str, Preset] = {
     ),
 }
 
+#: What presets of fuzz targets set BOARD to: they make no firmware (``scripts/fuzz``).
+_FUZZ = "fuzz"
+
 
 def _read_presets() -> dict[str, Preset]:
     try:
@@ -81,7 +84,11 @@ def _read_presets() -> dict[str, Preset]:
         found = map(toolchain, [parents] if isinstance(parents, str) else parents)
         return next(filter(None, found), "")
 
-    return {name: _BY_TOOLCHAIN.get(toolchain(name), _NATIVE) for name, p in by_name.items() if not p.get("hidden")}
+    return {
+        name: _BY_TOOLCHAIN.get(toolchain(name), _NATIVE)
+        for name, preset in by_name.items()
+        if not preset.get("hidden") and preset.get("cacheVariables", {}).get("BOARD") != _FUZZ
+    }
 
 
 #: Every preset of ``firmware/CMakePresets.json`` that can be built.
@@ -163,7 +170,7 @@ def _preset(name: str) -> Preset:
 def _sources() -> Iterator[Path]:
     for folder, names, files in os.walk(FIRMWARE_ROOT):
         if Path(folder) == FIRMWARE_ROOT:
-            names[:] = [name for name in names if name != "build"]
+            names[:] = [name for name in names if name not in ("build", _FUZZ)]
         # Folders count too: their time shows files that are gone.
         yield from (Path(folder, name) for name in (*names, *files))
 
