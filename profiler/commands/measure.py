@@ -26,6 +26,7 @@ from profiler.commands.lab import measure_lab
 from profiler.commands.metering import energy_source, metering
 from profiler.commands.options import (
     DEFAULT_RATIOS,
+    TRIAL_LIMIT_S,
     BaudOption,
     CachesOption,
     ClassesOption,
@@ -47,6 +48,7 @@ from profiler.commands.options import (
     RecordingOption,
     RegionOption,
     SeedOption,
+    TrialLimitOption,
     TriggerInputOption,
     open_chosen_device,
     parse_caches,
@@ -122,6 +124,7 @@ def measure(
     trigger_input: TriggerInputOption = 0,
     recording: RecordingOption = None,
     link_log: LinkLogOption = None,
+    trial_limit: TrialLimitOption = TRIAL_LIMIT_S,
     json_: JsonOption = False,
 ) -> int:
     """Measure every op of a network on a device. This is the default verb.
@@ -163,7 +166,10 @@ def measure(
         seed=seed,
         companions=companions,
     )
-    with metering(meters, port) as meter_for, open_chosen_device(port, baud, power_cycle, region, link_log) as device:
+    with (
+        metering(meters, port) as meter_for,
+        open_chosen_device(port, baud, power_cycle, region, link_log=link_log, trial_limit_s=trial_limit) as device,
+    ):
         identity = device.identity
         check_caches(identity, timings)
         policy = Policy.for_device(identity, repetitions, time_per_op)

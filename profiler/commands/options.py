@@ -58,6 +58,15 @@ LinkLogOption = Annotated[
         show_default=False,
     ),
 ]
+TrialLimitOption = Annotated[
+    float,
+    typer.Option(
+        "--trial-limit",
+        min=0.0,
+        metavar="SECONDS",
+        help="A trial that takes longer, in the device's own time, is stopped and what it measured kept; 0: no limit.",
+    ),
+]
 ProbeOption = Annotated[
     str | None,
     typer.Option("--probe", metavar="SERIAL", help="The ST-LINK's serial number, or its end. [default: the only one]"),
@@ -148,6 +157,14 @@ RecordingOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON on stdout instead of tables.")]
 
+#: Ten times what the largest op of the known networks takes on the slowest board here with a round's repetitions; one
+#: that is stopped all the same keeps its whole repetitions. What goes on for longer is a mistake: in the plan, in the
+#: choice of the board, or in a kernel.
+TRIAL_LIMIT_S = 120.0
+#: A step is a hundred ops and more, and has to be repeated as a whole.
+STEP_LIMIT_S = 1200.0
+#: The protocol counts milliseconds in 32 bits.
+LONGEST_LIMIT_S = 4e6
 DEFAULT_RATIOS = "1/8,1/4,1/2,1"
 #: By dtype. Adam's moments would take eight times the memory of int8 weights.
 DEFAULT_OPTIMIZERS: dict[str, Optimizer] = {"f32": "adam", "s8": "sgd"}
@@ -242,14 +259,33 @@ def chosen_port(port: str, baud: int) -> str:
 
 
 def open_chosen_device(
-    port: str, baud: int, power_cycle: str | None, region: str | None, link_log: Path | None = None
+    port: str,
+    baud: int,
+    power_cycle: str | None,
+    region: str | None,
+    *,
+    link_log: Path | None = None,
+    trial_limit_s: float = 0.0,
 ) -> AbstractContextManager[Device]:
-    """The device at --port, at --baud, with --power-cycle for when it hangs, buffers in --region, and --link-log."""
+    """The device at --port, at --baud, with --power-cycle for when it hangs, buffers in --region, --link-log and
+    --trial-limit."""
     from profiler.link.power import PowerCycle  # noqa: PLC0415 - keeps --help fast
     from profiler.link.session import open_device  # noqa: PLC0415
 
-    cycle = PowerCycle(power_cycle, on_cycle=warn) if power_cycle else None
-    return open_device(chosen_port(port, baud), baud=baud, power_cycle=cycle, region=region, link_log=link_log)
+    if not 0 <= trial_limit_s <= LONGEST_LIMIT_S:
+        raise UserError(
+            f"--trial-limit {trial_limit_s:g} is no time in seconds",
+            hint=f"give at most {LONGEST_LIMIT_S:,.0f}, or 0 for none",
+            exit_status=2,
+        )
+    return open_device(
+        chosen_port(port, baud),
+        baud=baud,
+        power_cycle=PowerCycle(power_cycle, on_cycle=warn) if power_cycle else None,
+        region=region,
+        link_log=link_log,
+        run_limit_s=trial_limit_s or None,
+    )
 
 
 def load_network(spec: str, shape: tuple[int, int, int]) -> Network:

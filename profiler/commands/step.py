@@ -13,6 +13,7 @@ import typer
 from profiler import store
 from profiler.cli_support import json_ready, message, parse_input_shape, print_json, print_table, progress, warn
 from profiler.commands.options import (
+    STEP_LIMIT_S,
     BaudOption,
     JsonOption,
     LinkLogOption,
@@ -20,6 +21,7 @@ from profiler.commands.options import (
     PowerCycleOption,
     RegionOption,
     SeedOption,
+    TrialLimitOption,
     load_network,
     open_chosen_device,
     run_folder,
@@ -113,6 +115,7 @@ def step(
     baud: BaudOption = BAUD,
     power_cycle: PowerCycleOption = None,
     link_log: LinkLogOption = None,
+    trial_limit: TrialLimitOption = STEP_LIMIT_S,
     json_: JsonOption = False,
 ) -> None:
     """Run whole training steps on a device: check them, time them, and set predicted beside measured.
@@ -134,7 +137,7 @@ def step(
     networks = {name: _network_of(p, network, input_) for name, p in plans.items()}
     plans |= {name: p for name, (p, _) in published.items()}
     networks |= {name: net for name, (_, net) in published.items()}
-    with open_chosen_device(port, baud, power_cycle, region, link_log) as device:
+    with open_chosen_device(port, baud, power_cycle, region, link_log=link_log, trial_limit_s=trial_limit) as device:
         if repetitions is None:
             repetitions = 3 if device.identity.counts_instructions else 20
         record = {

@@ -7,6 +7,7 @@ import typer
 from profiler.cli_support import message, print_json, print_table, progress
 from profiler.commands.options import (
     DEFAULT_RATIOS,
+    TRIAL_LIMIT_S,
     BaudOption,
     ClassesOption,
     DtypeOption,
@@ -23,6 +24,7 @@ from profiler.commands.options import (
     RatiosOption,
     RegionOption,
     SeedOption,
+    TrialLimitOption,
     open_chosen_device,
     wanted_ops,
 )
@@ -52,6 +54,7 @@ def verify(
     baud: BaudOption = BAUD,
     power_cycle: PowerCycleOption = None,
     link_log: LinkLogOption = None,
+    trial_limit: TrialLimitOption = TRIAL_LIMIT_S,
     json_: JsonOption = False,
 ) -> None:
     """Check every op of a network on a device against PyTorch; a line for each that is wrong, as it is found.
@@ -74,7 +77,7 @@ def verify(
         seed=seed,
     )
     rows = []
-    with open_chosen_device(port, baud, power_cycle, region, link_log) as device:
+    with open_chosen_device(port, baud, power_cycle, region, link_log=link_log, trial_limit_s=trial_limit) as device:
         programs, left = split(wanted.ops, device.identity, device.memory, repetitions=0)
         programs.pop(EMPTY, None)
         compute = lambda program: expected_outputs(program, seed, device.memory)  # noqa: E731

@@ -15,60 +15,21 @@ does while it holds the port, and then the nonce, which differs from the boot id
 
 from __future__ import annotations
 
+import math
 import secrets
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 
-from profiler.devices.identity import Identity
+from profiler.devices.identity import Identity, ResetCause
 from profiler.link import frames, messages, replies
 from profiler.link.errors import DeviceReset, LinkError, NoAnswer, PortError, WrongProtocol
 from profiler.link.frames import FrameStatus
 from profiler.link.messages import Accepted, Answer, Done, OtherProtocol, PeekReply, RefusedReply, Reply
+from profiler.link.patience import Patience
 from profiler.link.power import PowerCycle
 from profiler.link.replies import BadReply
 from profiler.link.transport import LinkStatistics, Transport
-
-
-@dataclass(frozen=True)
-class Patience:
-    """How long to wait for what; waits in silence double from one to the next.
-
-    Attributes:
-        attempts: How often in a row a device may give no sign of life before it counts as silent.
-        most_attempts: How often a request is tried where it does give signs of life, but the line is bad.
-        first_wait_s: Silence, beside the time on the wire, after which a request is sent again.
-        longest_wait_s: What that grows to.
-        damaged_wait_s: Silence after a damaged frame, which probably was the answer.
-        largest_growth: What the wait for an accepted run grows to, as a multiple of the expected time.
-        identify_wait_s, longest_identify_wait_s: As the first two while the device may be starting.
-        reopen_wait_s: Between attempts to open a port that went away.
-        most_breaks: How often a port may go away over one request before the request counts as the reason.
-    """
-
-    attempts: int = 10
-    most_attempts: int = 60
-    first_wait_s: float = 0.2
-    longest_wait_s: float = 2.0
-    damaged_wait_s: float = 0.02
-    largest_growth: int = 4
-    identify_wait_s: float = 0.05
-    longest_identify_wait_s: float = 0.5
-    reopen_wait_s: float = 0.2
-    most_breaks: int = 4
-
-    def wait_s(self, silent: int) -> float:
-        """After so many attempts without a sign of life."""
-        return min(self.first_wait_s * 2**silent, self.longest_wait_s)
-
-    def busy_s(self, expected_s: float, silent: int) -> float:
-        """For an accepted run that should take ``expected_s``."""
-        return (2 * expected_s + self.first_wait_s) * min(2**silent, self.largest_growth)
-
-    def limit_s(self, wait_s: float, expected_s: float) -> float:
-        """For all attempts together, however alive the device seems."""
-        return 15 * self.longest_wait_s + 10 * (wait_s + self.busy_s(expected_s, self.attempts))
-
 
 PATIENCE = Patience()
 
@@ -79,6 +40,8 @@ REQUEST_IDS = range(24, 256)
 _FIRST_RARE_ID = 1 << 16
 #: Nonces and so boot ids: one byte in CBOR.
 NONCES = range(1, 24)
+#: How many of a session's restarts are remembered.
+MOST_RESTARTS_KEPT = 100
 #: Of an identity or a page of ticks: for the time on the wire.
 _USUAL_REPLY_BYTES = 512
 
@@ -96,6 +59,8 @@ class Channel:
     Attributes:
         identity: Who the device is.
         boot_id: Its boot id; after a restart that was noticed, the new one.
+        restarts: Why it restarted, in words: the last :data:`MOST_RESTARTS_KEPT` times.
+        entry_names: What to call the entries of the program that runs, where the device restarts over one.
 
     Raises:
         NoAnswer: nothing answers.
@@ -116,6 +81,8 @@ class Channel:
         self.transport = transport
         self.run_limit_ms = run_limit_ms
         self.boot_id = 0
+        self.restarts: deque[str] = deque(maxlen=MOST_RESTARTS_KEPT)
+        self.entry_names: Sequence[str] = ()
         self._timeout_s = timeout_s
         self._patience = patience or PATIENCE
         self._power_cycle = power_cycle
@@ -199,6 +166,7 @@ class Channel:
         accepted = False
         silent = 0
         give_up_s = time.monotonic() + self._patience.limit_s(wait_s, expected_s)
+        ended_s = math.inf  # when an accepted run has certainly come to an end
         for attempt in range(self._patience.most_attempts):
             received_bytes = self.statistics.bytes_received
             reply = None
@@ -208,18 +176,21 @@ class Channel:
                 probe_id = self._next_rare_id()
                 self._send(_encoded(probe_id, messages.peek(0, 0)), again=True)
                 busy_s = self._patience.busy_s(expected_s, silent) if accepted or silent > 2 else 0.0
+                busy_s = min(busy_s, max(0.0, ended_s - time.monotonic()))
                 probe_wait_s = wait_s + self._patience.wait_s(silent) + busy_s
                 reply = self._await({request_id: kinds, probe_id: (PeekReply,)}, probe_wait_s)
             if not attempt or (reply and reply.request_id != request_id):
                 self._send(request, again=attempt > 0)
                 reply = self._await({request_id: kinds}, wait_s + self._patience.wait_s(silent))
             if reply and isinstance(reply.answer, Accepted):
-                accepted = True
-                reply = self._await({request_id: (Done,)}, self._patience.busy_s(expected_s, silent))
+                if not accepted:
+                    accepted, ended_s = True, time.monotonic() + self._longest_run_s()
+                busy_s = min(self._patience.busy_s(expected_s, silent), max(0.0, ended_s - time.monotonic()))
+                reply = self._await({request_id: (Done,)}, busy_s)
             if reply:
                 return reply.answer
             silent = silent + 1 if self.statistics.bytes_received == received_bytes else 0
-            if silent == self._patience.attempts or time.monotonic() > give_up_s:
+            if silent == self._patience.attempts or time.monotonic() > min(give_up_s, ended_s):
                 break
         raise NoAnswer(
             f"{self.identity.board} at {self.url} stopped answering ({attempt + 1} attempts)",
@@ -236,6 +207,15 @@ class Channel:
     def _next_rare_id(self) -> int:
         self._last_rare_id += 1
         return self._last_rare_id
+
+    def _longest_run_s(self) -> float:
+        """Until a run that was accepted has ended in one way or another, with room for the device's own start: at an
+        op's border by the session's limit, inside of an op by the watchdog. Where one of them is missing, or the
+        device's time is not the host's, nobody knows."""
+        watchdog_ms = self.identity.watchdog_ms
+        if not (self.run_limit_ms and watchdog_ms) or self.identity.counts_instructions:
+            return math.inf
+        return 1.5e-3 * (self.run_limit_ms + watchdog_ms) + self._timeout_s
 
     def _send(self, request: bytes, *, again: bool) -> None:
         if again:
@@ -324,8 +304,9 @@ class Channel:
     def _after_restart(self) -> DeviceReset:
         self._reacquaint()
         return DeviceReset(
-            f"{self.identity.board} at {self.url} restarted and lost what it was doing",
+            f"{self.identity.board} at {self.url} restarted and lost what it was doing{self._why()}",
             hint="repeat it; if that happens again, check the supply and the cable",
+            reset=self.identity.reset,
         )
 
     def _after_port_error(self, error: PortError, expected_s: float) -> tuple[PortError | DeviceReset, bool]:
@@ -345,7 +326,10 @@ class Channel:
                 time.sleep(self._patience.reopen_wait_s)
             else:
                 sentence = f"the link broke and was opened again: {error.args[0]}"
-                return DeviceReset(sentence, hint="repeat what was lost"), not restarted
+                if restarted:
+                    sentence += self._why()
+                reset = self.identity.reset if restarted else None
+                return DeviceReset(sentence, hint="repeat what was lost", reset=reset), not restarted
         return error, False
 
     def _bring_back(self, power_cycle: PowerCycle, problem: LinkError, acquaint: Callable[[], object]) -> None:
@@ -364,6 +348,16 @@ class Channel:
                     raise type(error)(f"power cycled, yet {error.args[0]}", hint=error.hint) from None
                 time.sleep(self._patience.reopen_wait_s)
 
+    def _why(self) -> str:
+        """The reason of the last restart, as the end of a sentence; nothing where the device does not know."""
+        reset = self.identity.reset
+        if reset.cause is ResetCause.UNKNOWN and not reset.running:
+            return ""
+        words, entry = reset.in_words, reset.running - 1
+        if 0 <= entry < len(self.entry_names):
+            words = words.replace("of the program", f"of the program, {self.entry_names[entry]}", 1)
+        return f": {words}"
+
     def _reacquaint(self) -> bool:
         """Identify the device once more.
 
@@ -377,6 +371,8 @@ class Channel:
         self.identity = self._identify()
         restarted = self.boot_id != boot_before
         self.statistics.resets += restarted
+        if restarted:
+            self.restarts.append(self._why().removeprefix(": ") or "unknown")
         if self.identity.build_hash != before.build_hash:
             raise WrongProtocol(
                 f"another firmware answers at {self.url}: build {self.identity.build_hash}, before {before.build_hash}",

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from profiler.devices.identity import Reset
 from profiler.errors import UserError
 
 
@@ -24,7 +25,19 @@ class WrongProtocol(LinkError):
 
 
 class DeviceReset(LinkError):
-    """The device restarted: what it held (program, buffers, last run) is gone. The link itself is usable again."""
+    """The device restarted: what it held (program, buffers, last run) is gone. The link itself is usable again.
+
+    Attributes:
+        reset: Why it restarted, as it tells itself; None where the link alone was lost.
+    """
+
+    def __init__(self, message: str, *, hint: str, reset: Reset | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.reset = reset
+
+
+class Stopped(LinkError):
+    """The limit on a run's time stopped one before it had done what was needed of it."""
 
 
 class Refused(LinkError):

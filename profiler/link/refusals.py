@@ -48,7 +48,7 @@ REASONS: dict[int, tuple[str, str, str]] = {
     25: (
         "too_long",
         "it would run for at least {detail} ms, longer than this session lets it",
-        "take fewer repetitions or a smaller op, or allow a run more time",
+        "take fewer repetitions or a smaller op, or allow a run more time: --trial-limit SECONDS",
     ),
 }
 

@@ -7,12 +7,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from profiler.devices.state import MachineState
 from profiler.link import messages
 from profiler.link.channel import Channel
 from profiler.link.errors import DeviceReset, Refused, WrongProtocol
+from profiler.link.expectation import ProgramLike, digest_s, run_s
 from profiler.link.messages import EncodedProgram
 from profiler.link.power import PowerCycle
 from profiler.link.refusals import refused
@@ -29,11 +30,6 @@ from profiler.link.transport import BAUD, LinkStatistics, Transport
 if TYPE_CHECKING:
     from profiler.workloads.program import DeviceMemory
 
-#: Work units (:func:`work_units`) a second that a slow device manages: 150 million instructions a second emulated, 15
-#: instructions a multiply-accumulate, two emulators on a core.
-UNITS_PER_SECOND = 5e6
-#: Words a second in a digest or fill, likewise.
-WORDS_PER_SECOND = 2e5
 LARGEST_PEEK_BYTES = 768
 #: How often a run that a restart interrupted is begun.
 MOST_RUNS = 3
@@ -41,25 +37,20 @@ MOST_RUNS = 3
 MOST_CORRECTIONS = 10
 
 
-class ProgramLike(Protocol):
-    """What the session needs of :class:`profiler.workloads.program.Program`."""
-
-    def header(self) -> list: ...
-    def wire_entries(self) -> list: ...
-
-
 @dataclass(frozen=True)
 class RunResult:
     """What one run of a program gave.
 
     Attributes:
-        ticks: uint64 array [repetitions, timed entries].
+        ticks: uint64 array [repetitions, timed entries]: of the whole repetitions.
         arena_peak_bytes: Highest byte of the arena that was written, plus one.
         scratch_peak_bytes: Largest scratch of any op.
         stack_peak_bytes: Stack that the program used.
         wire_bytes: Bytes on the wire for it, both directions, retries and upload included.
         duration_s: Wall-clock time from request to last answer.
         windows: How often and for how long the trigger was high; None where no loops were asked for.
+        stop: Where the session's limit on a run's time stopped it; None: it ran to its end.
+        partial_ticks: uint64 array [entries of the interrupted repetition that are complete].
     """
 
     ticks: np.ndarray
@@ -69,18 +60,8 @@ class RunResult:
     wire_bytes: int
     duration_s: float
     windows: messages.Windows | None = None
-
-
-def work_units(program: ProgramLike) -> float:
-    """A coarse size of one repetition: multiply-accumulates and words touched, times the images in the batch."""
-    units = 0.0
-    for _, op in getattr(program, "timed", ()):
-        units += op.macs + op.bytes_touched // 4
-    return units * int(program.header()[1])
-
-
-def _filled_words(entries: list) -> int:
-    return sum(entry[4][0] for entry in entries if entry[0] == 0)
+    stop: messages.Stop | None = None
+    partial_ticks: np.ndarray = field(default_factory=lambda: np.zeros(0, np.uint64))
 
 
 def _entry_names(program: ProgramLike, timed: int, count: int) -> list[str]:
@@ -100,6 +81,7 @@ def open_device(
     power_cycle: PowerCycle | None = None,
     region: str | None = None,
     link_log: Path | None = None,
+    run_limit_s: float | None = None,
 ) -> Iterator[Device]:
     """The device at a port, for a ``with`` statement; it has identified itself when the block begins.
 
@@ -111,6 +93,8 @@ def open_device(
         power_cycle: What brings the device back where it stays silent, now or later.
         region: Name of the memory region that programs' arenas lie in; by default region 0.
         link_log: File that every byte on the link is appended to (see :mod:`profiler.link.link_log`).
+        run_limit_s: How long one run may take in the device's own time; None: as long as it wants, since who calls
+            :meth:`Device.run` counts on every repetition.
 
     Raises:
         PortError: the port cannot be opened.
@@ -118,7 +102,15 @@ def open_device(
         WrongProtocol: what answers speaks something else.
         UserError: the device has no such region, or the log cannot be written.
     """
-    device = Device(url, timeout_s=timeout_s, baud=baud, power_cycle=power_cycle, region=region, link_log=link_log)
+    device = Device(
+        url,
+        timeout_s=timeout_s,
+        baud=baud,
+        power_cycle=power_cycle,
+        region=region,
+        link_log=link_log,
+        run_limit_s=run_limit_s,
+    )
     try:
         yield device
     finally:
@@ -137,12 +129,14 @@ class Device:
         power_cycle: PowerCycle | None = None,
         region: str | None = None,
         link_log: Path | None = None,
+        run_limit_s: float | None = None,
     ) -> None:
         self._sealed: tuple[int, EncodedProgram] | None = None
         self._tells_state = True
+        limit_ms = 0 if run_limit_s is None else max(1, round(1e3 * run_limit_s))
         transport = Transport(url, baud=baud, link_log=link_log)
         try:
-            self._channel = Channel(transport, timeout_s=timeout_s, power_cycle=power_cycle)
+            self._channel = Channel(transport, timeout_s=timeout_s, power_cycle=power_cycle, run_limit_ms=limit_ms)
             self._arena_region = self._channel.identity.arena_region(region).name
         except BaseException:
             transport.release()
@@ -170,6 +164,11 @@ class Device:
     def statistics(self) -> LinkStatistics:
         """What happened on the link so far."""
         return self._channel.statistics
+
+    @property
+    def restarts(self) -> tuple[str, ...]:
+        """Why the device restarted, in words: the last restarts, where there were many."""
+        return tuple(self._channel.restarts)
 
     @property
     def channel(self) -> Channel:
@@ -224,52 +223,58 @@ class Device:
             PortError: the port went away and did not come back.
         """
         start_s, start_bytes = time.monotonic(), self.statistics.wire_bytes
-        options = {"cold": cold, "loops": loops}
+        entries = program.wire_entries()
+        encoded = EncodedProgram.of(program.header(), entries)
+        names = _entry_names(program, encoded.timed, len(encoded.entries))
+        self._channel.entry_names = names
+        if expected_s is None:
+            executions = repetitions * max(loops, 1) + warmups
+            expected_s = run_s(program, entries, executions, self.identity, cold=cold)
+        request = partial(messages.run, repetitions, warmups, seed, cold=cold, loops=loops)
         for attempt in range(MOST_RUNS):
             try:
-                done, ticks = self._run_once(program, repetitions, warmups, seed, options, expected_s=expected_s)
+                done, ticks = self._run_once(encoded, names, request, repetitions, expected_s)
                 break
             except DeviceReset:
                 if attempt == MOST_RUNS - 1:
                     raise
+        whole = repetitions if done.stop is None else done.stop.whole_repetitions
         return RunResult(
-            ticks=ticks,
+            ticks=ticks[: whole * encoded.timed].reshape(whole, encoded.timed),
             arena_peak_bytes=done.arena_peak_bytes,
             scratch_peak_bytes=done.scratch_peak_bytes,
             stack_peak_bytes=done.stack_peak_bytes,
             wire_bytes=self.statistics.wire_bytes - start_bytes,
             duration_s=time.monotonic() - start_s,
             windows=done.windows,
+            stop=done.stop,
+            partial_ticks=ticks[whole * encoded.timed :],
         )
 
     def _run_once(
         self,
-        program: ProgramLike,
+        encoded: EncodedProgram,
+        names: list[str],
+        request: Callable[..., list],
         repetitions: int,
-        warmups: int,
-        seed: int,
-        options: dict[str, Any],
-        *,
-        expected_s: float | None,
+        expected_s: float,
     ) -> tuple[messages.Done, np.ndarray]:
-        entries = program.wire_entries()
-        encoded = EncodedProgram.of(program.header(), entries)
-        names = _entry_names(program, encoded.timed, len(encoded.entries))
         what = "the program"
-        command = messages.run(repetitions, warmups, seed, encoded, **options)
+        command = request(encoded)
         if len(encoded.entries) <= messages.ENTRIES_PER_REQUEST and self._channel.fits(command):
             self._sealed = None  # it takes the stored program's place
         else:
             if self._sealed != (self.boot_id, encoded):
                 self._store(encoded, names)
-            command = messages.run(repetitions, warmups, seed, **options)
-        if expected_s is None:
-            executions = repetitions * max(options["loops"], 1) + warmups
-            expected_s = executions * work_units(program) / UNITS_PER_SECOND
-            expected_s += _filled_words(entries) / WORDS_PER_SECOND
+            command = request()
         done = self._checked(self._channel.ask_run(command, expected_s), what, names)
-        ticks = self._collect_ticks(done, repetitions * encoded.timed)
-        return done, ticks.reshape(repetitions, encoded.timed)
+        least = most = repetitions * encoded.timed
+        if done.stop is not None:
+            if done.stop.whole_repetitions > repetitions or done.stop.entry >= len(encoded.entries):
+                raise self._contradiction(f"{done.stop.whole_repetitions} of {repetitions} repetitions")
+            least = done.stop.whole_repetitions * encoded.timed
+            most = min(most, least + encoded.timed - 1)
+        return done, self._collect_ticks(done, least, most)
 
     def digest(self, reference: int, elements: int, element: str = "f32") -> tuple[float, float, float, float]:
         """Four random projections of ``elements`` elements at ``reference``, as :func:`profiler.prng.digest`.
@@ -294,9 +299,8 @@ class Device:
         return reply.projections, reply.crc32 or 0
 
     def _digest(self, reference: int, elements: int, element: str) -> messages.DigestReply:
-        wait_s = elements / WORDS_PER_SECOND
         command = messages.digest(reference, elements, element)
-        return self._ask(command, messages.DigestReply, "a digest", wait_s=wait_s)
+        return self._ask(command, messages.DigestReply, "a digest", wait_s=digest_s(elements))
 
     def peek(self, reference: int, byte_count: int) -> bytes:
         """``byte_count`` bytes at ``reference``, fetched piece by piece.
@@ -328,6 +332,10 @@ class Device:
         self._tells_state = not isinstance(answer, messages.RefusedReply)
         return answer if self._tells_state else None
 
+    def counters(self) -> messages.Counters:
+        """What the device's receiver has seen since it started."""
+        return self._ask(messages.counters(), messages.Counters, "its counters")
+
     # ------------------------------------------------------------ storing a program
 
     def _store(self, program: EncodedProgram, names: list[str]) -> None:
@@ -355,10 +363,10 @@ class Device:
                 return count
         return 1
 
-    def _collect_ticks(self, done: messages.Done, expected: int) -> np.ndarray:
-        ticks = list(done.first_ticks)
-        if done.tick_count != expected or len(ticks) > expected:
-            raise self._contradiction(f"{done.tick_count} ticks where {expected} were asked for")
+    def _collect_ticks(self, done: messages.Done, least: int, most: int) -> np.ndarray:
+        ticks, expected = list(done.first_ticks), done.tick_count
+        if not least <= expected <= most or len(ticks) > expected:
+            raise self._contradiction(f"{expected} ticks where {most} were asked for")
         while len(ticks) < expected:
             page = self._ask(messages.read(len(ticks)), messages.TicksPage, "a page of ticks")
             if page.first != len(ticks) or not 0 < len(page.ticks) <= expected - len(ticks):
