@@ -9,6 +9,7 @@ import typer
 
 from profiler.cli_support import print_json, print_table, progress, warn
 from profiler.commands.options import BaudOption, JsonOption
+from profiler.errors import UserError
 from profiler.link.transport import BAUD
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 #: Where ``costmodels fit --out`` usually leaves models; those right in the current folder are found too.
 MODELS = Path("models")
-_WHO = ("port", "board", "emulated", "core", "firmware", "protocol", "last_start")
+_WHO = ("port", "board", "emulated", "core", "firmware", "built_here", "protocol", "last_start")
 _CLOCKS = ("port", "clock_hz", "timer", "timer_hz", "cold_runs", "watchdog_ms")
 
 
@@ -119,6 +120,7 @@ def _identity_fields(identity: Identity) -> dict[str, Any]:
         "board": identity.board,
         "core": identity.core,
         "firmware": f"{identity.firmware_version} ({identity.build_hash})",
+        "built_here": _built_here(identity),
         "protocol": identity.protocol,
         "last_start": identity.reset.in_words,
         "clock_hz": identity.clock_hz,
@@ -131,6 +133,19 @@ def _identity_fields(identity: Identity) -> dict[str, Any]:
         ],
         "identity": identity.to_dict(),
     }
+
+
+def _built_here(identity: Identity) -> str:
+    """Whether the board runs the build that lies here, or which one does; empty where none does."""
+    from profiler.devices.build import PRESETS, built_hash  # noqa: PLC0415 - keeps --help fast
+
+    if identity.board not in PRESETS:
+        return ""
+    try:
+        here = built_hash(identity.board)
+    except UserError:
+        return ""
+    return "yes" if here == identity.build_hash else f"no: {here}"
 
 
 def _models_of(identity: Identity, cards: list[ModelCard]) -> list[dict[str, Any]]:

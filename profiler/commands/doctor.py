@@ -54,7 +54,8 @@ def doctor(
     if fatal:
         what = " and ".join(map(str, wanted)) if purposes else "measuring"
         raise UserError(
-            f"{what} cannot work: {', '.join(check.name for check in fatal)}", hint="do what stands beside each"
+            f"{what} cannot work: {', '.join(check.name for check in fatal)}",
+            hint="do what stands above for each; on Debian scripts/setup installs all of the toolchain",
         )
 
 

@@ -176,14 +176,15 @@ def _sources() -> Iterator[Path]:
 
 
 def _maker() -> dict[str, str]:
-    """What else a build depends on: the interpreter that generates code, and the CPU (``-march=native``)."""
+    """What else a build depends on: the environment whose Python generates code, and the CPU (``-march=native``)."""
     cpu = ""
     with contextlib.suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         cpu = "\n".join(sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))}))
     return {
         "root": str(FIRMWARE_ROOT),
-        "python": sys.executable,
+        # Not sys.executable: the scripts of one environment start it as python and as python3.
+        "python": os.path.realpath(sys.prefix),
         "cpu": hashlib.sha256(cpu.encode()).hexdigest()[:16],
     }
 

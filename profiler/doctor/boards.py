@@ -140,7 +140,7 @@ def labgrid(host: Host) -> Finding:
     try:
         return ok(f"{client()}, coordinator at {coordinator}")
     except UserError as error:
-        return ok(f"not installed; only labgrid:// and --lab with places need it: {error.hint}")
+        return ok(f"not installed; only labgrid:// and --lab with places need it ({error.hint})")
 
 
 def _ports(host: Host) -> list[Port]:

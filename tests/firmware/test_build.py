@@ -4,7 +4,9 @@ import importlib.util
 import re
 import shutil
 import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -38,6 +40,13 @@ def test_an_up_to_date_build_starts_no_tool(preset, monkeypatch):
     firmware_build.build(preset)
     monkeypatch.setattr(firmware_build.subprocess, "run", lambda *_, **__: pytest.fail("a tool was started"))
     firmware_build.build(preset)
+
+
+def test_a_build_is_up_to_date_for_every_program_of_the_environment_that_made_it():
+    firmware_build.build("qemu-stm32f405")
+    code = "from profiler.devices.build import is_current; print(is_current('qemu-stm32f405'))"
+    for name in ("python", "python3"):
+        assert run(Path(sys.prefix) / "bin" / name, "-c", code).strip() == "True"
 
 
 def copied_sources(tmp_path, monkeypatch):

@@ -10,7 +10,7 @@ import time
 import pytest
 from bench_desk import OTHER_SERIAL, SERIAL, URL, port_info
 from command_line import profile
-from peers import ScriptedDevice, pseudo_terminal
+from peers import PowerSwitch, ScriptedDevice, pseudo_terminal
 from test_model_cards import save
 
 from profiler import store
@@ -159,6 +159,16 @@ def test_devices_identifies_an_emulated_board_and_says_that_it_is_one(desk):
     }
     _, out, _ = profile("devices")
     assert "emulated: its figures are those of no board" in out and "sram" in out
+
+
+def test_a_board_with_another_build_than_the_one_here_is_told_from_one_with_it(desk, tmp_path, monkeypatch):
+    assert rows(URL)[URL]["built_here"] == "yes"
+    other = tmp_path / "qemu-stm32f405/generated/build_info.c"
+    other.parent.mkdir(parents=True)
+    other.write_text('const char build_hash[] = "0123456789abcdef";\n')
+    with PowerSwitch(URL) as board:  # started from the build as it is, while another lies here
+        monkeypatch.setattr(build, "build_folder", lambda preset: tmp_path / preset)
+        assert rows(board.url)[board.url]["built_here"] == "no: 0123456789abcdef"
 
 
 def test_ports_that_are_named_are_asked_and_no_others(desk, tmp_path):

@@ -79,7 +79,7 @@ def test_loading_through_st_flash_ends_with_the_loaded_build_answering_at_the_pr
     assert result["identity"]["board"] == BOARD.name
     assert result["build_hash"] == built_hash(BOARD.preset) and result["port"] == URL and result["probe"] == SERIAL
     assert "through st-flash (st-flash 1.7.0 is installed; not pyocd: pyOCD is not installed)" in err
-    status, out, _ = profile("firmware", "flash", BOARD.name, "--method", "st-flash")
+    status, out, _ = profile("firmware", "flash", BOARD.name, "--method", "st-flash", "--port", "auto")
     assert status == 0 and f"profile --port {URL}" in out
 
 
