@@ -81,10 +81,10 @@ def decode(line: bytes) -> dict[str, Any]:
         ValueError: it is no such line, or its checksum does not match.
     """
     line = line.rstrip(b"\r\n")
-    if line[-_SUFFIX_BYTES:-10] != _MARK or line[-2:] != b'"}':
-        raise ValueError("it does not end in a checksum")
-    body = line[:-_SUFFIX_BYTES]
-    if b"%08x" % zlib.crc32(body) != line[-10:-2]:
+    body, suffix = line[:-_SUFFIX_BYTES], line[-_SUFFIX_BYTES:]
+    if suffix != b'%b%08x"}' % (_MARK, zlib.crc32(body)):
+        if not _SUFFIX.fullmatch(suffix):
+            raise ValueError("it does not end in a checksum")
         raise ValueError("its checksum does not match")
     try:
         record = orjson.loads(body + b"}")

@@ -128,6 +128,10 @@ def read_trials(
             yield item
             continue
         number, schema = item.get("trial"), item.get("schema")
+        if schema == SCHEMA and type(number) is int and number > last:  # the usual one, quickly
+            last = number
+            yield item
+            continue
         if not isinstance(number, int) or not isinstance(schema, int):
             raise UserError(f"{folder / TRIALS} holds a record that is no trial", hint="restore the run from a copy")
         if number <= last:
@@ -135,9 +139,7 @@ def read_trials(
             repeated += 1
             continue
         last = number
-        if schema == SCHEMA:
-            yield item
-        elif schema < SCHEMA:
+        if schema < SCHEMA:
             yield upgraded_trial(item, manifest)
         else:
             raise _newer(f"trial {number} of the run {folder}", schema, manifest.get("versions"))

@@ -60,10 +60,11 @@ def disturbances(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
     then, now = before["frequency_khz"], after["frequency_khz"]
     if then and now and abs(now - then) > FREQUENCY_TOLERANCE * then:
         found.append("frequency changed")
-    if max(s["temperature_c"] or 0.0 for s in (before, after)) > TEMPERATURE_LIMIT_C:
+    if max(before["temperature_c"] or 0.0, after["temperature_c"] or 0.0) > TEMPERATURE_LIMIT_C:
         found.append(f"hotter than {TEMPERATURE_LIMIT_C:g} °C")
-    flags = [s["throttled"] or 0 for s in (before, after)]
+    flags_before, flags_after = before["throttled"] or 0, after["throttled"] or 0
     # What happened before the trial stays set until somebody clears it: only what is new happened in it.
-    during = flags[0] | flags[1] | (flags[1] & ~flags[0]) >> _SINCE
-    found += [name for bit, name in THROTTLED_FLAGS.items() if during >> bit & 1]
+    during = flags_before | flags_after | (flags_after & ~flags_before) >> _SINCE
+    if during:
+        found += [name for bit, name in THROTTLED_FLAGS.items() if during >> bit & 1]
     return found
