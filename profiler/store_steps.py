@@ -6,6 +6,7 @@ from latencies and stands beside them as ``overhead_ticks``.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -80,9 +81,9 @@ def load_steps(path: Path | str) -> pd.DataFrame:
     folder = Path(path)
     manifest = read_manifest(folder)
     common = device_columns(folder, manifest)
-    overhead, trials = _steps(folder, manifest)
+    overhead = _overhead_ticks(folder, manifest)
     rows = []
-    for trial in trials:
+    for trial in _steps(folder, manifest):
         row = common | {
             name: trial[name]
             for name in ("plan", "network", "fingerprint", "images", "optimizer", "trained_layers", "status")
@@ -111,17 +112,23 @@ def load_steps(path: Path | str) -> pd.DataFrame:
     return pd.DataFrame.from_records(rows, columns=list(STEP_COLUMNS))
 
 
-def _steps(folder: Path, manifest: dict[str, Any]) -> tuple[float, list[dict[str, Any]]]:
-    """(overhead of one timed op in ticks, step trials)."""
+def _overhead_ticks(folder: Path, manifest: dict[str, Any]) -> float:
+    """What the harness takes to time one op, from a first pass over the run."""
     overhead = Overhead()
-    trials = []
+    for trial in own_trials(folder, manifest, []):
+        overhead.add(trial)
+    return overhead.ticks("warm")
+
+
+def _steps(folder: Path, manifest: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Trials of steps, one at a time."""
+    found = False
     for trial in own_trials(folder, manifest):
         if trial["type"] == "step":
-            trials.append(trial)
-        overhead.add(trial)
-    if not trials:
+            found = True
+            yield trial
+    if not found:
         raise UserError(f"the run {folder} holds no training step", hint="measure one with `profile step --plan PLAN`")
-    return overhead.ticks("warm"), trials
 
 
 def load_step_ops(path: Path | str) -> pd.DataFrame:
@@ -134,9 +141,9 @@ def load_step_ops(path: Path | str) -> pd.DataFrame:
     folder = Path(path)
     manifest = read_manifest(folder)
     common = device_columns(folder, manifest)
-    overhead, trials = _steps(folder, manifest)
+    overhead = _overhead_ticks(folder, manifest)
     rows: list[dict[str, Any]] = []
-    for trial in trials:
+    for trial in _steps(folder, manifest):
         repetitions = trial.get("ticks", [])[trial["warm_ups"] :]
         for index, entry in enumerate(trial["timed"]):
             row = common | {"plan": trial["plan"], "layer": entry["layer"], "count": entry["count"]}
