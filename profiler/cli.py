@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from profiler.cli_support import DefaultVerbGroup, run_app
+from profiler.commands.check import check
 from profiler.commands.devices import devices
 from profiler.commands.doctor import doctor
 from profiler.commands.energy import energy
@@ -33,6 +34,7 @@ app.command()(step)
 app.command()(export)
 app.command()(energy)
 app.command("import")(import_)
+app.command()(check)
 app.command()(devices)
 app.command()(doctor)
 app.command()(reset)

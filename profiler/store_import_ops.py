@@ -22,7 +22,7 @@ READ_COLUMNS = frozenset(
 )
 
 #: The largest size that the kernels' work counts know.
-MOST = 2**31 - 1
+MOST_SIZE = 2**31 - 1
 
 _YES_AND_NO = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
@@ -42,6 +42,8 @@ def whole(column: str, text: str, least: int = 0) -> int:
         raise bad_cell(column, text, "missing" if text == "" else "it is no whole number")
     if value < least:
         raise bad_cell(column, text, f"it is less than {least}")
+    if value >= 2**63:
+        raise bad_cell(column, text, "it is too large")
     return value
 
 
@@ -95,8 +97,8 @@ def _geometry(cls: type[Geometry], cells: Mapping[str, str]) -> Geometry:
             values[name] = int(_YES_AND_NO[text.lower()])
         elif text:
             values[name] = whole(name, text)
-            if values[name] > MOST:
-                raise bad_cell(name, text, f"no op is larger than {MOST:,}")
+            if values[name] > MOST_SIZE:
+                raise bad_cell(name, text, f"no op is larger than {MOST_SIZE:,}")
         elif field.default is dataclasses.MISSING or _other_axis(name, cells):
             raise bad_cell(name, "", "missing")
     if issubclass(cls, Window):

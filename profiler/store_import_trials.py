@@ -18,6 +18,8 @@ from profiler.store_import_ops import op_of, whole
 
 #: Ticks a second where the table has times, or means of ticks: picoseconds.
 PICOSECONDS_HZ = 10**12
+#: The largest number that a run holds.
+MOST_TICKS = 2**63 - 1
 #: Columns of a time, and of an energy, and what their unit is.
 LATENCIES_US = {"latency_us": 1.0, "latency_ms": 1e3, "latency_s": 1e6, "latency_ns": 1e-3}
 ENERGIES_UJ = {"energy_uj": 1.0, "energy_mj": 1e3}
@@ -188,6 +190,8 @@ def _repetition(cells: Mapping[str, str], clock: Clock, overhead_ticks: float) -
     time = _figure(clock.column, cells.get(clock.column, ""))
     if clock.hz is None and time == 0:
         raise bad_cell(clock.column, cells[clock.column], "nothing takes no time")
+    if max(time, time * clock.unit_us * PICOSECONDS_HZ / 1e6) > MOST_TICKS:
+        raise bad_cell(clock.column, cells[clock.column], "no op takes months")
     if clock.hz is not None:
         if _overhead(cells) != overhead_ticks:
             raise bad_cell("overhead_ticks", cells["overhead_ticks"], f"it is {overhead_ticks:g} in rows before")
@@ -297,7 +301,8 @@ def _columns(rows: Sequence[Repetition]) -> Iterator[tuple[int | None, ...]]:
 def _typed(values: Sequence[str]) -> list[Any]:
     """Text as numbers where all of it is; None for nothing."""
     filled = [value for value in values if value]
-    if not all(_NUMBER.fullmatch(value) and math.isfinite(float(value)) for value in filled):
+    if not all(len(value) < 25 and _NUMBER.fullmatch(value) and math.isfinite(float(value)) for value in filled):
         return [value or None for value in values]
-    number = int if all(value.lstrip("-").isdecimal() for value in filled) else float
+    whole = all(value.lstrip("-").isdecimal() and abs(int(value)) <= MOST_TICKS for value in filled)
+    number = int if whole else float
     return [number(value) if value else None for value in values]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -57,16 +56,15 @@ from profiler.commands.options import (
 )
 from profiler.errors import UserError
 from profiler.link.transport import BAUD
-from profiler.measure.loop import Loop, drift, unsteady
-from profiler.measure.observed import disturbance_warning, disturbed
+from profiler.measure.findings import Weight
+from profiler.measure.loop import Loop
 from profiler.measure.schedule import Policy
 from profiler.measure.sitting import Left, check_caches, manifest, open_run, sitting, split
 
 if TYPE_CHECKING:
     import pandas as pd
 
-#: Drift of the reference op above which the run is called unsteady.
-DRIFT_LIMIT = 0.02
+    from profiler.measure.trust import Trust
 
 
 def measure(
@@ -197,7 +195,7 @@ def measure(
                 warn("this device is translated instruction by instruction: its times say nothing about real ones")
             with meter_for(device, run) as meter:
                 _sit(device, run, Loop(device, run, programs, policy, seed, caches=timings, meter=meter))
-            trials = list(run.trials)
+            trials, record = list(run.trials), run.manifest
     if not any(trial["type"] == "op" for trial in trials):
         _print_left(left, json_)
         raise UserError(
@@ -205,8 +203,10 @@ def measure(
             hint="take a smaller input or another device",
         )
     table = store.load(run.folder, status=None)
-    steadiness = Steadiness(drift(trials), unsteady(trials, policy), disturbed(trials), len(trials))
-    return _report(run.folder, table, left, steadiness, seconds=time.monotonic() - start, json_=json_)
+    from profiler.measure.trust import examine  # noqa: PLC0415 - keeps --help fast
+
+    trust = examine(record, trials)
+    return _report(run.folder, table, left, trust, seconds=time.monotonic() - start, json_=json_)
 
 
 def _beside(plan: dict[str, Any]) -> str:
@@ -235,41 +235,7 @@ def _grow(ticker: Ticker, loop: Loop, round_: int, slots: int) -> None:
         ticker.grow(slots)
 
 
-@dataclass(frozen=True)
-class Steadiness:
-    """Whether a run can be trusted.
-
-    Attributes:
-        drift: Of the reference op, relative.
-        unsteady: Keys of the ops whose median is not known well enough.
-        disturbed: What disturbed trials by the device's own account, and how many trials each did.
-        trials: How many there are.
-    """
-
-    drift: float
-    unsteady: list[str]
-    disturbed: dict[str, int]
-    trials: int
-
-    def say(self, ops: int) -> None:
-        """Warn where it cannot, and say what to do."""
-        if abs(self.drift) > DRIFT_LIMIT:
-            warn(
-                f"the reference op drifted by {100 * self.drift:+.1f} %: something else ran on the device, or its "
-                "clock changed; measure again on a quiet device"
-            )
-        if self.unsteady:
-            warn(
-                f"{len(self.unsteady)} of {ops} ops are not steady (95 % interval of the median wider than "
-                f"±{100 * Policy.interval_target:g} %): leave the device alone meanwhile, or give more --repetitions"
-            )
-        if self.disturbed:
-            warn(disturbance_warning(self.disturbed, self.trials))
-
-
-def _report(
-    folder: Path, table: pd.DataFrame, left: list[Left], steadiness: Steadiness, *, seconds: float, json_: bool
-) -> int:
+def _report(folder: Path, table: pd.DataFrame, left: list[Left], trust: Trust, *, seconds: float, json_: bool) -> int:
     good = table[table.status == "ok"]
     bad = table[table.status != "ok"]
     timer = table.timer.iloc[0]
@@ -280,9 +246,11 @@ def _report(
                 "device": table.device.iloc[0],
                 "timer": timer,
                 "seconds": seconds,
-                "drift": steadiness.drift,
-                "unsteady": steadiness.unsteady,
-                "disturbed": steadiness.disturbed,
+                "drift": trust.drift,
+                "unsteady": trust.unsteady,
+                "disturbed": trust.evidence.disturbances,
+                "verdict": trust.verdict,
+                "findings": [finding.to_dict() for finding in trust.findings],
                 "ops": good,
                 "not_right": bad[["op_key", "status", "reason"]],
                 "not_measured": [item.to_dict() for item in left],
@@ -299,12 +267,14 @@ def _report(
             + (
                 "latency is virtual time: the timer counts instructions\n"
                 if timer == "instructions"
-                else f"reference op drifted by {100 * steadiness.drift:+.2f} %\n"
+                else f"reference op drifted by {100 * trust.drift:+.2f} %\n"
             )
             + f"harness overhead {_overhead(table)} ticks an op, subtracted",
         )
         console_out.print()
-    steadiness.say(len(good))
+    for finding in trust.findings:
+        if finding.weight > Weight.NOTE and finding.name not in set(bad.status):  # those are the error below
+            warn(f"{finding.sentence}; {finding.advice}")
     message(f"measured {len(good)} ops in {format_seconds(seconds)}; not measured: {len(left)}; run: {folder}")
     if len(bad):
         raise UserError(

@@ -10,7 +10,7 @@ from profiler.link.errors import DeviceReset, Refused
 from profiler.measure import verify
 from profiler.measure.observed import observed_run
 from profiler.measure.schedule import EMPTY, Caches, Policy, Slot, reference_op, round_slots
-from profiler.measure.statistics import median, median_interval, steady
+from profiler.measure.statistics import median
 from profiler.measure.trials import accepted_ticks, caches_of, not_timed, op_trial, timed
 from profiler.ops import Op
 from profiler.store import Run
@@ -171,26 +171,3 @@ class Loop:
             trial |= not_timed("failed", error.args[0])
         self._learn(self.run.append(trial))
         self.on_trial(trial)
-
-
-def unsteady(trials: Sequence[dict[str, Any]], policy: Policy) -> list[str]:
-    """Keys of the ops whose median is not known to the policy's target; fewer than 6 repetitions do not tell.
-
-    An op that was timed both warm and cold is there once if either is not steady.
-    """
-    ticks: dict[tuple[str, str], list[int]] = {}
-    for trial in trials:
-        if trial["type"] == "op" and trial["status"] == "ok":
-            ticks.setdefault((trial["op_key"], caches_of(trial)), []).extend(accepted_ticks(trial))
-    told = {timing: values for timing, values in ticks.items() if median_interval(values)}
-    return list(dict.fromkeys(key for (key, _), v in told.items() if not steady(v, policy.interval_target)))
-
-
-def drift(trials: Sequence[dict[str, Any]]) -> float:
-    """How far the reference op moved from the first third of its trials to the last, relative; 0 for fewer than 3."""
-    medians = [median(accepted_ticks(t)) for t in trials if t["type"] == "reference" and t["status"] == "ok"]
-    third = len(medians) // 3
-    if not third:
-        return 0.0
-    first, last = median(medians[:third]), median(medians[-third:])
-    return (last - first) / first if first else 0.0

@@ -165,20 +165,21 @@ def test_energy_and_memory_come_out_of_the_table_as_they_went_in(tmp_path):
 
 
 def test_unknown_columns_are_kept_in_trials_table_and_export(tmp_path):
-    more = {"supply_mv": 1200, "lot": "007", "relative_error": 0.1, "macs": 1, "nothing": ""}
+    more = {"supply_mv": 1200, "lot": "007", "relative_error": 0.1, "macs": 1, "nothing": "", "serial": 2**70}
     rows = [LINEAR | more | {"latency_us": 1, "index": i} for i in (1, 2)]
     found = imported(tmp_path, *rows)
     row = found.iloc[0]
     assert (row.supply_mv, row.lot, row["index"], row.table_relative_error) == (1200, "007", 1.5, 0.1)
     assert (row.macs, row.table_macs) == (35, 1)  # they count otherwise
     assert "nothing" not in found
+    assert row.serial == 2.0**70
     text = io.StringIO()
     store_export.write_csv(
         store_export.export_rows(tmp_path / "run"), text, store_export.export_columns(tmp_path / "run")
     )
     (tmp_path / "again.csv").write_text(text.getvalue())
     again = import_table(tmp_path / "again.csv", "m4", tmp_path / "again")
-    assert again.extra_columns == ("supply_mv", "lot", "table_relative_error", "table_macs", "index")
+    assert again.extra_columns == ("supply_mv", "lot", "table_relative_error", "table_macs", "serial", "index")
     assert store.load(again.folder)["index"].tolist() == [1.5]
 
 
@@ -257,6 +258,8 @@ def test_two_tables_are_of_one_build_where_they_say_so_and_else_never(tmp_path):
         (LINEAR | {"latency_us": ""}, "latency_us is missing"),
         (LINEAR | {"latency_us": -1}, "latency_us = '-1': it is less than 0"),
         (LINEAR | {"latency_us": 0}, "latency_us = '0': nothing takes no time"),
+        (LINEAR | {"latency_us": 1e13}, "latency_us = '10000000000000.0': no op takes months"),
+        (LINEAR | {"memory_peak_bytes": 2**63}, "memory_peak_bytes = '9223372036854775808': it is too large"),
         (LINEAR | {"energy_uj": -1}, "energy_uj = '-1': it is less than 0"),
         (LINEAR | {"energy_uj": 1, "energy_mj": 1}, "both energy_uj and energy_mj"),
         (LINEAR | {"memory_peak_bytes": "2k"}, "memory_peak_bytes = '2k': it is no whole number"),

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from profiler import store
 from profiler.link.errors import DeviceReset, Refused
-from profiler.measure.loop import drift, unsteady
 from profiler.measure.schedule import EMPTY, Caches, Policy, reference_op
 from profiler.measure.sitting import open_run
 
@@ -139,22 +138,3 @@ def test_however_often_it_is_stopped_and_gone_on_with_the_trials_are_the_same_an
     assert len(set(slots)) == len(slots)
     assert sorted(slots) == sorted(t["slot"] for t in clean)
     assert {t["slot"]: t["ticks"] for t in trials} == {t["slot"]: t["ticks"] for t in clean}
-
-
-def test_drift_compares_the_first_third_of_the_reference_trials_with_the_last():
-    def trial(ticks):
-        return {"type": "reference", "status": "ok", "ticks": [9999, ticks, ticks], "warm_ups": 1, "rejected": []}
-
-    assert drift([trial(100)] * 9) == 0
-    assert drift([trial(t) for t in (100, 100, 500, 100, 100, 100, 110, 110, 110)]) == pytest.approx(0.1)
-    assert drift([]) == 0
-
-
-def test_an_op_is_called_unsteady_where_enough_repetitions_disagree():
-    def trial(key, ticks):
-        return {"type": "op", "op_key": key, "status": "ok", "ticks": ticks, "warm_ups": 0, "rejected": []}
-
-    trials = [trial("steady", [100] * 9), trial("few", [1, 9])]
-    trials += [trial("wild", [10, 20, 30, 40]), trial("wild", [50, 60])]
-    trials += [trial("wild", [100] * 9) | {"caches": "cold"}]
-    assert unsteady(trials, Policy()) == ["wild"]

@@ -1,0 +1,220 @@
+"""What a run's readings say about themselves: steadiness, drift, outliers, modes, clocks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from profiler.measure.evidence import Evidence, Readings
+from profiler.measure.findings import Finding, Weight, named
+from profiler.measure.observed import disturbance_warning
+from profiler.measure.schedule import Policy
+from profiler.measure.shape import drift, drift_is_chance, far_out, slope_interval, trend, two_modes
+from profiler.measure.statistics import identical, median, median_interval, relative_interval, steady
+
+#: Drift of the reference op, relative, from which on figures are worse than they look, and from which on none holds.
+DRIFT_LIMIT, DRIFT_STOPS = 0.02, 0.2
+#: Monotone change of the reference op, relative, that is worth a word.
+TREND_LIMIT = 0.01
+#: How many times the wanted interval is so wide that a median says nothing, and the share of such ops that is too much.
+HOPELESS, HOPELESS_SHARE = 20, 0.5
+#: Far-out readings, as a share of all, from which on they are worth a word, and from which on they weigh.
+OUTLIERS_NOTED, OUTLIERS_WEIGH = 0.01, 0.1
+#: Modes nearer to each other than this, relative, do no harm; share of ops with two modes that weighs.
+MODES_APART, MODES_WEIGH = 0.02, 0.05
+#: How far, relative, the device's clock may be from the host's. Filling buffers before the timed part shows in it.
+CLOCK_LIMIT = 0.1
+#: Share of trials that may be disturbed before nothing can be said of the rest.
+DISTURBED_STOPS = 0.5
+#: A reading is no outlier within this, relative: it would not move a median anyway.
+_OUTLIER_LEAST = 0.01
+#: Trials of the reference op that tell something about drift.
+_REFERENCES_TOLD = 3
+
+
+def unsteady(evidence: Evidence, target: float) -> dict[str, float]:
+    """Ops whose median is not known to ``target``: key to the median's relative interval, the widest first.
+
+    Fewer than 6 readings do not tell. An op that was timed both warm and cold is there once if either is not steady.
+    """
+    wide: dict[str, float] = {}
+    for (key, _), readings in evidence.timings.items():
+        values = readings.values
+        if median_interval(values) and not steady(values, target):
+            wide[key] = max(wide.get(key, 0.0), relative_interval(values))
+    return dict(sorted(wide.items(), key=lambda item: -item[1]))
+
+
+def reference_drift(evidence: Evidence) -> float:
+    """How far the reference op moved from the first third of its trials to the last, relative; 0 where none tells."""
+    return max((drift(series.values) for series in evidence.references.values()), key=abs, default=0.0)
+
+
+def judge_readings(manifest: dict[str, Any], evidence: Evidence) -> Iterator[Finding]:
+    """Everything that a run's readings say against them."""
+    target = manifest.get("policy", {}).get("interval_target", Policy.interval_target)
+    if not evidence.timings:
+        yield Finding("no readings", Weight.STOP, "no op was timed", "measure with `profile --port PORT ...`")
+        return
+    yield from _steadiness(evidence, target)
+    yield from _drift(manifest, evidence)
+    yield from _disturbances(evidence)
+    yield from _outliers(evidence)
+    yield from _modes(evidence)
+    yield from _clocks(manifest, evidence)
+
+
+def _steadiness(evidence: Evidence, target: float) -> Iterator[Finding]:
+    found = unsteady(evidence, target)
+    ops = {key for key, _ in evidence.timings}
+    told = {key for (key, _), r in evidence.timings.items() if median_interval(r.values)}
+    if found:
+        worst = next(iter(found.values()))
+        hopeless = sum(interval > HOPELESS * target for interval in found.values())
+        yield Finding(
+            "unsteady",
+            Weight.STOP if hopeless > HOPELESS_SHARE * len(told) else Weight.CARE,
+            f"{len(found)} of {len(ops)} ops are not steady (95 % interval of the median wider than ±{100 * target:g} %"
+            f", the worst ±{100 * worst:.2g} %): {named(list(found))}",
+            "leave the device alone while it measures, or give more --repetitions or --time",
+            tuple(found),
+            {"interval_target": target, "interval_worst": worst},
+        )
+    few = [key for (key, _), r in evidence.timings.items() if not evidence.emulated and _too_few(r)]
+    if few:
+        yield Finding(
+            "few repetitions",
+            Weight.CARE if len(few) > len(ops) / 2 else Weight.NOTE,
+            f"{len(few)} of {len(ops)} ops have fewer than 6 repetitions: how well their medians are known cannot be "
+            "told",
+            "measure each op at least 6 times: --repetitions 6",
+            tuple(few),
+        )
+
+
+def _too_few(readings: Readings) -> bool:
+    return median_interval(readings.values) is None and not identical(readings.values, tolerance=1)
+
+
+def _drift(manifest: dict[str, Any], evidence: Evidence) -> Iterator[Finding]:
+    measured = manifest.get("plan", {}).get("kind") == "ops"
+    told = {key: s.values for key, s in evidence.references.items() if s.count >= _REFERENCES_TOLD}
+    if measured and not told:
+        yield Finding(
+            "no reference",
+            Weight.NOTE if evidence.emulated else Weight.CARE,
+            f"the reference op was timed in {sum(s.count for s in evidence.references.values())} trials: drift cannot "
+            "be told",
+            "measure more ops in one run, or see above why the reference op failed",
+        )
+    for (key, _), values in told.items():
+        moved, rising = drift(values), trend(values)
+        figures = {"drift": moved, "trend": rising, "trials": evidence.trials["reference"]}
+        if abs(moved) > DRIFT_LIMIT and not drift_is_chance(values):
+            yield Finding(
+                "drift",
+                Weight.STOP if abs(moved) > DRIFT_STOPS else Weight.CARE,
+                f"the reference op drifted by {100 * moved:+.1f} % from the first third of the run to the last",
+                "something else ran on the device, or its clock changed: measure again on a quiet device",
+                (key,),
+                figures,
+            )
+        elif abs(rising) > TREND_LIMIT:
+            yield Finding(
+                "trend",
+                Weight.CARE,
+                f"the reference op took ever {'longer' if rising > 0 else 'shorter'}: {100 * rising:+.1f} % over the "
+                "run",
+                "let the device warm up before measuring, cool it, and measure again",
+                (key,),
+                figures,
+            )
+
+
+def _disturbances(evidence: Evidence) -> Iterator[Finding]:
+    if evidence.disturbances:
+        counts = dict(evidence.disturbances.most_common())
+        most = max(counts.values())
+        found, _, advice = disturbance_warning(counts, evidence.trial_count).partition("; ")
+        stop = most > DISTURBED_STOPS * evidence.trial_count
+        yield Finding(
+            "disturbed", Weight.STOP if stop else Weight.CARE, found, advice, figures={"trials_by_cause": counts}
+        )
+    others = sorted(g for g in evidence.governors if g not in ("", "performance"))
+    if others:
+        yield Finding(
+            "governor",
+            Weight.NOTE,
+            f"the governor of the device's frequency was {', '.join(others)}",
+            "set it to performance: `cpupower frequency-set -g performance` there",
+        )
+
+
+def _outliers(evidence: Evidence) -> Iterator[Finding]:
+    counts: dict[str, int] = {}
+    readings = 0
+    for (key, _), r in evidence.timings.items():
+        readings += len(r.values)
+        if found := far_out(r.values, max(2.0, _OUTLIER_LEAST * median(r.values))):
+            counts[key] = counts.get(key, 0) + found
+    share = sum(counts.values()) / readings
+    if share > OUTLIERS_NOTED:
+        ops = sorted(counts, key=lambda key: -counts[key])
+        yield Finding(
+            "outliers",
+            Weight.CARE if share > OUTLIERS_WEIGH else Weight.NOTE,
+            f"{100 * share:.1f} % of the readings lie far from the others of their op; medians hardly feel them",
+            "leave the device alone while it measures",
+            tuple(ops),
+            {"share": share},
+        )
+
+
+def _modes(evidence: Evidence) -> Iterator[Finding]:
+    found: dict[str, float] = {}
+    for (key, _), readings in evidence.timings.items():
+        modes = two_modes(readings.values)
+        if modes is not None and modes.high - modes.low > max(2.0, MODES_APART * modes.low):
+            found[key] = max(found.get(key, 0.0), modes.high / modes.low - 1)
+    if found:
+        ops = sorted(found, key=lambda key: -found[key])
+        told = {key for key, _ in evidence.timings}
+        yield Finding(
+            "two modes",
+            Weight.CARE if len(ops) > MODES_WEIGH * len(told) else Weight.NOTE,
+            f"{len(ops)} of {len(told)} ops gather around two values, up to {100 * found[ops[0]]:.0f} % apart: "
+            f"{named(ops)}",
+            "another program shares the core, or the clock switches: fix the frequency and isolate a core; a median "
+            "says which of the two was more frequent",
+            tuple(ops),
+            {"apart_most": found[ops[0]]},
+        )
+
+
+def _clocks(manifest: dict[str, Any], evidence: Evidence) -> Iterator[Finding]:
+    if evidence.wrapped:
+        ops = sorted(evidence.wrapped, key=lambda key: -evidence.wrapped[key])
+        yield Finding(
+            "wrapped timer",
+            Weight.STOP,
+            f"{sum(evidence.wrapped.values())} trials hang over a wrap of the {evidence.timer_bits}-bit timer: "
+            f"{named(ops)}",
+            "leave these ops out, or build firmware with a wider or slower timer",
+            tuple(ops),
+        )
+    if evidence.emulated:
+        yield Finding("emulated", Weight.NOTE, "ticks are instructions of an emulated device: exact, but no time")
+        return
+    pairs = evidence.long_trials_s
+    low, high = slope_interval([p[0] for p in pairs], [p[1] for p in pairs])
+    if low > 1 + CLOCK_LIMIT or high < 1 / (1 + CLOCK_LIMIT):
+        rate = (low + high) / 2
+        yield Finding(
+            "clock",
+            Weight.STOP,
+            f"a second of the device's timer ({manifest['labels']['timer']}) takes {rate:.3g} s by the host's clock "
+            f"(95 % interval {low:.3g} to {high:.3g}, {len(pairs)} long trials)",
+            "its clock is not what its firmware says: check oscillator, PLL and the identity's timer_hz, then measure "
+            "again",
+            figures={"host_seconds_per_second": rate, "interval_low": low, "interval_high": high},
+        )
