@@ -87,7 +87,8 @@ def identify(
         else:
             # A daemon: a driver that never comes back must not keep this process from ending.
             threading.Thread(target=ask, args=(index, port), daemon=True, name=f"ask {port.url}").start()
-    deadline_s = time.monotonic() + PROCESS_WAIT_S + _DRIVER_WAIT_S
+    longest_s = PROCESS_WAIT_S + _DRIVER_WAIT_S
+    deadline_s = time.monotonic() + longest_s
     while len(answers) < len(ports):
         try:
             index, answer = came.get(timeout=max(0.0, deadline_s - time.monotonic()))
@@ -98,7 +99,10 @@ def identify(
         settle(index, answer)
     for index, port in enumerate(ports):
         if index not in answers:
-            hangs = NoAnswer(f"the driver of {port.url} hangs", hint="unplug it and plug it in again")
+            hangs = NoAnswer(
+                f"opening {port.url} did not end within {longest_s:g} s",
+                hint="unplug it and plug it in again; an emulator may need a quieter host",
+            )
             settle(index, Answer(port, error=hangs))
     return [answers[index] for index in range(len(ports))]
 
