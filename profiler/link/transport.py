@@ -264,7 +264,9 @@ def _open(url: str, baud: int) -> serial.SerialBase:
     except ValueError as error:  # pySerial's word for an unknown scheme
         known = ", ".join(name for name, _ in known_ports())
         raise PortError(
-            f"{url!r} is no port: {error}", hint=f"take a path, socket://, rfc2217://, or {known}", exit_status=2
+            f"{url!r} is no port: {error}",
+            hint=f"take a path, socket://, rfc2217://, labgrid://, or {known}",
+            exit_status=2,
         ) from None
     except OSError as error:
         raise _cannot_open(url, error) from None

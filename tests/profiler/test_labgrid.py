@@ -22,6 +22,7 @@ from profiler import cli, store
 from profiler.errors import UserError
 from profiler.link.errors import PortError
 from profiler.link.ports.labgrid_client import PlaceUrl
+from profiler.link.ports.protocol_labgrid import PlaceWarning
 from profiler.link.session import open_device
 
 EMULATED = "qemu://stm32f405"
@@ -208,6 +209,7 @@ def test_a_hung_board_is_power_cycled_by_its_places_own_switch_while_the_place_i
 
 
 @needs_labgrid
+@pytest.mark.slow
 def test_a_killed_process_gives_its_place_back(lab):
     code = "import time; from profiler.link.session import open_device; d = open_device('labgrid://bench-raw')"
     process = subprocess.Popen(
@@ -224,10 +226,25 @@ def test_a_killed_process_gives_its_place_back(lab):
 
 
 @needs_labgrid
+@pytest.mark.slow
+def test_a_place_is_kept_while_the_port_is_closed_for_a_while_and_given_back_with_the_device(lab):
+    with open_device("labgrid://bench-rfc2217") as device:
+        device.channel.transport.close()
+        assert lab.holders() == {"bench-rfc2217"}
+        device.channel.transport.reopen()
+        assert device.peek(0, 16)
+    assert lab.holders() == set()
+
+
+@needs_labgrid
+@pytest.mark.slow
 def test_a_place_that_was_the_users_before_stays_acquired(lab):
     lab.client("--place", "bench-rfc2217", "acquire")
     try:
-        with open_device("labgrid://bench-rfc2217/NetworkSerialPort") as device:
+        with (
+            pytest.warns(PlaceWarning, match="was acquired by you before and stays so; `labgrid-client --place"),
+            open_device("labgrid://bench-rfc2217/NetworkSerialPort") as device,
+        ):
             assert device.identity.board == "qemu-stm32f405"
         assert lab.holders() == {"bench-rfc2217"}
     finally:
@@ -235,6 +252,17 @@ def test_a_place_that_was_the_users_before_stays_acquired(lab):
 
 
 @needs_labgrid
+@pytest.mark.slow
+def test_a_place_that_cannot_be_given_back_is_told(lab):
+    with (
+        pytest.warns(PlaceWarning, match=r"the place bench-raw cannot be given back: .*not acquired"),
+        open_device("labgrid://bench-raw"),
+    ):
+        lab.client("--place", "bench-raw", "release")
+
+
+@needs_labgrid
+@pytest.mark.slow
 def test_a_place_of_somebody_else_is_left_to_them(lab):
     lab.client("--place", "bench-raw", "acquire", user="ada")
     try:
@@ -247,6 +275,7 @@ def test_a_place_of_somebody_else_is_left_to_them(lab):
 
 
 @needs_labgrid
+@pytest.mark.slow
 def test_what_labgrid_does_not_have_is_said_in_its_words_and_nothing_stays_acquired(lab, monkeypatch):
     with pytest.raises(PortError, match=r"the place nowhere cannot be acquired: .*nowhere"):
         open_device("labgrid://nowhere").__enter__()

@@ -65,6 +65,18 @@ def test_a_server_that_goes_away_in_the_middle_and_comes_back_costs_no_trial(sch
     assert trials(folder / "run") == at_its_own_port
 
 
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_a_long_reply_is_not_read_byte_by_byte(scheme, monkeypatch):
+    with PortServer(scheme, BOARD) as server, open_device(server.url) as device:
+        port = device.channel.transport.port
+        pieces = []
+        read = port.read
+        monkeypatch.setattr(port, "read", lambda size: pieces.append(read(size)) or pieces[-1])
+        assert len(device.peek(0, 768)) == 768
+    assert sum(map(len, pieces)) > 768
+    assert len(pieces) < 768 / 2
+
+
 def test_rfc2217_sets_the_baud_rate_once_and_answers_without_waiting_for_a_slice():
     with PortServer("rfc2217", BOARD) as server, open_device(server.url, baud=460_800) as device:
         took_s = []

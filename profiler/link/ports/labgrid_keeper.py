@@ -9,6 +9,7 @@ or was this user's already (false: then it stays so), or what is wrong (``{"erro
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import subprocess
@@ -53,15 +54,12 @@ class Keeper:
         """Make the place this user's; whether it was not before."""
         try:
             self._call("acquire")
-            self._acquired = True
         except LabgridError:
-            try:
+            with contextlib.suppress(LabgridError):
                 self._call("env")  # succeeds only for whoever has the place
-            except LabgridError:
-                pass
-            else:
                 return False
             raise
+        self._acquired = True
         return True
 
     def address(self) -> str:
@@ -140,7 +138,11 @@ def main(arguments: list[str]) -> None:
         except BrokenPipeError:
             pass  # whoever asked is gone
         finally:
-            keeper.release()
+            try:
+                keeper.release()
+            except LabgridError as error:
+                with contextlib.suppress(BrokenPipeError):
+                    _answer(error=str(error))
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import contextlib
 import json
 import subprocess
 import sys
+import warnings
 from typing import Any
 
 import serial
@@ -22,6 +23,10 @@ from profiler.link.ports.labgrid_client import PlaceUrl, client
 
 #: How long giving a place back may take.
 _RELEASE_S = 90.0
+
+
+class PlaceWarning(UserWarning):
+    """A place of labgrid's stays acquired."""
 
 
 class Place:
@@ -51,6 +56,8 @@ class Place:
                     f"the place {self._named.place} cannot be acquired: {answer['error']}",
                     hint="see `labgrid-client places` and `labgrid-client who`; LG_COORDINATOR names the coordinator",
                 )
+            if not answer["acquired"]:
+                self._warn("was acquired by you before and stays so")
         except BaseException:
             self.release()
             raise
@@ -75,11 +82,26 @@ class Place:
     def release(self) -> None:
         """Give the place back; doing it twice does nothing."""
         assert self._keeper.stdin is not None and self._keeper.stdout is not None
+        if self._keeper.stdin.closed:
+            return
         with contextlib.suppress(OSError):
             self._keeper.stdin.close()
-        with contextlib.suppress(subprocess.TimeoutExpired):
+        try:
             self._keeper.wait(_RELEASE_S)
+        except subprocess.TimeoutExpired:
+            self._warn(f"is not given back after {_RELEASE_S:g} s")
+        else:
+            if said := self._keeper.stdout.read():
+                self._warn(f"cannot be given back: {json.loads(said)['error']}")
         self._keeper.stdout.close()
+
+    def _warn(self, what: str) -> None:
+        place = self._named.place
+        warnings.warn(
+            f"the place {place} {what}; `labgrid-client --place {place} release` gives it back",
+            PlaceWarning,
+            stacklevel=2,
+        )
 
     def _answer(self) -> dict[str, Any]:
         assert self._keeper.stdout is not None
