@@ -194,7 +194,7 @@ class BoardProcess:
     def _how_it_ended(self, exit_status: int) -> str:
         if exit_status < 0:
             name = signal.Signals(-exit_status).name
-            return f"its process was killed by {name}; look whether memory ran out, then go on with --resume"
+            return f"its process was killed by {name}; look whether memory ran out, then --resume goes on"
         return f"its process ended with status {exit_status} ({self._last_line}); measure the board by itself"
 
     def _on_progress(self, line: str) -> None:
