@@ -95,6 +95,25 @@ def cases():
         [bad("too long"), ok(b"hello")],
         capacity=32,
     )
+    yield case(
+        "cut off where the room is full",
+        b"\x29" + exact + b"!!!!\0" + hello,
+        [bad("truncated"), ok(b"hello")],
+        capacity=32,
+    )
+    yield case(
+        "cut off beyond the room",
+        b"\x29" + exact + b"!!!!!\0" + hello,
+        [bad("too long"), ok(b"hello")],
+        capacity=32,
+    )
+    yield case(
+        "zeros beyond the room, then cut off",
+        b"\x01" * 33 + b"\x05\x01\0" + hello,
+        [bad("too long"), ok(b"hello")],
+        capacity=32,
+    )
+    yield case("no room at all", b"\x01\0\x02\x09\0", [bad("too short"), bad("too long")], capacity=0)
     long_zeros = bytes(296)
     yield case("zeros that fill the room", frame(long_zeros), [ok(long_zeros)], capacity=300)
     yield case("one zero too many", frame(bytes(297)) + hello, [bad("too long"), ok(b"hello")], capacity=300)

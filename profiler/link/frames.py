@@ -31,7 +31,7 @@ class FrameStatus(Enum):
     OK = "ok"
     TRUNCATED = "truncated"  # a delimiter inside of a COBS block: bytes were lost or damaged
     TOO_SHORT = "too short"  # less than a CRC-32
-    TOO_LONG = "too long"  # more than the receiver has room for
+    TOO_LONG = "too long"  # more than the receiver has room for, whole or cut off
     BAD_CRC = "bad CRC"
 
 
@@ -62,7 +62,8 @@ def decode(coded: bytes, largest_content_bytes: int = LARGEST_CONTENT_BYTES) -> 
     try:
         body = cobs.decode(coded)
     except cobs.DecodeError:
-        return Frame(FrameStatus.TRUNCATED)
+        too_long = _content_bytes(coded) > largest_content_bytes
+        return Frame(FrameStatus.TOO_LONG if too_long else FrameStatus.TRUNCATED)
     if len(body) > largest_content_bytes:
         return Frame(FrameStatus.TOO_LONG)
     if len(body) < CRC_BYTES:
@@ -71,6 +72,17 @@ def decode(coded: bytes, largest_content_bytes: int = LARGEST_CONTENT_BYTES) -> 
     if zlib.crc32(payload) != int.from_bytes(crc, "little"):
         return Frame(FrameStatus.BAD_CRC)
     return Frame(FrameStatus.OK, payload)
+
+
+def _content_bytes(coded: bytes) -> int:
+    """Content that came before ``coded`` was cut off inside of a block."""
+    count = position = 0
+    while position < len(coded):
+        code = coded[position]
+        position += code
+        count += min(code, len(coded) - position + code) - 1
+        count += code < 255 and position < len(coded)  # the zero that the block stands for
+    return count
 
 
 class Decoder:

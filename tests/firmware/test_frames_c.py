@@ -107,11 +107,38 @@ def test_after_any_garbage_the_next_whole_frame_arrives_and_nothing_is_written_o
     assert receiver.guards_whole()
 
 
-@given(stream=st.lists(st.binary(max_size=60).filter(lambda piece: 0 not in piece), max_size=4).map(b"\0".join))
-def test_any_stream_that_fits_gives_the_statuses_that_python_gives(stream):
-    found = Receiver(2048).feed(stream)
-    expected = [(frame.status.value, frame.payload) for frame in frames.Decoder(2048).feed(stream)]
-    assert found == expected
+#: Between delimiters: noise, blocks whose codes are near what follows, frames whole and damaged.
+pieces = st.one_of(
+    st.binary(max_size=60),
+    st.lists(st.integers(1, 6), max_size=80).map(bytes),
+    st.integers(1, 600).map(lambda count: b"\xff" + b"\x11" * count),
+    contents.map(frames.encode),
+    st.tuples(contents.map(frames.encode), st.integers(1, 40)).map(lambda cut: cut[0][: -cut[1]]),
+)
+streams = st.lists(pieces, max_size=5).map(b"\0".join)
+
+
+def python_frames(decoder, data):
+    return [(frame.status.value, frame.payload) for frame in decoder.feed(data)]
+
+
+@given(stream=streams, capacity=st.one_of(st.integers(0, 40), st.integers(240, 270), st.just(2048)))
+@example(stream=b"\x29" + b"!" * 33 + b"\0", capacity=32)
+def test_any_stream_gives_the_statuses_that_python_gives_at_the_very_same_bytes(stream, capacity):
+    device, host = Receiver(capacity), frames.Decoder(capacity)
+    for at, byte in enumerate(stream):
+        assert device.feed([byte]) == python_frames(host, bytes([byte])), at
+    assert device.guards_whole()
+    assert python_frames(frames.Decoder(capacity), stream) == Receiver(capacity).feed(stream)
+
+
+@pytest.mark.parametrize("case", CASES, ids=[case["name"] for case in CASES])
+def test_in_each_case_a_frame_ends_on_both_sides_with_the_same_byte(case):
+    device, host = Receiver(case["capacity"]), frames.Decoder(case["capacity"])
+    stream = bytes.fromhex(case["stream"])
+    ends = [(device.feed([byte]), python_frames(host, bytes([byte]))) for byte in stream]
+    assert all(ours == theirs for ours, theirs in ends)
+    assert all(byte == 0 for (ours, _), byte in zip(ends, stream, strict=True) if ours)
 
 
 @given(payload=contents, flips=st.lists(st.integers(0, 5000), min_size=1, max_size=2))

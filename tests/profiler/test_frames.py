@@ -2,10 +2,11 @@
 
 import json
 import tracemalloc
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from profiler.link import frames
@@ -16,6 +17,25 @@ CASES = json.loads((Path(__file__).parents[1] / "frame_cases.json").read_text())
 
 def outcome(frame):
     return {"status": frame.status.value, "payload": frame.payload.hex()}
+
+
+#: Cuts of a stream, as parts of its length.
+cuts = st.lists(st.floats(0, 1), max_size=6).map(sorted)
+
+
+def cut(stream, at):
+    """``stream`` in the pieces between the cuts."""
+    edges = [0, *(round(part * len(stream)) for part in at), len(stream)]
+    return [stream[start:end] for start, end in pairwise(edges)]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"])
+@settings(max_examples=25)
+@given(at=cuts)
+def test_the_table_of_cases_decodes_as_written_however_it_is_cut(case, at):
+    decoder = Decoder(case["capacity"])
+    found = [outcome(f) for piece in cut(bytes.fromhex(case["stream"]), at) for f in decoder.feed(piece)]
+    assert found == case["frames"]
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"])
