@@ -1,10 +1,15 @@
 """Fixtures of the command's tests."""
 
+import os
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 from bench_desk import Desk
 from command_line import NETWORK, NETWORK_FILE, profile
+
+from profiler.doctor.check import Host
 
 
 @pytest.fixture
@@ -30,3 +35,17 @@ def run(folder):
 def desk(tmp_path, monkeypatch):
     """This host with no board attached and no tool to load firmware installed."""
     return Desk(tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def bare():
+    """A host with nothing: no sysfs, no procfs, no rules. Everybody may look at it."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        yield Host(Path(folder) / "root", Path(folder))
+
+
+@pytest.fixture
+def no_programs(tmp_path, monkeypatch):
+    """Calling it empties PATH."""
+    return lambda: monkeypatch.setenv("PATH", str(tmp_path))
