@@ -1,16 +1,18 @@
 """Runs on disk: what is appended is read back, what is torn or damaged is said and costs nothing else."""
 
+import errno
 import os
 import signal
 import subprocess
 import sys
 import textwrap
 import time
+from types import SimpleNamespace
 
 import pytest
 from runs import CONV, MANIFEST, trial, write
 
-from profiler import store
+from profiler import store, store_export
 from profiler.errors import UserError
 from profiler.ops import Op, Pass, Relu
 
@@ -66,30 +68,48 @@ def test_a_folder_that_holds_a_run_is_not_overwritten(folder):
     assert (folder / store.TRIALS).stat().st_size > 0
 
 
-def test_a_full_disk_ends_with_the_run_valid(folder, monkeypatch):
+@pytest.mark.parametrize("stop", [OSError(5, "Input/output error"), KeyboardInterrupt()])
+def test_an_append_that_is_cut_short_leaves_nothing_and_the_next_one_works(folder, monkeypatch, stop):
     op = Op(CONV, Pass.FORWARD)
     with store.Run.create(folder, MANIFEST) as run:
         run.append(trial(op, [1, 2]))
         real_write = os.write
 
         def half(file, data):
-            if len(data) < 40:
-                raise OSError(28, "No space left on device")
+            if len(data) < 400:
+                raise stop
             return real_write(file, data[: len(data) // 2])
 
-        monkeypatch.setattr(os, "write", half)
-        with pytest.raises(UserError, match=r"disk is full.*--resume"):
+        with monkeypatch.context() as patch, pytest.raises((UserError, KeyboardInterrupt)):
+            patch.setattr(os, "write", half)
             run.append(trial(op, [1, 2], round_=1))
-        monkeypatch.undo()
-        run.append(trial(op, [1, 4], round_=1))
+        assert (folder / store.TRIALS).read_bytes().endswith(b"}\n")
+        assert len(run.trials) == 1
+        assert run.append(trial(op, [1, 4], round_=1))["trial"] == 1
     assert store.load(folder).ticks.iloc[0] == 3
+
+
+def test_what_cannot_be_cut_off_is_cut_off_before_the_next_trial(folder, monkeypatch):
+    op = Op(CONV, Pass.FORWARD)
+    with store.Run.create(folder, MANIFEST) as run:
+        with monkeypatch.context() as patch, pytest.raises(UserError, match="Input/output error"):
+
+            def broken(*_):
+                raise OSError(5, "Input/output error")
+
+            patch.setattr(os, "fsync", broken)
+            patch.setattr(os, "ftruncate", broken)
+            run.append(trial(op, [1, 2], round_=7))
+        assert (folder / store.TRIALS).stat().st_size > 0  # it stands there and was never said to be safe
+        run.append(trial(op, [1, 4]))
+    assert [t["round"] for t in store.iterate(folder)] == [0]
 
 
 def test_a_writer_killed_at_any_moment_leaves_every_synced_trial(tmp_path):
     program = textwrap.dedent(
         """
         import sys
-        from profiler import store
+        from profiler import store, store_export
         run = store.Run.create(sys.argv[1], {"device": "d"})
         for i in range(10**6):
             run.append({"type": "op", "n": i, "padding": "x" * 3000})
@@ -133,3 +153,137 @@ def test_a_manifest_that_cannot_be_replaced_stays_as_it_was(folder, monkeypatch)
         assert store.read_manifest(folder) == run.manifest
         assert "sittings" not in run.manifest
     assert sorted(p.name for p in folder.iterdir()) == [store.MANIFEST, store.TRIALS]
+
+
+def test_trials_are_on_disk_before_appending_returns_and_folders_before_creating_does(tmp_path, monkeypatch):
+    synced = []
+    real = os.fsync
+
+    def fsync(file):
+        synced.append(os.readlink(f"/proc/self/fd/{file}"))
+        real(file)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    folder = tmp_path / "device" / "run"
+    with store.Run.create(folder, MANIFEST) as run:
+        assert {str(tmp_path), str(tmp_path / "device"), str(folder), str(folder / store.TRIALS)} <= set(synced)
+        assert (
+            synced.index(str(folder / "manifest.tmp"))
+            < len(synced) - 1
+            == len(synced) - 1 - synced[::-1].index(str(folder))
+        )
+        synced.clear()
+        run.append(trial(Op(CONV, Pass.FORWARD), [1, 2]))
+    assert synced == [str(folder / store.TRIALS)]
+
+
+def test_several_trials_are_written_at_once_and_numbered(folder):
+    ops = [Op(Relu(n), Pass.FORWARD) for n in (1, 2, 3)]
+    with store.Run.create(folder, MANIFEST) as run:
+        run.append(trial(ops[0], [1, 2]))
+        assert [r["trial"] for r in run.extend([trial(op, [1, 2]) for op in ops[1:]])] == [1, 2]
+        assert run.extend([]) == []
+        with pytest.raises(ValueError):
+            run.extend([trial(ops[0], [1, 3]), trial(ops[1], [1, float("nan")])])
+    assert [t["op_key"] for t in store.iterate(folder)] == [op.key for op in ops]
+
+
+def test_zeros_that_a_loss_of_power_left_are_said_and_cut_off(folder):
+    ops = [Op(Relu(n), Pass.FORWARD) for n in (1, 2, 3)]
+    write(folder, [trial(op, [1, 2]) for op in ops[:2]])
+    path = folder / store.TRIALS
+    whole = path.read_bytes()
+    path.write_bytes(whole + bytes(3000))
+    with pytest.warns(
+        store.DamagedRunWarning, match=r"last line \(3\).*3,000 zero bytes, as a loss of power leaves them"
+    ):
+        assert len(store.load(folder)) == 2
+    with store.Run.open(folder) as run:
+        assert "zero bytes" in run.notices[0]
+        assert path.read_bytes() == whole
+        assert run.append(trial(ops[2], [1, 2]))["trial"] == 2
+    assert [t["op_key"] for t in store.iterate(folder)] == [op.key for op in ops]
+
+
+def test_a_last_line_without_its_end_counts_and_gets_one(folder):
+    ops = [Op(Relu(n), Pass.FORWARD) for n in (1, 2)]
+    write(folder, [trial(ops[0], [1, 2])])
+    path = folder / store.TRIALS
+    path.write_bytes(path.read_bytes()[:-1])
+    assert len(store.load(folder)) == 1
+    with store.Run.open(folder) as run:
+        assert len(run.trials) == 1 and not run.notices
+        run.append(trial(ops[1], [1, 2]))
+    assert path.read_bytes().count(b"\n") == 2
+    assert [t["trial"] for t in store.iterate(folder)] == [0, 1]
+
+
+def test_lines_that_repeat_are_left_out_and_said_once(folder):
+    ops = [Op(Relu(n), Pass.FORWARD) for n in (1, 2, 3)]
+    write(folder, [trial(op, [1, 2]) for op in ops])
+    path = folder / store.TRIALS
+    path.write_bytes(path.read_bytes() * 2 + path.read_bytes().splitlines(keepends=True)[1])
+    with pytest.warns(store.DamagedRunWarning, match=r"4 lines of .*from trial 0 on, repeat trials") as said:
+        table = store.load(folder)
+    assert len(said) == 1
+    assert list(table.repetitions) == [1, 1, 1]
+    with store.Run.open(folder) as run:
+        assert [t["trial"] for t in run.trials] == [0, 1, 2]
+        assert "4 lines" in run.notices[0]
+        assert run.append(trial(ops[0], [1, 4], round_=1))["trial"] == 3
+    assert sum(1 for _ in store_export.export_rows(folder, damage=[])) == 4
+
+
+def test_what_an_interrupted_start_leaves_is_no_run_and_one_can_begin_there(folder):
+    folder.mkdir()
+    (folder / store.TRIALS).touch()
+    (folder / "manifest.tmp").write_text('{"schema":')
+    with pytest.raises(UserError, match="holds no run"):
+        store.Run.open(folder)
+    write(folder, [trial(Op(CONV, Pass.FORWARD), [1, 2])])
+    assert sorted(p.name for p in folder.iterdir()) == [store.MANIFEST, store.TRIALS]
+
+
+def test_a_manifest_that_was_being_replaced_is_the_old_one_and_what_is_left_over_goes(folder):
+    write(folder, [])
+    (folder / "manifest.tmp").write_text('{"schema": 2, "dev')
+    assert store.read_manifest(folder)["device"] == MANIFEST["device"]
+    with store.Run.open(folder) as run:
+        assert not (folder / "manifest.tmp").exists()
+        assert run.trials == [] and not run.notices
+
+
+def test_opening_what_is_no_run_leaves_no_file_behind(tmp_path):
+    with pytest.raises(UserError, match="holds no run"):
+        store.Run.open(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, None])
+def test_where_files_cannot_be_locked_it_is_said_and_a_second_writer_is_found_out(folder, monkeypatch, number):
+    def flock(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(store, "fcntl", SimpleNamespace(flock=flock, LOCK_EX=2, LOCK_NB=4) if number else None)
+    op = Op(CONV, Pass.FORWARD)
+    with store.Run.create(folder, MANIFEST) as run, store.Run.open(folder) as other:
+        assert "cannot be locked: see to it that no other process writes this run" in run.notices[0]
+        run.append(trial(op, [1, 2]))
+        with pytest.raises(
+            UserError, match=r"has \d+ bytes where this process left 0: another writes it; end the other"
+        ):
+            other.append(trial(op, [1, 3], round_=1))
+        run.append(trial(op, [1, 4], round_=2))
+    assert [t["round"] for t in store.iterate(folder)] == [0, 2]
+
+
+def test_trials_share_what_they_have_in_common(folder):
+    op = Op(CONV, Pass.FORWARD)
+    with store.Run.create(folder, MANIFEST) as run:
+        for n in range(3):
+            run.append(trial(op, [1, 2], round_=n))
+        assert run.trials[0]["op"] is run.trials[2]["op"]
+    with store.Run.open(folder) as run:
+        run.append(trial(op, [1, 2], round_=3))
+        assert all(t["op"] is run.trials[0]["op"] and t["op_key"] is run.trials[0]["op_key"] for t in run.trials)
+        assert run.trials == list(store.iterate(folder))
