@@ -23,7 +23,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from profiler.devices.identity import Identity, ResetCause
 from profiler.link import frames, messages, replies
-from profiler.link.errors import DeviceReset, LinkError, NoAnswer, PortError, WrongProtocol
+from profiler.link.errors import DeviceReset, LinkError, NoAnswer, PortError, Refused, WrongProtocol
 from profiler.link.frames import FrameStatus
 from profiler.link.messages import Accepted, Answer, Done, OtherProtocol, PeekReply, RefusedReply, Reply
 from profiler.link.patience import Patience
@@ -89,6 +89,7 @@ class Channel:
         self._last_id = secrets.choice(REQUEST_IDS)
         self._last_rare_id = _FIRST_RARE_ID + secrets.randbelow(1 << 31)  # another session's are others
         self._last_run_id: int | None = None
+        self._bad_reply = ""  # what was wrong with the last whole frame that is no reply
         self._nonce = secrets.choice(NONCES)
         try:
             self._identify()
@@ -156,6 +157,8 @@ class Channel:
         raise problem
 
     def _exchange(self, command: list, expected: type[Answer], wait_s: float, expected_s: float) -> Answer:
+        if not self.fits(command):
+            raise self._too_long(command)
         request_id = self._next_id()
         kinds: tuple[type, ...] = (expected,)
         if expected is Done:
@@ -195,6 +198,17 @@ class Channel:
         raise NoAnswer(
             f"{self.identity.board} at {self.url} stopped answering ({attempt + 1} attempts)",
             hint="reset it and start the command again; --power-cycle COMMAND does that by itself",
+        )
+
+    def _too_long(self, command: list) -> Refused:
+        byte_count = len(_encoded(self._last_id, command))
+        most = self.identity.largest_frame_bytes
+        return Refused(
+            f"a request of {byte_count} bytes does not fit the {most} bytes that {self.identity.board} can receive",
+            hint="build its firmware with a larger LINK_FRAME_BYTES (firmware/link/wire.h)",
+            reason="frame_too_long",
+            entry_index=0,
+            detail=byte_count,
         )
 
     def _next_id(self) -> int:
@@ -250,8 +264,9 @@ class Channel:
     def _read_reply(self, frame: frames.Frame) -> Reply | None:
         try:
             return replies.decode_reply(frame.payload)
-        except BadReply:
+        except BadReply as error:
             self.statistics.bad_replies += 1
+            self._bad_reply = str(error)
             return None
 
     # ------------------------------------------------------------ identity, restarts
@@ -259,6 +274,7 @@ class Channel:
     def _identify(self) -> Identity:
         """Resynchronise: whatever stands on the line is ended by delimiters and dropped, then the device is asked."""
         received_before = self.statistics.bytes_received
+        self._bad_reply = ""
         self._nonce = self._next_nonce()
         self.transport.discard_input()
         request_id = self._next_rare_id()
@@ -281,6 +297,8 @@ class Channel:
                 found = f"version {reply.answer.version}"
             raise self._wrong_protocol(f"speaks {found} of the protocol, this host speaks version {messages.PROTOCOL}")
         garbage = self.statistics.bytes_received - received_before
+        if self._bad_reply:
+            raise self._wrong_protocol(f"sends what is no answer in this protocol: {self._bad_reply}")
         if garbage:
             raise self._wrong_protocol(f"sends something ({garbage} bytes) that is no answer in this protocol")
         raise NoAnswer(

@@ -32,6 +32,8 @@ BAUD = 921_600
 #: Longest time that reading a port without a file descriptor (rfc2217://, Windows) goes past a deadline.
 _SLICE_S = 0.05
 _LARGEST_READ_BYTES = 65_536
+#: How many such reads are thrown away at once.
+_MOST_DISCARDS = 16
 #: pySerial's URLs of a port behind a network.
 _NETWORK = ("socket://", "rfc2217://")
 
@@ -213,12 +215,15 @@ class Transport:
             self._received.append(frame)
 
     def discard_input(self) -> None:
-        """Forget what has arrived so far."""
+        """Forget what has arrived so far. Of a port that never falls silent, a part: more is coming anyway."""
         with self._logged():
             try:
-                if self._log:
-                    self._log.discarded(self._read(0.0))
-                self._port.reset_input_buffer()
+                for _ in range(_MOST_DISCARDS):  # the port's own reset_input_buffer() may go on as long as the device
+                    data = self._read(0.0)
+                    if not data:
+                        break
+                    if self._log:
+                        self._log.discarded(data)
             except OSError as error:
                 raise _went_away(self.url, error) from None
         self._decoder.reset()

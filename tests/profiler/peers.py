@@ -278,3 +278,110 @@ class HangingBoard:
         self.requests[command[0]] += 1
         if self._hangs(command, self.requests[command[0]]):
             os.kill(self._device.process_id, signal.SIGSTOP)
+
+
+class Liar:
+    """A real device behind TCP whose replies are changed on the way.
+
+    Args:
+        url: The device's port.
+        change: Called with (command, answer) of every reply, gives the answer that the host gets, as in messages.cddl.
+    """
+
+    def __init__(self, url: str, change: Callable[[list, list], list]) -> None:
+        ports.register()
+        self._device = serial.serial_for_url(url)
+        self._change = change
+        self._commands: dict[int, list] = {}
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self.url = f"socket://127.0.0.1:{self._server.getsockname()[1]}"
+        self._open = True
+
+    def __enter__(self) -> Liar:
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._open = False
+        self._server.close()
+        self._thread.join(5.0)
+        self._device.close()
+
+    def _serve(self) -> None:
+        self._server.settimeout(0.05)
+        while self._open:
+            with contextlib.suppress(TimeoutError, OSError):
+                connection, _ = self._server.accept()
+                with connection:
+                    self._carry(connection)
+
+    def _carry(self, connection: socket.socket) -> None:
+        requests, replies = frames.Decoder(), frames.Decoder()
+        while self._open:
+            ready, _, _ = select.select([connection, self._device], [], [], 0.05)
+            if connection in ready:
+                data = connection.recv(4096)
+                if not data:
+                    return
+                for frame in requests.feed(data):
+                    request_id, command = cbor2.loads(frame.payload)
+                    self._commands[request_id] = command
+                self._device.write(data)
+            if self._device in ready:
+                for frame in replies.feed(self._device.read(self._device.in_waiting or 1)):
+                    request_id, boot_id, answer = cbor2.loads(frame.payload)
+                    connection.sendall(reply(request_id, self._change(self._commands[request_id], answer), boot_id))
+
+
+class Flood:
+    """Sends for ever on a TCP port, as fast as the host takes it; before that it may identify itself as a device.
+
+    Args:
+        pieces: Called with (request id, boot id) of the last request for every piece of the flood.
+        identifies: Whether it first answers each identify with its identity.
+    """
+
+    def __init__(self, pieces: Callable[[int, int], bytes], *, identifies: bool) -> None:
+        self._pieces, self._identifies = pieces, identifies
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self.url = f"socket://127.0.0.1:{self._server.getsockname()[1]}"
+        self.bytes_sent = 0
+        self._open = True
+
+    def __enter__(self) -> Flood:
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._open = False
+        self._server.close()
+        self._thread.join(5.0)
+
+    def _serve(self) -> None:
+        self._server.settimeout(0.05)
+        while self._open:
+            with contextlib.suppress(TimeoutError, OSError):
+                connection, _ = self._server.accept()
+                connection.settimeout(0.2)
+                with connection:
+                    self._pour(connection)
+
+    def _pour(self, connection: socket.socket) -> None:
+        decoder, request_id, boot_id, pouring = frames.Decoder(), 0, 0, not self._identifies
+        while self._open:
+            if select.select([connection], [], [], 0 if pouring else 0.05)[0]:
+                data = connection.recv(4096)
+                if not data:
+                    return
+                for frame in decoder.feed(data):
+                    request_id, command = cbor2.loads(frame.payload)
+                    if command[0] == 0 and self._identifies:
+                        boot_id = boot_id or command[1]
+                        connection.sendall(reply(request_id, IDENTITY, boot_id))
+                    else:
+                        pouring = True
+            if pouring:
+                with contextlib.suppress(TimeoutError):
+                    self.bytes_sent += connection.send(self._pieces(request_id, boot_id))
