@@ -69,6 +69,7 @@ TRIAL_FIELDS: dict[str, str] = {
     "rejected": "list of objects: repetition (index into ticks) and reason, of those that do not count",
     "relative_error": "float or null: of the result against the reference, where this trial was checked; 1e300 at most",
     "energy_uj": "list of float or null: of each repetition, as `ticks`; only where it was measured",
+    "energy": "object: windows of an energy meter, what one execution takes: profiler.energy.meter.EnergyMeter.measure",
     "extra": "object: column of an imported table to its value for each repetition, as `ticks`",
     "energy": "object: what profiler.energy.meter.EnergyMeter.measure found: source, loops, windows, status, reason, and "
     "figures with their units; only where it was measured",

@@ -26,6 +26,7 @@ from profiler.measure.trials import accepted, accepted_ticks, caches_of
 from profiler.ops import GEOMETRIES, Op
 from profiler.store import DamagedRunWarning, iterate, read_manifest
 from profiler.store_builds import foreign_sentences, of_one_build
+from profiler.store_energy import ENERGY_COLUMNS, Energies, HarnessPower
 from profiler.store_schema import default_region
 
 #: Share of geometries that no fit may see.
@@ -81,6 +82,7 @@ COLUMNS: tuple[str, ...] = (
     "stack_peak_bytes",
     "memory_peak_bytes",
     "energy_uj",
+    *ENERGY_COLUMNS,
     "relative_error",
     "disturbed_trials",
     "held_out",
@@ -163,11 +165,13 @@ class Overhead:
     def __init__(self) -> None:
         self._ticks: dict[str, array[float]] = {}
         self._medians: dict[str, float] = {}
+        self.harness = HarnessPower()
 
     def add(self, trial: dict[str, Any]) -> None:
         """Learn from a trial, if it is one of the empty op."""
         if trial["type"] == "empty" and trial["status"] == "ok":
             caches = caches_of(trial)
+            self.harness.add(trial, caches)
             self._ticks.setdefault(caches, array("d")).extend(accepted_ticks(trial))
             self._medians.pop(caches, None)
 
@@ -191,9 +195,11 @@ def load(path: Path | str, *, status: str | None = "ok") -> pd.DataFrame:
         accepted repetitions of all rounds, ``ticks_mad`` the median absolute deviation. ``latency_us`` is
         ``(ticks - overhead_ticks) / timer_hz``, the overhead being that of the same ``caches``; where ``timer`` is
         ``instructions`` it is virtual time. ``memory_peak_bytes`` is arena and stack (scratch lies in the arena).
-        ``energy_uj`` is the median over the accepted repetitions, NaN where it was not measured. ``disturbed_trials``
-        counts the rounds in which the device itself told of heat, throttling or another frequency. The run's own
-        :func:`extra_columns` follow: the median of numbers, what all repetitions agree on of anything else.
+        ``energy_uj`` is the median over the accepted repetitions, or over the windows of an energy meter
+        (:mod:`profiler.store_energy`), NaN where it was not measured; ``net_energy_uj`` is what it is above the idle
+        power ``baseline_power_uw``, uncertainties are standard uncertainties, ``energy_source`` says what measured.
+        ``disturbed_trials`` counts the rounds in which the device itself told of heat, throttling or another frequency.
+        The run's own :func:`extra_columns` follow: the median of numbers, what all repetitions agree on of anything else.
         ``attrs["damage"]`` holds a sentence for every line that could not be read, and for trials of another firmware
         build than the run's, which are left out.
 
@@ -228,9 +234,7 @@ def load(path: Path | str, *, status: str | None = "ok") -> pd.DataFrame:
         "region": manifest.get("plan", {}).get("region", default_region(manifest)),
     }
     rows = [
-        common | merged.row(overhead.ticks(merged.columns["caches"]), common["timer_hz"])
-        for merged in ops.values()
-        if status in (None, merged.status)
+        common | merged.row(overhead, common["timer_hz"]) for merged in ops.values() if status in (None, merged.status)
     ]
     table = pd.DataFrame.from_records(rows, columns=[*COLUMNS, *extra_columns(manifest)])
     table.attrs["damage"] = damage
@@ -254,6 +258,7 @@ class _Merged:
         self.relative_error = np.nan
         self.peaks = (UNKNOWN,) * len(PEAKS)
         self.energies_uj: array[float] = array("d")
+        self.energies: Energies | None = None
         self.extra: dict[str, list[Any]] = {}
 
     def add(self, trial: dict[str, Any]) -> None:
@@ -268,6 +273,9 @@ class _Merged:
         self.warm_ups += trial["warm_ups"]
         if "state" in trial:
             self.disturbed += bool(trial_disturbances(trial))
+        if "energy" in trial:
+            self.energies = self.energies or Energies()
+            self.energies.add(trial)
         if "energy_uj" in trial:
             self.energies_uj.extend(e for e in accepted(trial, trial["energy_uj"]) if e is not None)
         if "extra" in trial:
@@ -277,11 +285,15 @@ class _Merged:
         if found != self.peaks:
             self.peaks = tuple(map(max, found, self.peaks))
 
-    def row(self, overhead_ticks: float, timer_hz: int) -> dict[str, Any]:
+    def row(self, overhead: Overhead, timer_hz: int) -> dict[str, Any]:
+        caches = self.columns["caches"]
+        overhead_ticks = overhead.ticks(caches)
         row = dict(self.columns)
         row |= {"status": self.status, "reason": self.reason, "rounds": self.rounds, "warm_ups": self.warm_ups}
         row |= {"repetitions": len(self.ticks), "relative_error": self.relative_error}
         row["energy_uj"] = median(self.energies_uj) if self.energies_uj else np.nan
+        if self.energies is not None:
+            row |= self.energies.columns(overhead.harness, caches, overhead_ticks / timer_hz)
         row |= {name: _agreed(values) for name, values in self.extra.items() if values}
         row["disturbed_trials"] = self.disturbed
         row["overhead_ticks"] = overhead_ticks

@@ -22,6 +22,8 @@ from profiler.errors import UserError
 
 _PLUGIN = FIRMWARE_ROOT / "boards" / "qemu-common" / "trigger_edges.c"
 _PROBE = "trigger_set"
+#: That much of what lies between two windows is kept.
+_BETWEEN_S = 1e-3
 
 
 @dataclass(frozen=True)
@@ -53,14 +55,16 @@ class Edge:
 
 
 def segments(edges: Sequence[Edge], model: PowerModel, *, high: bool, before: Edge | None) -> list[Segment]:
-    """What happened between successive edges; ``high`` after the first of them."""
+    """What happened between successive edges, ``high`` after the first of them, low stretches cut short: nobody has to
+    watch a host think."""
     found = []
     level = not high
     for edge in edges:
         if before is not None and edge.time_s > before.time_s:
             duration_s = edge.time_s - before.time_s
             instructions, accesses = edge.instructions - before.instructions, edge.accesses - before.accesses
-            found.append(Segment(duration_s, model.power_w(instructions, accesses, duration_s), level))
+            power_w = model.power_w(instructions, accesses, duration_s)
+            found.append(Segment(duration_s if level else min(duration_s, _BETWEEN_S), power_w, level))
         before, level = edge, not level
     return found
 

@@ -57,7 +57,8 @@ class EnergyMeter:
             What a trial says of its energy (JSON-ready): ``source``, ``loops``; ``windows``: all that were found, each
             with its ``attempt``, refused ones without their energies; ``status`` and ``reason``; and, where the status
             is ``ok``, of one execution with what lies between two: ``energy_uj``, ``energy_uncertainty_uj``,
-            ``duration_s``, and ``baseline_power_uw`` and ``baseline_uncertainty_uw`` (null: unknown).
+            ``duration_s``, ``baseline_power_uw`` and ``baseline_uncertainty_uw`` (null: unknown), and by the device's
+            clock ``device_duration_s`` and the share of it that the ops themselves take, ``op_duration_s``.
 
         Raises:
             UserError: the instrument fell silent, or the trigger never moves.
@@ -67,28 +68,33 @@ class EnergyMeter:
         record: dict[str, Any] = {"source": self.instrument.label, "loops": loops, "windows": []}
         reason = ""
         for attempt in range(_ATTEMPTS):
-            windows, reason = self._attempt(device, program, loops, seed, cold=cold)
+            windows, reason, told = self._attempt(device, program, loops, seed, cold=cold)
             record["windows"] += [window.to_dict() | {"attempt": attempt} for window in windows]
             if not reason:
-                return record | {"status": "ok", "reason": ""} | _of_one(windows, loops)
+                return record | {"status": "ok", "reason": ""} | _of_one(windows, loops) | told
         return record | {"status": "refused", "reason": reason}
 
     def _attempt(
         self, device: Any, program: Any, loops: int, seed: int, *, cold: bool
-    ) -> tuple[list[EnergyWindow], str]:
-        """(the windows that were found, why they must not be used)."""
+    ) -> tuple[list[EnergyWindow], str, dict[str, float]]:
+        """(the windows that were found, why they must not be used, what the device says of one execution)."""
         self.instrument.wait(IDLE_S)
         since_s = self.instrument.now_s - IDLE_S
         result = device.run(program, repetitions=1, seed=seed, loops=loops, cold=cold)
         self.instrument.wait(IDLE_S)
         if result.windows is None:
             raise UserError(f"{device.identity.board} does not tell of its trigger", hint="build and load its firmware")
-        duration_s = result.windows.ticks / device.identity.timer_hz
+        timer_hz = device.identity.timer_hz
+        duration_s = result.windows.ticks / timer_hz
+        told = {
+            "device_duration_s": duration_s / loops,
+            "op_duration_s": float(result.ticks.sum()) / timer_hz / loops,
+        }
         expected = Expected(result.windows.count, duration_s, loops, self.clock_tolerance)
         recording, windows = self._windows(since_s, expected.count)
         reason = doubt(windows, expected, resolution_s=1 / min(recording.power.rate_hz, recording.trigger.rate_hz))
         reason = reason or accumulator_doubt(recording, self.instrument.accumulated())
-        return windows, reason
+        return windows, reason, told
 
     def _windows(self, since_s: float, count: int) -> tuple[MemoryRecording, list[EnergyWindow]]:
         """What was recorded since then, as soon as so many windows have arrived, or no more are to be expected."""

@@ -1,0 +1,150 @@
+"""Energy measured beside time, on devices that are none: real trigger edges, made-up power, everything labelled so."""
+
+import json
+
+import pytest
+from command_line import NETWORK, profile
+
+from profiler import store
+from profiler.energy.activity import PowerModel, emulated_board
+from profiler.energy.emulated import EmulatedDriver, Faults, Segment
+from profiler.energy.instruments import open_emulated, open_joulescope
+from profiler.energy.meter import EnergyMeter
+from profiler.energy.metering import Source
+from profiler.errors import UserError
+from profiler.link.session import open_device
+from profiler.ops import Conv2d, Empty, Op, Pass
+from profiler.store_energy import Energies, HarnessPower
+from profiler.workloads.program import microbenchmark
+
+CONV = Op(Conv2d(8, 8, 8, 8, 3, 3, pad_h=1, pad_w=1), Pass.FORWARD)
+EMPTY = Op(Empty(), Pass.FORWARD)
+MODEL = PowerModel()
+
+
+def test_energy_of_an_op_is_that_of_its_instructions():
+    """Within a thousandth of the truth, what the harness takes between two executions taken out."""
+    with (
+        emulated_board("stm32f405", MODEL) as edges,
+        open_device("qemu://stm32f405") as device,
+        open_emulated(EmulatedDriver("js220"), edges, idle_power_w=MODEL.idle_w) as instrument,
+    ):
+        meter = EnergyMeter(instrument, window_s=0.02)
+        found = {}
+        for op in (EMPTY, CONV):
+            program = microbenchmark(op, device.memory)
+            ticks = int(device.run(program, 1).ticks[0, 0])
+            found[op] = meter.measure(device, program, execution_s=ticks / device.identity.timer_hz, seed=1)
+            assert found[op]["status"] == "ok" and found[op]["source"] == "simulated"
+            truth_uj = instrument.truths_uj[-1] / found[op]["loops"]
+            assert found[op]["energy_uj"] == pytest.approx(truth_uj, rel=1e-3)
+    harness, energies = HarnessPower(), Energies()
+    harness.add({"type": "empty", "energy": found[EMPTY]}, "warm")
+    energies.add({"type": "op", "energy": found[CONV]})
+    columns = energies.columns(harness, "warm", overhead_s=12e-9)
+    between_s = found[CONV]["device_duration_s"] - found[CONV]["op_duration_s"] + 12e-9
+    assert columns["energy_uj"] == pytest.approx(found[CONV]["energy_uj"] - between_s * harness.power_uw("warm"))
+    # An instruction a nanosecond and, by the model, at least 0.15 nJ for it beside the 20 mW of rest.
+    assert columns["energy_uj"] > 55.9 * (0.020 + 0.15) / 1e3 * 1e3 * 0.99
+    assert columns["net_energy_uj"] == pytest.approx(columns["energy_uj"] - 0.020 * 55.9, rel=1e-2)
+
+
+class Board:
+    """A device whose windows an emulated instrument sees."""
+
+    def __init__(self, target):
+        self._target = target
+        self.runs = 0
+
+    class identity:  # noqa: N801
+        board, timer_hz, clock_hz = "made-up", 1_000_000_000, 10**9
+
+    def run(self, program, repetitions, seed, loops, cold):
+        import numpy as np  # noqa: PLC0415
+
+        from profiler.link.messages import Windows  # noqa: PLC0415
+
+        self.runs += 1
+        self._target.append(Segment(1e-3 * loops, 0.05, True))
+
+        class Result:
+            windows = Windows(1, int(1e6 * loops))
+            ticks = np.array([[int(0.9e6 * loops)]])
+
+        return Result()
+
+
+def test_a_window_with_a_hole_is_measured_again():
+    pending = []
+
+    def activity():
+        done, pending[:] = list(pending), []
+        return done
+
+    board = Board(pending)
+    driver = EmulatedDriver("js220", faults=Faults(dropouts=((0.3, 0.02),)))
+    with open_emulated(driver, activity, idle_power_w=0.02) as instrument:
+        record = EnergyMeter(instrument, window_s=0.3).measure(board, None, execution_s=1e-3, seed=1)
+    assert record["status"] == "ok" and board.runs == 2
+    assert [w["status"] for w in record["windows"] if w["attempt"] == 0] == ["refused"] * 2
+    assert record["energy_uj"] == pytest.approx(50.0, rel=1e-3)
+
+
+def test_what_is_doubtful_every_time_is_refused_with_the_reason_and_no_energy():
+    driver = EmulatedDriver("js220", faults=Faults(skew=0.02))
+    pending = []
+
+    def activity():
+        done, pending[:] = list(pending), []
+        return done
+
+    with open_emulated(driver, activity, idle_power_w=0.02) as instrument:
+        record = EnergyMeter(instrument, window_s=0.3).measure(Board(pending), None, execution_s=1e-3, seed=1)
+    assert record["status"] == "refused" and "the device says 300" in record["reason"]
+    assert "energy_uj" not in record
+
+
+# ---------------------------------------------------------------- the command
+
+
+@pytest.mark.usefixtures("folder")
+def test_the_command_measures_energy_beside_time():
+    arguments = ("--repetitions", 2, "--limit", 3, "--energy", "emulated:js110", "--energy-window", 0.02)
+    status, out, err = profile("--port", "native://", *NETWORK, *arguments, "--out", "run", "--recording", "--json")
+    assert status == 0, err
+    assert len(json.loads(out)["ops"]) == 3
+    manifest = store.read_manifest("run")
+    assert manifest["labels"]["energy"] == "simulated" and manifest["instrument"]["model"] == "js110"
+    table = store.load("run")
+    assert (table.energy_source == "simulated").all() and (table.energy_uj > 0).all()
+    assert (table.energy_uncertainty_uj < table.energy_uj).all()
+    with open("run/energy-01.jls", "rb") as stream:
+        assert stream.read(6) == b"jlsfmt"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "found"),
+    [
+        (("--energy", "otii"), "--energy 'otii' is unknown"),
+        (("--energy", "emulated:js900"), "no emulated instrument 'js900'; there are js110, js220, js320"),
+        (("--energy", "joulescope"), "nothing at native:// that a Joulescope could be wired to"),
+    ],
+)
+@pytest.mark.usefixtures("folder")
+def test_what_cannot_measure_is_one_sentence(arguments, found):
+    status, _, err = profile("--port", "native://", *NETWORK, *arguments, "--out", "run")
+    assert status == 2 and found in err and "Traceback" not in err
+
+
+def test_the_emulated_instrument_is_not_for_boards():
+    with (
+        pytest.raises(UserError, match="cannot see the trigger pin of /dev/ttyACM0"),
+        Source.parse("emulated").around("/dev/ttyACM0"),
+    ):
+        pass
+
+
+def test_without_an_instrument_the_vendors_driver_finds_none():
+    pytest.importorskip("pyjoulescope_driver")
+    with pytest.raises(UserError, match="no Joulescope was found"), open_joulescope():
+        pass
