@@ -199,7 +199,8 @@ def load(path: Path | str, *, status: str | None = "ok") -> pd.DataFrame:
         (:mod:`profiler.store_energy`), NaN where it was not measured; ``net_energy_uj`` is what it is above the idle
         power ``baseline_power_uw``, uncertainties are standard uncertainties, ``energy_source`` says what measured.
         ``disturbed_trials`` counts the rounds in which the device itself told of heat, throttling or another frequency.
-        The run's own :func:`extra_columns` follow: the median of numbers, what all repetitions agree on of anything else.
+        The run's own :func:`extra_columns` follow: the median of numbers, of anything else what all repetitions agree
+        on.
         ``attrs["damage"]`` holds a sentence for every line that could not be read, and for trials of another firmware
         build than the run's, which are left out.
 
