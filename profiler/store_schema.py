@@ -39,7 +39,8 @@ MANIFEST_FIELDS: dict[str, str] = {
     "policy": "object: profiler.measure.schedule.Policy: how often; time_per_op_s in seconds",
     "not_measured": "list of objects: op_key, reason, bytes_wanted and bytes_available (bytes or null)",
     "sittings": "list of objects: started_at, ended_at (ISO 8601, UTC), outcome `complete`, `interrupted` or `failed`, "
-    "trials_before and trials (counts), host and host_after (states of this machine), link (the link's counters)",
+    "trials_before and trials (counts), host and host_after (states of this machine), link (the link's counters), "
+    "changed (versions, git_commit and host where they are not the run's)",
     "versions": "object: Python and packages, name to version",
     "git_commit": "str or null: of the source tree, `+changes` where files differ from it",
     "host": "object: name, system, machine, processor (str or null), cpu_count",
@@ -71,8 +72,8 @@ TRIAL_FIELDS: dict[str, str] = {
     "energy_uj": "list of float or null: of each repetition, as `ticks`; only where it was measured",
     "energy": "object: windows of an energy meter, what one execution takes: profiler.energy.meter.EnergyMeter.measure",
     "extra": "object: column of an imported table to its value for each repetition, as `ticks`",
-    "energy": "object: what profiler.energy.meter.EnergyMeter.measure found: source, loops, windows, status, reason, and "
-    "figures with their units; only where it was measured",
+    "energy": "object: what profiler.energy.meter.EnergyMeter.measure found: source, loops, windows, status, reason, "
+    "and figures with their units; only where it was measured",
     "arena_peak_bytes": "int: most of the arena that was touched, scratch included",
     "scratch_peak_bytes": "int: most of the scratch that was touched",
     "stack_peak_bytes": "int: most of the stack that was touched; this and the peaks before null where an imported "

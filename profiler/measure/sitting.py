@@ -12,6 +12,7 @@ from typing import Any
 from profiler import store
 from profiler.devices.identity import Identity
 from profiler.errors import UserError
+from profiler.measure.going_on import check_goes_on, holds_all, widened
 from profiler.measure.host_state import host_state
 from profiler.measure.schedule import EMPTY, Caches, Policy
 from profiler.ops import Op
@@ -119,6 +120,7 @@ def sitting(device: Any, run: store.Run) -> Iterator[None]:
         UserError: measuring was interrupted or came to an error; the sentence says that the trials so far are safe.
     """
     record: dict[str, Any] = {"started_at": store.now(), "trials_before": len(run.trials), "host": host_state()}
+    record |= _changed(run.manifest)
     outcome = "failed"
     try:
         yield
@@ -150,6 +152,13 @@ def sitting(device: Any, run: store.Run) -> Iterator[None]:
             warnings.warn(sentence, ManifestWarning, stacklevel=2)
 
 
+def _changed(manifest: dict[str, Any]) -> dict[str, Any]:
+    """What this sitting has otherwise than the one that began the run: versions, commit, host."""
+    now = store.provenance()
+    changed = {name: now[name] for name in ("versions", "git_commit", "host") if now[name] != manifest.get(name)}
+    return {"changed": changed} if changed else {}
+
+
 def _safe(run: store.Run) -> str:
     return f"{len(run.trials)} trials are safe in {run.folder}"
 
@@ -167,62 +176,36 @@ def open_run(folder: Path | None, *, resume: bool, fresh: dict[str, Any]) -> sto
     """Begin a run, or go on with one.
 
     Args:
-        folder: The run's; None: a new one below ``measurements``, or, to go on, the newest of this device and plan.
-        resume: Whether to go on. Where there is nothing to go on with, a new run begins.
+        folder: The run's; None: a new one below ``measurements``, or, to go on, the newest of this device that wants
+            all that is wanted now.
+        resume: Whether to go on. Where there is nothing to go on with, a new run begins. What is wanted now and is not
+            there, by each op's key and caches, is added to the run's plan.
         fresh: Manifest of a new run.
 
     Raises:
-        UserError: the run is another plan's, another device's or another firmware build's.
+        UserError: the run is of another device or firmware build, or of another network, input, seed or region.
     """
     if folder is None:
         device_folder = store.MEASUREMENTS / fresh["device"]
         if resume:
-            folder = next((p for p in reversed(store.find_runs(device_folder)) if _same_plan(p, fresh)), None)
+            folder = next((p for p in reversed(store.find_runs(device_folder)) if _holds_all(p, fresh)), None)
         if folder is None:
             folder = store.new_run_folder(store.MEASUREMENTS, fresh["device"], fresh["plan"]["network"])
     if not (resume and store.holds_run(folder)):
         return store.Run.create(folder, fresh)
     run = store.Run.open(folder)
     try:
-        _check_same(run, fresh)
-    except UserError:
+        check_goes_on(run.folder, run.manifest, fresh)
+        if changes := widened(run.manifest, fresh):
+            run.write_manifest(**changes)
+    except BaseException:
         run.close()
         raise
     return run
 
 
-def _same_plan(folder: Path, fresh: dict[str, Any]) -> bool:
+def _holds_all(folder: Path, fresh: dict[str, Any]) -> bool:
     try:
-        return store.read_manifest(folder)["plan"] == fresh["plan"]
+        return holds_all(store.read_manifest(folder), fresh)
     except UserError:
         return False
-
-
-def _check_same(run: store.Run, fresh: dict[str, Any]) -> None:
-    old = run.manifest
-    if old["identity"]["board"] != fresh["identity"]["board"]:
-        raise UserError(
-            f"the run {run.folder} was made on {old['identity']['board']}, and the port has "
-            f"{fresh['identity']['board']}",
-            hint="give the port of that device, or begin a new run without --resume",
-        )
-    if old["identity"]["build_hash"] != fresh["identity"]["build_hash"]:
-        raise UserError(
-            f"the run {run.folder} was made with firmware build {old['identity']['build_hash']}, and the device has "
-            f"{fresh['identity']['build_hash']}: their trials do not mix",
-            hint="begin a new run without --resume, or flash the old firmware",
-        )
-    for part in ("plan", "policy"):
-        for key in sorted(old[part].keys() | fresh[part].keys()):
-            then, now = old[part].get(key), fresh[part].get(key)
-            if then != now:
-                raise UserError(
-                    f"the run {run.folder} was begun with another {key} ({_short(then)}, now {_short(now)})",
-                    hint="give the same options to go on, or begin a new run without --resume",
-                )
-
-
-def _short(value: Any) -> str:
-    if isinstance(value, list):
-        return f"{len(value)} of them"
-    return str(value)

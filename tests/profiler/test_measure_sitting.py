@@ -1,7 +1,11 @@
 """Going on with a run, how a sitting ends, and what a device cannot run."""
 
+import contextlib
+
 import pytest
-from fake_device import ALL, FakeDevice, fresh, make_loop
+from fake_device import ALL, OPS, FakeDevice, fresh, make_loop
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from profiler import store
 from profiler.errors import UserError
@@ -17,7 +21,8 @@ from profiler.ops import Depthwise, Op, Pass, Relu
         ({"build_hash": "build2"}, {}, "firmware build build1, and the device has build2.*do not mix"),
         ({"board": "qemu-other"}, {}, "made on qemu-test, and the port has qemu-other"),
         ({}, {"network": "other"}, "begun with another network"),
-        ({}, {"ops": [1, 2]}, "begun with another ops"),
+        ({}, {"seed": 7}, r"begun with another seed \(None, now 7\)"),
+        ({"unique_id": "ab12"}, {}, "made on another qemu-test: its serial number is none, and the port's ab12"),
     ],
 )
 def test_trials_of_another_build_board_or_plan_are_never_mixed_in(tmp_path, changes, plan, match):
@@ -26,6 +31,81 @@ def test_trials_of_another_build_board_or_plan_are_never_mixed_in(tmp_path, chan
     with pytest.raises(UserError, match=match):
         open_run(folder, resume=True, fresh=fresh(FakeDevice(**changes), **plan))
     open_run(folder, resume=True, fresh=fresh(FakeDevice())).close()  # the refusal gave the lock back
+
+
+def test_what_is_wanted_besides_is_added_to_the_plan_and_what_is_not_wanted_now_stays(tmp_path):
+    folder, device = tmp_path / "run", FakeDevice()
+    steps = {"a": {"images": 1}}
+    first = fresh(device, ops=["x", "y"], passes=["forward"], plans=steps, caches=["warm"])
+    first["not_measured"] = [{"op_key": "x", "reason": "no kernel"}]
+    open_run(folder, resume=False, fresh=first).close()
+    second = fresh(device, ops=["z", "y"], passes=["update"], plans={"b": {"images": 2}}, caches=["cold"])
+    second["not_measured"] = [{"op_key": "z", "reason": "no kernel"}]
+    with open_run(folder, resume=True, fresh=second) as run:
+        plan = run.manifest["plan"]
+    assert (plan["ops"], plan["caches"], plan["passes"]) == (["x", "y", "z"], ["warm", "cold"], ["update"])
+    assert plan["plans"] == {"a": {"images": 1}, "b": {"images": 2}}
+    assert [item["op_key"] for item in store.read_manifest(folder)["not_measured"]] == ["x", "z"]
+    before = (folder / store.MANIFEST).read_bytes()
+    open_run(folder, resume=True, fresh=first).close()  # all of it is wanted already
+    assert (folder / store.MANIFEST).read_bytes() == before
+    with pytest.raises(UserError, match="a step of another plan that is called a too"):
+        open_run(folder, resume=True, fresh=fresh(device, plans={"a": {"images": 9}}, ops=[]))
+
+
+def test_trials_of_another_build_do_not_count_as_measured(tmp_path):
+    """As where somebody joined two runs: no command writes such trials."""
+    device = FakeDevice()
+    with open_run(tmp_path / "run", resume=False, fresh=fresh(device)) as run:
+        make_loop(device, run, OPS[:4]).measure()
+        slots = [trial["slot"] for trial in run.trials]
+        run.manifest["identity"]["build_hash"] = "build2"
+        run.write_manifest()
+    device = FakeDevice(build_hash="build2")
+    with open_run(tmp_path / "run", resume=True, fresh=fresh(device)) as run:
+        assert run.trials == [] and "firmware build build1" in run.notices[0]
+        make_loop(device, run, OPS[:4]).measure()
+        assert [trial["slot"] for trial in run.trials] == slots
+    with pytest.warns(store.DamagedRunWarning, match="never mix"):
+        table = store.load(tmp_path / "run")
+    assert set(table.rounds) == {1}
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.sets(st.sampled_from(OPS), min_size=1, max_size=8), st.integers(0, 60)), min_size=1, max_size=4
+    ),
+    st.booleans(),
+)
+def test_however_the_wanted_ops_change_between_sittings_each_is_measured_once(tmp_path_factory, sittings, cold):
+    folder = tmp_path_factory.mktemp("wider") / "run"
+    wanted = [(list(ops), stop) for ops, stop in sittings]
+    everything = list(dict.fromkeys(op for ops, _ in wanted for op in ops))
+    for i, (ops, stop) in enumerate([*wanted, (everything, None)]):
+        device = FakeDevice(stop_after=stop, cold_runs=True)
+        caches = tuple(Caches) if cold and i % 2 else (Caches.WARM,)
+        plan = {"ops": [op.key for op in ops], "caches": [str(c) for c in caches]}
+        with open_run(folder, resume=True, fresh=fresh(device, **plan)) as run, contextlib.suppress(KeyboardInterrupt):
+            make_loop(device, run, ops, caches=caches).measure()
+    measured = [(t["op_key"], t["caches"], t["round"]) for t in store.iterate(folder) if t["type"] == "op"]
+    assert len(set(measured)) == len(measured)
+    assert {key for key, caches, _ in measured if caches == "warm"} == {op.key for op in everything}
+    assert set(store.read_manifest(folder)["plan"]["ops"]) == {op.key for op in everything}
+
+
+def test_a_sitting_says_what_it_has_otherwise_than_the_one_that_began_the_run(tmp_path, monkeypatch):
+    device = FakeDevice()
+    with store.Run.create(tmp_path / "run", fresh(device)) as run:
+        with sitting(device, run):
+            pass
+        now = store.provenance()
+        monkeypatch.setattr(store, "provenance", lambda: now | {"versions": {"torch": "9"}, "git_commit": None})
+        with sitting(device, run):
+            pass
+    first, second = store.read_manifest(run.folder)["sittings"]
+    assert "changed" not in first
+    assert second["changed"] == {"versions": {"torch": "9"}} | ({"git_commit": None} if now["git_commit"] else {})
 
 
 def test_cold_caches_are_refused_where_the_device_cannot_empty_them():
@@ -46,6 +126,10 @@ def test_going_on_without_a_folder_finds_the_newest_run_of_the_same_plan(tmp_pat
     assert other.folder != first.folder
     with open_run(None, resume=True, fresh=fresh(device)) as again:
         assert again.folder == first.folder
+    with open_run(None, resume=True, fresh=fresh(device, ops=[1, 2])) as wider:
+        assert wider.folder not in (first.folder, other.folder)
+    with open_run(None, resume=True, fresh=fresh(device, ops=[2])) as part:  # the newest that has it
+        assert part.folder == wider.folder
 
 
 def test_what_does_not_fit_or_has_no_kernel_is_listed_with_the_bytes_wanted():
