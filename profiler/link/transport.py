@@ -12,7 +12,6 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import serial
 from serial.tools import list_ports
@@ -25,6 +24,7 @@ from profiler.link.errors import PortError
 from profiler.link.frames import Frame, FrameStatus
 from profiler.link.link_log import LinkLog
 from profiler.link.port_lock import PortLock, find_holder, in_use
+from profiler.link.ports import network
 
 #: Bits a second of a serial port where nothing else is asked for: what the firmware of every board sets its UART to
 #: (LINK_BAUD in firmware/boards/common/stm32/usart.h).
@@ -34,8 +34,6 @@ _SLICE_S = 0.05
 _LARGEST_READ_BYTES = 65_536
 #: How many such reads are thrown away at once.
 _MOST_DISCARDS = 16
-#: pySerial's URLs of a port behind a network.
-_NETWORK = ("socket://", "rfc2217://")
 
 
 @dataclass
@@ -257,15 +255,14 @@ def _descriptor(port: serial.SerialBase) -> int | None:
 
 def _open(url: str, baud: int) -> serial.SerialBase:
     ports.register()
-    if url.startswith(_NETWORK):
-        _check_address(url)
-    local = "://" not in url
-    # pySerial's rfc2217:// takes no limit for writing; its socket has one of 5 s.
-    write_timeout = None if url.startswith("rfc2217://") else 5.0
+    exclusive = None if "://" in url else True
+    settings = {"baudrate": baud, "timeout": 0, "write_timeout": 5.0, "exclusive": exclusive}
+    opened = url
+    if url.startswith(network.SCHEMES):
+        opened, own = network.prepared(url)
+        settings |= own
     try:
-        return serial.serial_for_url(
-            url, baudrate=baud, timeout=0, write_timeout=write_timeout, exclusive=True if local else None
-        )
+        return serial.serial_for_url(opened, **settings)
     except ValueError as error:  # pySerial's word for an unknown scheme
         known = ", ".join(name for name, _ in known_ports())
         raise PortError(
@@ -277,25 +274,9 @@ def _open(url: str, baud: int) -> serial.SerialBase:
         raise _cannot_open(url, error) from None
 
 
-def _check_address(url: str) -> None:
-    try:
-        address = urlsplit(url)
-        complete = bool(address.hostname and address.port)
-    except ValueError:
-        complete = False
-    if not complete:
-        raise PortError(
-            f"{url!r} names no host and TCP port", hint="give both, as in rfc2217://lab-pc:4000", exit_status=2
-        )
-
-
 def _cannot_open(url: str, error: OSError) -> PortError:
-    if url.startswith(_NETWORK):
-        reason = str(error).removeprefix(f"Could not open port {url}: ")
-        return PortError(
-            f"{url} cannot be opened: {reason}",
-            hint="check host and port, and that the serial server there runs and serves nobody else",
-        )
+    if url.startswith(network.SCHEMES):
+        return network.cannot_open(url, error)
     if not Path(url).exists() and "://" not in url:
         there = ", ".join(sorted(p.device for p in list_ports.comports())) or "none"
         return PortError(

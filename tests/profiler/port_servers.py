@@ -117,6 +117,14 @@ class PortServer:
                         self._device.write(data)
 
 
+class _Manager(serial.rfc2217.PortManager):
+    """As ser2net on a port without modem lines: it does not answer what it is told about those."""
+
+    def _telnet_process_subnegotiation(self, suboption: bytes) -> None:
+        if suboption[1:2] != serial.rfc2217.SET_CONTROL:
+            super()._telnet_process_subnegotiation(suboption)
+
+
 class _Telnet:
     """The server's side of RFC 2217 on one connection."""
 
@@ -129,7 +137,7 @@ class _Telnet:
     def __init__(self, client: socket.socket, baud_rates: list[int]) -> None:
         self._client = client
         self._baud_rates = baud_rates
-        self._manager = serial.rfc2217.PortManager(self, self)
+        self._manager = _Manager(self, self)
 
     @property
     def baudrate(self) -> int:

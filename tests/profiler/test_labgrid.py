@@ -4,6 +4,8 @@ import contextlib
 import http.server
 import json
 import os
+import pty
+import select
 import shutil
 import signal
 import socket
@@ -11,15 +13,18 @@ import subprocess
 import sys
 import threading
 import time
+import tty
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import serial
 from command_line import NETWORK, profile
 from port_servers import PortServer
 
 from profiler import cli, store
 from profiler.errors import UserError
+from profiler.link import ports
 from profiler.link.errors import PortError
 from profiler.link.ports.labgrid_client import PlaceUrl
 from profiler.link.ports.protocol_labgrid import PlaceWarning
@@ -31,6 +36,7 @@ PLAN = (*NETWORK, "--passes", "forward,update", "--limit", "8")
 FOLDERS = (Path(sys.executable).parent, Path(sys.prefix) / "labgrid" / "bin")
 PROGRAMS = ("labgrid-client", "labgrid-coordinator", "labgrid-exporter")
 SEARCH = os.pathsep.join([*map(str, FOLDERS), os.environ["PATH"]])
+SBIN = os.pathsep.join([os.environ["PATH"], "/usr/sbin"])
 
 needs_labgrid = pytest.mark.skipif(
     not all(shutil.which(program, path=SEARCH) for program in PROGRAMS),
@@ -69,9 +75,38 @@ class PowerSwitch:
             server.shutdown()
 
 
+@contextlib.contextmanager
+def pseudo_terminal(url):
+    """A device's port as a path, as a board on USB has."""
+    ports.register()
+    ours, theirs = pty.openpty()
+    tty.setraw(theirs)
+    with serial.serial_for_url(url, timeout=0) as device:
+        ended = threading.Event()
+
+        def carry():
+            while not ended.is_set():
+                ready, _, _ = select.select([ours, device], [], [], 0.05)
+                if ours in ready:
+                    device.write(os.read(ours, 4096))
+                if device in ready:
+                    os.write(ours, device.read(4096))
+
+        thread = threading.Thread(target=carry, daemon=True)
+        thread.start()
+        try:
+            yield os.ttyname(theirs)
+        finally:
+            ended.set()
+            thread.join()
+            os.close(ours)
+            os.close(theirs)
+
+
 @dataclass
 class Lab:
-    """A labgrid lab of two boards, ``bench-raw`` and ``bench-rfc2217``; the first has a power switch."""
+    """A labgrid lab of three boards: ``bench-raw`` has a power switch, ``bench-rfc2217`` none, and the port of
+    ``bench-usb`` is the exporter's own, which ser2net serves where that is installed."""
 
     coordinator: str
     board: PortServer
@@ -137,12 +172,15 @@ def lab(tmp_path_factory):
             "raw": {"NetworkSerialPort": serial, "NetworkPowerPort": power},
             "rfc2217": {"NetworkSerialPort": {"host": "127.0.0.1", "port": other.tcp_port, "speed": 921600}},
         }
+        if shutil.which("ser2net", path=SBIN):
+            path = stack.enter_context(pseudo_terminal(EMULATED))
+            resources["usb"] = {"RawSerialPort": {"port": path, "speed": 115200}}
         # An exporter's file is a template: what stands in braces would be taken for its own.
         (folder / "exporter.yaml").write_text(json.dumps(resources, indent=1))
         stack.enter_context(
             running(("labgrid-coordinator", "--listen", coordinator), folder, lambda said: listens(port))
         )
-        exporter = ("labgrid-exporter", "--name", "here", "--coordinator", coordinator, "exporter.yaml")
+        exporter = ("labgrid-exporter", "--name", "here", "--hostname", "127.0.0.1", "exporter.yaml")
         stack.enter_context(running(exporter, folder, lambda said: "connected to coordinator" in said))
         made = Lab(coordinator, board, switch)
         for kind in resources:
@@ -173,6 +211,17 @@ boards:
     assert status == 0, err
     assert slots("runs/raw") == slots("runs/rfc2217") == slots("runs/own")
     assert store.read_manifest(Path("runs/raw"))["port"] == "labgrid://bench-raw"
+    assert lab.holders() == set()
+
+
+@needs_labgrid
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("ser2net", path=SBIN), reason="ser2net is not installed: apt-get install ser2net")
+def test_a_board_at_the_exporters_own_port_is_reached_through_its_ser2net(lab, folder):
+    status, _, err = profile("--port", "labgrid://bench-usb", *PLAN, "--out", "run")
+    assert status == 0, err
+    assert profile("--port", EMULATED, *PLAN, "--out", "own")[0] == 0
+    assert slots("run") == slots("own")
     assert lab.holders() == set()
 
 

@@ -82,8 +82,7 @@ class Keeper:
         values = {key.rpartition("_")[2].lower(): value for key, value in facts.items()}
         if values.get("protocol") == "raw":
             return f"socket://{values['host']}:{values['port']}"
-        # As labgrid's own driver opens it: not every server answers what it is told about DTR and RTS.
-        return f"rfc2217://{values['host']}:{values['port']}?ign_set_control"
+        return f"rfc2217://{values['host']}:{values['port']}"
 
     def release(self) -> None:
         """Give the place back, unless it was this user's before."""

@@ -16,9 +16,9 @@ import warnings
 from typing import Any
 
 import serial
-import serial.rfc2217
 
 from profiler.link.errors import PortError
+from profiler.link.ports import network
 from profiler.link.ports.labgrid_client import PlaceUrl, client
 
 #: How long giving a place back may take.
@@ -119,14 +119,12 @@ class _AtPlace:
     address: str
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        if isinstance(self, serial.rfc2217.Serial):
-            kwargs["write_timeout"] = None  # pySerial knows no other there; the socket has a limit of its own
         self._first = True
-        super().__init__(*args, **kwargs)
+        super().__init__(*args, **(kwargs | network.prepared(self.address)[1]))
 
     def open(self) -> None:
         try:
-            self.port = self.address if self._first else self.place.address()
+            self.port = network.prepared(self.address if self._first else self.place.address())[0]
             super().open()  # type: ignore[misc]
         except BaseException:
             if self._first:  # nobody has this port yet, who could release it
