@@ -72,8 +72,6 @@ TRIAL_FIELDS: dict[str, str] = {
     "energy_uj": "list of float or null: of each repetition, as `ticks`; only where it was measured",
     "energy": "object: windows of an energy meter, what one execution takes: profiler.energy.meter.EnergyMeter.measure",
     "extra": "object: column of an imported table to its value for each repetition, as `ticks`",
-    "energy": "object: what profiler.energy.meter.EnergyMeter.measure found: source, loops, windows, status, reason, "
-    "and figures with their units; only where it was measured",
     "arena_peak_bytes": "int: most of the arena that was touched, scratch included",
     "scratch_peak_bytes": "int: most of the scratch that was touched",
     "stack_peak_bytes": "int: most of the stack that was touched; this and the peaks before null where an imported "

@@ -185,7 +185,8 @@ def test_a_hundred_thousand_trials_load_in_two_seconds(folder):
     ops = [Op(Relu(n), Pass.FORWARD) for n in range(1, 1001)]
     with store.Run.create(folder, MANIFEST) as run, (folder / store.TRIALS).open("ab") as stream:
         for n in range(100_000):
-            stream.write(store_lines.encode({"trial": n, "schema": store.SCHEMA} | trial(ops[n % 1000], [9, 5, 6, 7], round_=n // 1000)))
+            record = trial(ops[n % 1000], [9, 5, 6, 7], round_=n // 1000)
+            stream.write(store_lines.encode({"trial": n, "schema": store.SCHEMA} | record))
         run.notices.clear()
     start = time.process_time()
     with (folder / store.TRIALS).open() as stream:
