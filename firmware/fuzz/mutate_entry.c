@@ -199,6 +199,8 @@ void entry_mutate(struct entry *entry, random_t *random) {
     case 3:
         if (entry->value_count)
             entry->value[random_below(random, (uint32_t)entry->value_count)] = random_value(random);
+        for (size_t i = 0, huge = one_in(random, 16); huge && i < entry->value_count; i++)
+            entry->value[i] = one_in(random, 2) ? UINT16_MAX : entry->value[i];
         break;
     case 4:
     case 5:
@@ -249,6 +251,14 @@ void header_mutate(struct program_header *header, random_t *random) {
         header->image_end = random_below(random, 5);
         header->body_end = random_below(random, 9);
         break;
+    case 4: {
+        /* About what the targets' boards leave below some entries and lists of channels. */
+        static const uint32_t sizes[] = {24 << 10, 96 << 10, 1 << 20, 64 << 20, UINT32_C(2047) << 20};
+        header->arena_bytes = sizes[random_below(random, sizeof sizes / sizeof sizes[0])] -
+                              (1 + random_below(random, 4)) * PROGRAM_ENTRY_BYTES - 4 * random_below(random, 64);
+        header->arena_region_present = false;
+        break;
+    }
     default:
         header->arena_bytes = one_in(random, 2) ? 16 * random_below(random, 1024) : random_value(random);
         break;

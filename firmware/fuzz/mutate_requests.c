@@ -64,6 +64,8 @@ static size_t sort_fills(struct entry *entries, size_t count) {
 }
 
 static void set_sections(struct program_header *header, size_t fills, size_t count, random_t *random) {
+    if (one_in(random, 32))
+        return;
     header->image_end = (uint32_t)fills;
     if (header->setup_end > fills)
         header->setup_end = random_below(random, (uint32_t)fills + 1);

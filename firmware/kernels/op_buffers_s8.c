@@ -3,8 +3,13 @@
 
 #include "op_buffers.h"
 #include "shape.h"
+#include "window.h"
 
 enum { S8 = 1, S32 = 4, F32 = 4, PAIR = 8 };
+
+static int64_t larger_of(int64_t a, int64_t b) {
+    return a > b ? a : b;
+}
 
 static void append_if(buffer_list_t *list, uint64_t elements, uint32_t element_bytes, uint8_t access) {
     if (elements > 0) {
@@ -39,28 +44,41 @@ static void append_update(buffer_list_t *list, const op_t *op, uint64_t paramete
 /* How far ahead of its input a convolution's output must begin to trail it: the kernels take positions in order, some
  * of the row before once more (FOURS_SHIFTED), and when an output row has been written what lies above the first input
  * row that later ones need is free. */
+static int64_t conv2d_ahead_of_row(const shape_t *s, int32_t oy) {
+    const int32_t again = s->out_w >= 4 ? 1 : 4;
+    const int32_t needed = (oy - again) * s->stride_h - s->pad_h;
+    const int64_t read = needed > 0 ? (int64_t)needed * s->in_w * s->in_channels : 0;
+    return (int64_t)(oy + 1) * s->out_w * s->out_channels - read;
+}
+
+/* The most over all rows, of which there may be many: up to the last that needs nothing it grows, from the next on it
+ * is linear. */
 static uint32_t conv2d_ahead_bytes(const op_t *op) {
     const shape_t s = conv2d_shape(op);
-    int64_t ahead = 0;
-    for (int32_t oy = 0; oy < s.out_h; oy++) {
-        const int32_t again = s.out_w >= 4 ? 1 : 4;
-        const int32_t needed = (oy - again) * s.stride_h - s.pad_h;
-        const int64_t read = needed > 0 ? (int64_t)needed * s.in_w * s.in_channels : 0;
-        const int64_t written = (int64_t)(oy + 1) * s.out_w * s.out_channels;
-        ahead = written - read > ahead ? written - read : ahead;
-    }
-    return (uint32_t)ahead;
+    const int32_t again = s.out_w >= 4 ? 1 : 4, last = s.out_h - 1;
+    const int32_t free_up_to = smaller(again + s.pad_h / s.stride_h, last);
+    int64_t ahead = conv2d_ahead_of_row(&s, free_up_to);
+    ahead = larger_of(ahead, conv2d_ahead_of_row(&s, smaller(free_up_to + 1, last)));
+    return (uint32_t)larger_of(ahead, conv2d_ahead_of_row(&s, last));
 }
 
 /* The same of a depthwise convolution's gradient, whose kernels take one row of the input after the other. */
+static int64_t depthwise_ahead_of_row(const shape_t *s, int32_t iy) {
+    const int32_t past = iy + s->pad_h - s->kernel_h + s->stride_h; /* stride x the first output row that it meets */
+    const int64_t read = past > 0 ? (int64_t)(past / s->stride_h) * s->out_w : 0;
+    return (int64_t)(iy + 1) * s->in_w - read;
+}
+
+/* The most over all rows. What has been read grows in steps, one every stride rows: the most is found at a row before a
+ * step, the first or the last, as these lie on a line; or at the last row. */
 static uint32_t depthwise_grad_input_ahead_bytes(const op_t *op) {
     const shape_t s = depthwise_shape(op);
-    int64_t ahead = 0;
-    for (int32_t iy = 0; iy < s.in_h; iy++) {
-        const int32_t past = iy + s.pad_h - s.kernel_h + s.stride_h; /* stride x the first output row that it meets */
-        const int64_t read = past > 0 ? (int64_t)(past / s.stride_h) * s.out_w : 0;
-        const int64_t written = (int64_t)(iy + 1) * s.in_w;
-        ahead = written - read > ahead ? written - read : ahead;
+    const int32_t last = s.in_h - 1, before_step = s.kernel_h - s.pad_h - 1;
+    const int32_t first = before_step >= 0 ? before_step : s.stride_h - 1 - (-1 - before_step) % s.stride_h;
+    int64_t ahead = larger_of(0, depthwise_ahead_of_row(&s, last));
+    if (first <= last) {
+        ahead = larger_of(ahead, depthwise_ahead_of_row(&s, first));
+        ahead = larger_of(ahead, depthwise_ahead_of_row(&s, first + (last - first) / s.stride_h * s.stride_h));
     }
     return (uint32_t)(ahead * s.in_channels * (int64_t)sizeof(float));
 }

@@ -44,6 +44,46 @@ def test_trailing_gives_the_same_bits(kind: str, pass_: Pass, variant: str) -> N
     assert tried > 100
 
 
+def literal_ahead(op: Op) -> int:
+    """The distance row by row: what has been written less what later rows no longer need."""
+    g = op.geometry
+    out_h, out_w = ((i + 2 * p - k) // s + 1 for i, p, k, s in ((g.in_h, g.pad_h, g.kernel_h, g.stride_h),
+                                                               (g.in_w, g.pad_w, g.kernel_w, g.stride_w)))  # fmt: skip
+    ahead = 0
+    if isinstance(g, ops.Conv2d):
+        again = 1 if out_w >= 4 else 4
+        for row in range(out_h):
+            needed = max(0, (row - again) * g.stride_h - g.pad_h)
+            ahead = max(ahead, (row + 1) * out_w * g.out_channels - needed * g.in_w * g.in_channels)
+        return ahead
+    for row in range(g.in_h):
+        met = max(0, (row + g.pad_h - g.kernel_h + g.stride_h) // g.stride_h)
+        ahead = max(ahead, (row + 1) * g.in_w - met * out_w)
+    return ahead * g.in_channels * 4
+
+
+@pytest.mark.parametrize("kind", ["conv2d", "depthwise"])
+def test_the_distance_is_the_most_over_all_rows(kind: str) -> None:
+    """It is computed from a few of them, however many there are."""
+    rng = seeded("distance", kind)
+    some = lambda low, high: int(rng.integers(low, high + 1))  # noqa: E731
+    tried = 0
+    for _ in range(3000):
+        largest = 20_000 if rng.random() < 0.01 else 20
+        pad_h, pad_w = some(0, largest if rng.random() < 0.1 else 6), some(0, 6)
+        in_h, in_w = some(1, largest), some(1, 12)
+        window = {"kernel_h": some(1, min(8, in_h + 2 * pad_h)), "kernel_w": some(1, min(8, in_w + 2 * pad_w)),
+                  "stride_h": some(1, 9), "stride_w": some(1, 9), "pad_h": pad_h, "pad_w": pad_w}  # fmt: skip
+        if kind == "conv2d":
+            op = Op(ops.Conv2d(in_h, in_w, some(1, 6), some(1, 6), **window), Pass.FORWARD, "s8")
+        else:
+            op = Op(ops.Depthwise(in_h, in_w, some(1, 6), **window), Pass.GRAD_INPUT, "s8")
+        wanted = literal_ahead(op)
+        assert [ahead for _, ahead in kernels.trailing(op).values()] == ([wanted] if wanted else []), op.key
+        tried += wanted > 0
+    assert tried > 1000
+
+
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_the_first_layer_of_a_network_needs_little_more_than_its_output(variant: str) -> None:
     op = Op(ops.Conv2d(128, 128, 3, 16, 3, 3, 2, 2, 1, 1), Pass.FORWARD, "s8", variant=variant)
