@@ -18,6 +18,7 @@ from profiler.measure.observed import trial_disturbances
 from profiler.measure.statistics import mad, median
 from profiler.measure.trials import step_ticks
 from profiler.store import read_manifest
+from profiler.store_energy import ENERGY_COLUMNS, Energies
 from profiler.store_tables import OP_COLUMNS, Overhead, device_columns, op_columns, own_trials
 
 #: Of :func:`load_steps`.
@@ -47,6 +48,7 @@ STEP_COLUMNS: tuple[str, ...] = (
     "stack_peak_bytes",
     "memory_peak_bytes",
     "energy_mj",
+    *(name.replace("_uj", "_mj") for name in ENERGY_COLUMNS),
     "relative_error",
     "disturbed_by",
     "predicted_latency_ms",
@@ -81,7 +83,8 @@ def load_steps(path: Path | str) -> pd.DataFrame:
     folder = Path(path)
     manifest = read_manifest(folder)
     common = device_columns(folder, manifest)
-    overhead = _overhead_ticks(folder, manifest)
+    harness = _harness(folder, manifest)
+    overhead = harness.ticks("warm")
     rows = []
     for trial in _steps(folder, manifest):
         row = common | {
@@ -91,6 +94,8 @@ def load_steps(path: Path | str) -> pd.DataFrame:
         row["reason"] = trial.get("reason", "")
         row["entries"] = len(trial["timed"])
         row["energy_mj"] = np.nan
+        energies = Energies()
+        energies.add(trial)
         error = trial.get("relative_error")
         row["relative_error"] = np.nan if error is None else error
         for name in ("predicted_latency_ms", "predicted_memory_bytes", "budget_latency_ms", "budget_memory_bytes"):
@@ -108,16 +113,20 @@ def load_steps(path: Path | str) -> pd.DataFrame:
             for name in ("arena_peak_bytes", "scratch_peak_bytes", "stack_peak_bytes"):
                 row[name] = trial[name]
             row["memory_peak_bytes"] = trial["arena_peak_bytes"] + trial["stack_peak_bytes"]
+            overhead_s = row["overhead_ticks"] / row["timer_hz"]
+            for name, value in energies.columns(harness.harness, "warm", overhead_s).items():
+                in_mj = name.endswith("_uj")
+                row[name.replace("_uj", "_mj") if in_mj else name] = value / 1e3 if in_mj else value
         rows.append(row)
     return pd.DataFrame.from_records(rows, columns=list(STEP_COLUMNS))
 
 
-def _overhead_ticks(folder: Path, manifest: dict[str, Any]) -> float:
-    """What the harness takes to time one op, from a first pass over the run."""
+def _harness(folder: Path, manifest: dict[str, Any]) -> Overhead:
+    """What the harness takes to time one op and between two, from a first pass over the run."""
     overhead = Overhead()
     for trial in own_trials(folder, manifest, []):
         overhead.add(trial)
-    return overhead.ticks("warm")
+    return overhead
 
 
 def _steps(folder: Path, manifest: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -141,7 +150,7 @@ def load_step_ops(path: Path | str) -> pd.DataFrame:
     folder = Path(path)
     manifest = read_manifest(folder)
     common = device_columns(folder, manifest)
-    overhead = _overhead_ticks(folder, manifest)
+    overhead = _harness(folder, manifest).ticks("warm")
     rows: list[dict[str, Any]] = []
     for trial in _steps(folder, manifest):
         repetitions = trial.get("ticks", [])[trial["warm_ups"] :]

@@ -160,7 +160,7 @@ def own_trials(folder: Path, manifest: dict[str, Any], damage: list[str] | None 
 
 
 class Overhead:
-    """The harness's own cost of timing one op: what a run's trials of the empty op took."""
+    """The harness's own cost of timing one op: what a run's trials of the empty op took, and its power."""
 
     def __init__(self) -> None:
         self._ticks: dict[str, array[float]] = {}

@@ -6,22 +6,27 @@ import importlib
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
 from profiler import store
 from profiler.cli_support import json_ready, message, parse_input_shape, print_json, print_table, progress, warn
+from profiler.commands.metering import energy_source, metering
 from profiler.commands.options import (
     STEP_LIMIT_S,
     BaudOption,
+    EnergyOption,
+    EnergyWindowOption,
     JsonOption,
     LinkLogOption,
     PortOption,
     PowerCycleOption,
+    RecordingOption,
     RegionOption,
     SeedOption,
     TrialLimitOption,
+    TriggerInputOption,
     load_network,
     open_chosen_device,
     run_folder,
@@ -31,9 +36,13 @@ from profiler.link.transport import BAUD
 from profiler.measure.observed import disturbance_warning, disturbed, observed_run
 from profiler.measure.schedule import EMPTY, Policy, Slot
 from profiler.measure.sitting import manifest, open_run, sitting, split
+from profiler.measure.statistics import median
 from profiler.measure.steps import foreseen, measure_step, step_trial
-from profiler.measure.trials import op_trial, timed
+from profiler.measure.trials import accepted_ticks, op_trial, timed
 from profiler.measure.verify import Ahead
+
+if TYPE_CHECKING:
+    from profiler.energy.meter import EnergyMeter
 
 #: What the table shows of each step.
 FIGURES = (
@@ -49,6 +58,10 @@ FIGURES = (
     "predicted_memory_bytes",
     "budget_memory_bytes",
     "memory_budget",
+    "energy_mj",
+    "energy_uncertainty_mj",
+    "net_energy_mj",
+    "energy_source",
     "relative_error",
     "status",
 )
@@ -114,6 +127,10 @@ def step(
     arena: Annotated[bool, typer.Option("--arena", help="Say what lies in the arena when it is fullest.")] = False,
     baud: BaudOption = BAUD,
     power_cycle: PowerCycleOption = None,
+    energy: EnergyOption = None,
+    energy_window: EnergyWindowOption = None,
+    trigger_input: TriggerInputOption = 0,
+    recording: RecordingOption = None,
     link_log: LinkLogOption = None,
     trial_limit: TrialLimitOption = STEP_LIMIT_S,
     json_: JsonOption = False,
@@ -126,6 +143,7 @@ def step(
     from profiler.workloads.plan import StepPlan  # noqa: PLC0415
 
     folder = run_folder(out)
+    meters = energy_source(energy, energy_window, trigger_input, recording)
     plan = plan or []
     if not plan and not scheme:
         raise UserError("there is no step to run", hint="give --plan PLAN.json or --scheme NAME", exit_status=2)
@@ -137,7 +155,10 @@ def step(
     networks = {name: _network_of(p, network, input_) for name, p in plans.items()}
     plans |= {name: p for name, (p, _) in published.items()}
     networks |= {name: net for name, (_, net) in published.items()}
-    with open_chosen_device(port, baud, power_cycle, region, link_log=link_log, trial_limit_s=trial_limit) as device:
+    with (
+        metering(meters, port) as meter_for,
+        open_chosen_device(port, baud, power_cycle, region, link_log=link_log, trial_limit_s=trial_limit) as device,
+    ):
         if repetitions is None:
             repetitions = 3 if device.identity.counts_instructions else 20
         record = {
@@ -146,7 +167,7 @@ def step(
             "seed": seed,
             "plans": {name: p.to_json() for name, p in plans.items()},
             "region": device.arena_region,
-        }
+        } | ({"energy": energy} if energy else {})
         policy = Policy(repetitions=repetitions)
         fresh = manifest(device, device.url, record, policy, [])
         with open_run(folder, resume=resume, fresh=fresh) as run:
@@ -154,7 +175,7 @@ def step(
                 warn(notice)
             there = {trial["slot"] for trial in run.trials}
             prepared, failures = [], []
-            with sitting(device, run):
+            with sitting(device, run), meter_for(device, run) as meter:
                 for name, step_plan in plans.items():
                     if f"step|{name}" in there:
                         continue
@@ -163,8 +184,8 @@ def step(
                         prepared.append(item)
                     except UserError as error:
                         failures.append(f"plan {name} cannot run on {device.identity.board}: {error.args[0]}")
-                _measure_empty(device, run, repetitions, seed)
-                _sit(device, run, prepared, repetitions, seed)
+                _measure_empty(device, run, repetitions, seed, meter)
+                _sit(device, run, prepared, repetitions=repetitions, seed=seed, meter=meter)
             timer = device.identity.timer_label
             trials = list(run.trials)
     if counts := disturbed(trials):
@@ -260,7 +281,7 @@ def _prepare(device: Any, name: str, plan: Any, network: Any, *, model: Any, rep
     return _Prepared(name, plan, work, program, expectation)
 
 
-def _measure_empty(device: Any, run: store.Run, repetitions: int, seed: int) -> None:
+def _measure_empty(device: Any, run: store.Run, repetitions: int, seed: int, meter: EnergyMeter | None) -> None:
     """The harness's own cost an op, to be subtracted."""
     slot = Slot("empty", EMPTY, 0)
     if all(trial["slot"] != slot.name for trial in run.trials):
@@ -269,10 +290,22 @@ def _measure_empty(device: Any, run: store.Run, repetitions: int, seed: int) -> 
             return  # so many repetitions' ticks do not fit: neither does any step
         trial = op_trial(slot, build_hash=device.identity.build_hash, seed=seed, region=device.arena_region)
         result, state = observed_run(device, programs[EMPTY], repetitions=1 + repetitions, seed=seed)
-        run.append(trial | timed(result, 1) | state)
+        trial |= timed(result, 1) | state
+        if meter is not None:
+            execution_s = median(accepted_ticks(trial)) / device.identity.timer_hz
+            trial["energy"] = meter.measure(device, programs[EMPTY], execution_s=execution_s, seed=seed)
+        run.append(trial)
 
 
-def _sit(device: Any, run: store.Run, prepared: list[_Prepared], repetitions: int, seed: int) -> None:
+def _sit(
+    device: Any,
+    run: store.Run,
+    prepared: list[_Prepared],
+    *,
+    repetitions: int,
+    seed: int,
+    meter: EnergyMeter | None,
+) -> None:
     """Measure plans; one that the device cannot do is recorded with the reason, and the next one's turn comes."""
     from profiler import reference  # noqa: PLC0415 - torch takes seconds to import
 
@@ -297,6 +330,7 @@ def _sit(device: Any, run: store.Run, prepared: list[_Prepared], repetitions: in
                 reference=references.get(item.name, item.program),
                 repetitions=repetitions,
                 seed=seed,
+                meter=meter,
             )
             run.append(trial)
             ticker.advance()
@@ -317,7 +351,11 @@ def _report(folder: Path, timer: str, failures: list[str], peaks: dict[str, list
     else:
         # A column a plan: there are more figures than plans.
         print_table(
-            [{"figure": name} | {row["plan"]: row.get(name) for row in rows} for name in FIGURES],
+            [
+                {"figure": name} | {row["plan"]: row.get(name) for row in rows}
+                for name in FIGURES
+                if "energy" not in name or any(isinstance(row["energy_source"], str) for row in rows)
+            ],
             title=f"Training steps (timer: {timer})",
             caption=f"run: {folder}"
             + ("\nlatency is virtual time: the timer counts instructions" if timer == "instructions" else ""),

@@ -16,7 +16,9 @@ from profiler.energy.windows import EnergyWindow
 from profiler.errors import UserError
 
 #: Idle time before and after a window, for its baseline.
-IDLE_S = 0.1
+IDLE_S = 0.2
+#: That much of the time before is looked at: samples arrive late, and what ran earlier must not be among them.
+_LOOKED_AT_S = 0.1
 #: How often a window that is refused is measured again.
 _ATTEMPTS = 4
 #: How long samples may take on their way to the host.
@@ -79,7 +81,7 @@ class EnergyMeter:
     ) -> tuple[list[EnergyWindow], str, dict[str, float]]:
         """(the windows that were found, why they must not be used, what the device says of one execution)."""
         self.instrument.wait(IDLE_S)
-        since_s = self.instrument.now_s - IDLE_S
+        since_s = self.instrument.now_s - _LOOKED_AT_S
         result = device.run(program, repetitions=1, seed=seed, loops=loops, cold=cold)
         self.instrument.wait(IDLE_S)
         if result.windows is None:

@@ -11,7 +11,8 @@ import numpy as np
 from profiler import prng
 from profiler.link.errors import DeviceReset, Refused
 from profiler.measure.observed import observed_run
-from profiler.measure.trials import not_timed
+from profiler.measure.statistics import median
+from profiler.measure.trials import not_timed, step_ticks
 from profiler.measure.verify import (
     PROJECTION_REACH,
     ROUNDED_OTHERWISE,
@@ -23,6 +24,7 @@ from profiler.measure.verify import (
 from profiler.ops import Pass
 
 if TYPE_CHECKING:
+    from profiler.energy.meter import EnergyMeter
     from profiler.workloads.plan import StepPlan
     from profiler.workloads.step import TrainingStep
 
@@ -200,15 +202,27 @@ def step_trial(
 
 
 def measure_step(
-    device: Any, program: Any, trial: dict[str, Any], *, reference: dict[str, np.ndarray], repetitions: int, seed: int
+    device: Any,
+    program: Any,
+    trial: dict[str, Any],
+    *,
+    reference: dict[str, np.ndarray],
+    repetitions: int,
+    seed: int,
+    meter: EnergyMeter | None = None,
 ) -> dict[str, Any]:
-    """Check the step against its reference, then time it with one warm-up.
+    """Check the step against its reference, then time it with one warm-up, and with ``meter`` measure its energy.
 
     Returns:
         ``trial``, completed; where the device refuses the step or restarts over it, with the reason.
     """
     try:
-        return _check_and_time(device, program, trial, reference=reference, repetitions=repetitions, seed=seed)
+        trial = _check_and_time(device, program, trial, reference=reference, repetitions=repetitions, seed=seed)
+        sums = step_ticks(trial)
+        if meter is not None and sums:
+            execution_s = median(sums) / device.identity.timer_hz
+            trial["energy"] = meter.measure(device, program, execution_s=execution_s, seed=seed)
+        return trial
     except Refused as error:
         return trial | not_timed("refused", error.args[0])
     except DeviceReset as error:

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from command_line import NETWORK, profile
+from command_line import NETWORK, profile, save_plan
 
 from profiler import store
 from profiler.energy.activity import PowerModel, emulated_board
@@ -82,7 +82,7 @@ def test_a_window_with_a_hole_is_measured_again():
         return done
 
     board = Board(pending)
-    driver = EmulatedDriver("js220", faults=Faults(dropouts=((0.3, 0.02),)))
+    driver = EmulatedDriver("js220", faults=Faults(dropouts=((0.45, 0.02),)))
     with open_emulated(driver, activity, idle_power_w=0.02) as instrument:
         record = EnergyMeter(instrument, window_s=0.3).measure(board, None, execution_s=1e-3, seed=1)
     assert record["status"] == "ok" and board.runs == 2
@@ -120,6 +120,21 @@ def test_the_command_measures_energy_beside_time():
     assert (table.energy_uncertainty_uj < table.energy_uj).all()
     with open("run/energy-01.jls", "rb") as stream:
         assert stream.read(6) == b"jlsfmt"
+
+
+def test_a_training_steps_energy_stands_beside_its_time(folder):
+    save_plan(folder / "plan.json", images=2)
+    arguments = ("--plan", "plan.json", "--energy", "emulated", "--energy-window", 0.01, "--out", "run", "--json")
+    status, out, err = profile("step", "--port", "qemu://stm32f405", *NETWORK, *arguments)
+    assert status == 0, err
+    (step,) = json.loads(out)["steps"]
+    assert step["energy_source"] == "simulated"
+    # At rest 20 mW; an instruction a nanosecond, at 0.15 nJ and at most as much again and a half for an access.
+    assert 0.17 < step["energy_mj"] / step["latency_ms"] < 0.45
+    assert step["net_energy_mj"] == pytest.approx(step["energy_mj"] - 0.020 * step["latency_ms"], rel=1e-2)
+    # An image's fills end a window: one each for two images.
+    (trial,) = [t for t in store.iterate("run") if t["type"] == "step"]
+    assert len(trial["energy"]["windows"]) == 2
 
 
 @pytest.mark.parametrize(
