@@ -18,8 +18,12 @@ from profiler.devices import build
 from profiler.link import frames, messages, replies, transport
 from profiler.link.errors import DeviceReset
 from profiler.link.session import open_device
+from profiler.link.transport import Transport
 from profiler.ops import Conv2d, Linear, Op, Pass, Relu
-from profiler.workloads.program import microbenchmark
+from profiler.workloads.lower import load_network
+from profiler.workloads.program import microbenchmark, step_program
+from profiler.workloads.schemes import published_scheme
+from profiler.workloads.step import training_step
 
 BOARDS = ["qemu://stm32f405", "qemu://mps2-an500"]
 PORTS = ["native://", "native://aarch64", *BOARDS]
@@ -112,6 +116,17 @@ def test_a_trial_of_one_op_takes_at_most_200_bytes_on_the_wire(native):
     largest = Op(geometry, Pass.UPDATE, trained_channels=576, trained_axis="in", trains_bias=True, optimizer="adam")
     assert native.run(microbenchmark(largest, native.memory), repetitions=4).wire_bytes <= 200
     assert native.run(microbenchmark(CONV, native.memory), repetitions=4).wire_bytes <= 150
+
+
+def test_a_step_of_150_ops_and_its_ticks_take_less_than_two_seconds_on_a_slow_wire(native, monkeypatch):
+    sent, send = [], Transport.send
+    monkeypatch.setattr(Transport, "send", lambda self, data: (sent.append(len(data)), send(self, data)))
+    _, network = load_network("mcunet-5fps", (3, 16, 16))
+    plan = published_scheme(network, "mcunetv3-99kb", savings=("stream", "in_place", "fused_update"))
+    result = native.run(step_program(training_step(network, plan), native.memory), repetitions=10)
+    assert result.ticks.shape[0] == 10 and result.ticks.shape[1] >= 150
+    assert 10 * result.wire_bytes / 115_200 < 2  # scripts/bench_link says what device and host add
+    assert max(sent) <= native.identity.largest_frame_bytes and len(sent) < 70
 
 
 # ---------------------------------------------------------------- requests sent again
