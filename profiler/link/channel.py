@@ -3,20 +3,13 @@
 Every request carries an id that its reply repeats, and may be sent again without doing harm, so a lost or damaged
 frame costs a repetition and nothing else. Every reply carries the device's boot id: a restart in between is seen, and
 what was in flight is reported as lost instead of being merged with what came before. A port that went away and came
-back is opened again; where it leads to the same boot of the same device, the request is simply repeated.
-
-Why no reply is taken for another's: a line keeps the order of what it carries, so all replies to a request have come
-before the first one to the next. Should something deliver old bytes once more (a driver's ring buffer), ids tell them:
-of requests by being distinct from those of more than 200 requests before, of identifies and probes by never repeating.
-
-Why no restart goes unseen: a device that restarted has boot id 0 until it is identified, which nobody but this channel
-does while it holds the port, and then the nonce, which differs from the boot id before.
+back is opened again; where it leads to the same boot of the same device, the request is simply repeated. What tells old
+replies and restarts is in :mod:`profiler.link.request_ids`.
 """
 
 from __future__ import annotations
 
 import math
-import secrets
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -29,17 +22,11 @@ from profiler.link.messages import Accepted, Answer, Done, OtherProtocol, PeekRe
 from profiler.link.patience import Patience
 from profiler.link.power import PowerCycle
 from profiler.link.replies import BadReply
+from profiler.link.request_ids import REQUEST_IDS, RequestIds
 from profiler.link.transport import LinkStatistics, Transport
 
 PATIENCE = Patience()
 
-#: Ids of requests, taken in a circle: two bytes in CBOR. One byte would save three a trial, and an old reply that a
-#: driver delivers once more would be taken for a new one 24 requests later.
-REQUEST_IDS = range(24, 256)
-#: Ids of identifies and probes, which no trial on a good line needs: none is used twice.
-_FIRST_RARE_ID = 1 << 16
-#: Nonces and so boot ids: one byte in CBOR.
-NONCES = range(1, 24)
 #: How many of a session's restarts are remembered.
 MOST_RESTARTS_KEPT = 100
 #: Of an identity or a page of ticks: for the time on the wire.
@@ -86,20 +73,15 @@ class Channel:
         self._timeout_s = timeout_s
         self._patience = patience or PATIENCE
         self._power_cycle = power_cycle
-        self._last_id = secrets.choice(REQUEST_IDS)
-        self._last_rare_id = _FIRST_RARE_ID + secrets.randbelow(1 << 31)  # another session's are others
-        self._last_run_id: int | None = None
+        self._ids = RequestIds()
         self._bad_reply = ""  # what was wrong with the last whole frame that is no reply
-        self._nonce = secrets.choice(NONCES)
         try:
-            self._identify()
+            self.identity = self._meet()
         except NoAnswer as silence:
             if power_cycle is None:
                 raise
             self._bring_back(power_cycle, silence, self._identify)
-        # A device that was up before keeps its last run's reply until it sees another nonce than the last: the second
-        # is another one for certain.
-        self.identity = self._identify()
+            self.identity = self._meet()
 
     @property
     def url(self) -> str:
@@ -114,7 +96,7 @@ class Channel:
 
     def fits(self, command: list) -> bool:
         """Whether the request fits into what the device can receive."""
-        payload = messages.encode_request(self._last_id, command)
+        payload = messages.encode_request(REQUEST_IDS[-1], command)
         return frames.encoded_bytes(len(payload)) <= self.identity.largest_frame_bytes
 
     # ------------------------------------------------------------ asking
@@ -159,11 +141,9 @@ class Channel:
     def _exchange(self, command: list, expected: type[Answer], wait_s: float, expected_s: float) -> Answer:
         if not self.fits(command):
             raise self._too_long(command)
-        request_id = self._next_id()
-        kinds: tuple[type, ...] = (expected,)
-        if expected is Done:
-            kinds = (Accepted, Done)
-            self._last_run_id = request_id
+        runs = expected is Done
+        request_id = self._ids.next(runs=runs)
+        kinds: tuple[type, ...] = (Accepted, Done) if runs else (expected,)
         request = _encoded(request_id, command)
         wait_s += self.transport.transfer_s(len(request) + _USUAL_REPLY_BYTES)
         accepted = False
@@ -176,7 +156,7 @@ class Channel:
             if attempt:
                 # A device that restarted would take the request for a new one, so first see that it is still the same
                 # boot. Silence may also mean that it is busy with the run.
-                probe_id = self._next_rare_id()
+                probe_id = self._ids.next_rare()
                 self._send(_encoded(probe_id, messages.peek(0, 0)), again=True)
                 busy_s = self._patience.busy_s(expected_s, silent) if accepted or silent > 2 else 0.0
                 busy_s = min(busy_s, max(0.0, ended_s - time.monotonic()))
@@ -201,7 +181,7 @@ class Channel:
         )
 
     def _too_long(self, command: list) -> Refused:
-        byte_count = len(_encoded(self._last_id, command))
+        byte_count = len(_encoded(REQUEST_IDS[-1], command))
         most = self.identity.largest_frame_bytes
         return Refused(
             f"a request of {byte_count} bytes does not fit the {most} bytes that {self.identity.board} can receive",
@@ -210,17 +190,6 @@ class Channel:
             entry_index=0,
             detail=byte_count,
         )
-
-    def _next_id(self) -> int:
-        """The next in the circle, the last run's left out: its reply is stored, a new run would get it."""
-        while True:
-            self._last_id = REQUEST_IDS[(self._last_id + 1 - REQUEST_IDS.start) % len(REQUEST_IDS)]
-            if self._last_id != self._last_run_id:
-                return self._last_id
-
-    def _next_rare_id(self) -> int:
-        self._last_rare_id += 1
-        return self._last_rare_id
 
     def _longest_run_s(self) -> float:
         """Until a run that was accepted has ended in one way or another, with room for the device's own start: at an
@@ -271,14 +240,34 @@ class Channel:
 
     # ------------------------------------------------------------ identity, restarts
 
+    def _meet(self) -> Identity:
+        """Identify the device for the first time; a port that goes away meanwhile is opened again.
+
+        It is asked twice: one that was up before keeps its last run's reply until it sees another nonce than the last,
+        and the second is another one for certain.
+        """
+        deadline_s = time.monotonic() + self._timeout_s
+        broken = False
+        while True:
+            try:
+                if broken:
+                    self.transport.reopen()
+                self._identify()
+                return self._identify()
+            except PortError:
+                if time.monotonic() > deadline_s:
+                    raise
+                broken = True
+                time.sleep(self._patience.reopen_wait_s)
+
     def _identify(self) -> Identity:
         """Resynchronise: whatever stands on the line is ended by delimiters and dropped, then the device is asked."""
         received_before = self.statistics.bytes_received
         self._bad_reply = ""
-        self._nonce = self._next_nonce()
+        nonce = self._ids.next_nonce(self.boot_id)
         self.transport.discard_input()
-        request_id = self._next_rare_id()
-        request = _encoded(request_id, messages.identify(self._nonce, self.run_limit_ms))
+        request_id = self._ids.next_rare()
+        request = _encoded(request_id, messages.identify(nonce, self.run_limit_ms))
         deadline_s = time.monotonic() + self._timeout_s
         attempt = 0
         while (left_s := deadline_s - time.monotonic()) > 0:
@@ -311,13 +300,6 @@ class Channel:
             f"the device at {self.url} {found}",
             hint="build the firmware of this version (cmake presets in firmware/), load it, and check the baud rate",
         )
-
-    def _next_nonce(self) -> int:
-        """Another one than the last, and than the boot id: it becomes that of a device that restarted unseen."""
-        while True:
-            self._nonce = self._nonce % NONCES[-1] + 1
-            if self._nonce != self.boot_id:
-                return self._nonce
 
     def _after_restart(self) -> DeviceReset:
         self._reacquaint()

@@ -144,6 +144,15 @@ def test_a_port_that_comes_back_with_the_device_as_it_was_costs_nothing(tmp_path
         assert device.statistics.resets == 0
 
 
+def test_a_port_that_goes_away_while_the_device_identifies_itself_is_opened_again(tmp_path):
+    hang_ups = {Fault.HANG_UP: (1, 10, 100)}
+    with FaultyLine("native://", tmp_path, seed=3, rate=0.3, mix=hang_ups) as line:
+        for _ in range(10):
+            with open_device(line.path) as device:
+                assert device.identity.board == "linux-native"
+        assert line.hits[Fault.HANG_UP] > 5
+
+
 def test_a_device_that_restarts_while_its_port_is_away_is_seen_every_time(tmp_path):
     with FaultyLine("native://", tmp_path, seed=1, rate=0.0) as line, open_device(line.path) as device:
         for restart in range(3):
