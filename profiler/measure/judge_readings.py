@@ -9,15 +9,18 @@ from profiler.measure.evidence import Evidence, Readings
 from profiler.measure.findings import Finding, Weight, named
 from profiler.measure.observed import disturbance_warning
 from profiler.measure.schedule import Policy
-from profiler.measure.shape import drift, drift_is_chance, far_out, slope_interval, trend, two_modes
+from profiler.measure.shape import drift, drift_is_chance, far_out, scatter, slope_interval, trend, two_modes
 from profiler.measure.statistics import identical, median, median_interval, relative_interval, steady
 
 #: Drift of the reference op, relative, from which on figures are worse than they look, and from which on none holds.
 DRIFT_LIMIT, DRIFT_STOPS = 0.02, 0.2
 #: Monotone change of the reference op, relative, that is worth a word.
 TREND_LIMIT = 0.01
-#: How many times the wanted interval is so wide that a median says nothing, and the share of such ops that is too much.
-HOPELESS, HOPELESS_SHARE = 20, 0.5
+#: Middle half of the reference op's trials, as a share of their median, from which on all figures scatter.
+SCATTER_LIMIT = 0.1
+#: How many times the wanted interval is too wide to use, and the share of such ops that is too much. Two runs on a
+#: shared machine whose ops were known to 5 %, ten times the default, differed by 16 % in one op of ten.
+HOPELESS, HOPELESS_SHARE = 10, 0.5
 #: Far-out readings, as a share of all, from which on they are worth a word, and from which on they weigh.
 OUTLIERS_NOTED, OUTLIERS_WEIGH = 0.01, 0.1
 #: Modes nearer to each other than this, relative, do no harm; share of ops with two modes that weighs.
@@ -108,6 +111,18 @@ def _drift(manifest: dict[str, Any], evidence: Evidence) -> Iterator[Finding]:
             "measure more ops in one run, or see above why the reference op failed",
         )
     for (key, _), values in told.items():
+        spread = scatter(values)
+        if spread > SCATTER_LIMIT:
+            modes = two_modes(values)
+            around = f", around {modes.low:,.0f} and {modes.high:,.0f} ticks" if modes else ""
+            yield Finding(
+                "scatter",
+                Weight.CARE,
+                f"the middle half of the reference op's trials spans {100 * spread:.0f} % of their median{around}",
+                "something else ran on the device: measure again on a quiet one",
+                (key,),
+                {"middle_half": spread},
+            )
         moved, rising = drift(values), trend(values)
         figures = {"drift": moved, "trend": rising, "trials": evidence.trials["reference"]}
         if abs(moved) > DRIFT_LIMIT and not drift_is_chance(values):

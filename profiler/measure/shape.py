@@ -46,6 +46,14 @@ def drift_is_chance(values: Sequence[float]) -> bool:
     return bool(mannwhitneyu(values[:third], values[-third:]).pvalue >= SIGNIFICANCE)
 
 
+def scatter(values: Sequence[float]) -> float:
+    """How far apart the quartiles of the values lie, relative to their median; 0 for fewer than 8."""
+    if len(values) < 8:
+        return 0.0
+    low, middle, high = np.quantile(np.asarray(values, dtype=float), (0.25, 0.5, 0.75))
+    return float((high - low) / middle) if middle else 0.0
+
+
 def trend(values: Sequence[float]) -> float:
     """Relative change from the first value to the last where they rise or fall throughout; 0 where that may be chance.
 
