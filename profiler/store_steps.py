@@ -104,6 +104,8 @@ def load_steps(path: Path | str) -> pd.DataFrame:
         row["disturbed_by"] = ", ".join(trial_disturbances(trial))
         row["predicted_by"] = trial.get("predicted_by") or ""
         sums = step_ticks(trial)
+        if sums and trial["status"] == "stopped":  # its whole repetitions count; the reason stays
+            row["status"] = "ok"
         row["repetitions"] = len(sums)
         if sums:
             row["overhead_ticks"] = overhead * sum(entry["count"] for entry in trial["timed"])

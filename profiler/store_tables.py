@@ -188,7 +188,8 @@ def load(path: Path | str, *, status: str | None = "ok") -> pd.DataFrame:
 
     Args:
         path: Folder of a run.
-        status: Only ops with this status (``ok``, ``wrong``, ``refused``, ``failed``); None for all.
+        status: Only ops with this status (see :class:`profiler.measure.trials.Status`); None for all. An op that was
+            stopped is ``ok`` where it has whole repetitions; ``reason`` then says that it was.
 
     Returns:
         Columns :data:`COLUMNS`, in the order in which the ops were first measured. ``ticks`` is the median over the
@@ -252,7 +253,8 @@ class _Merged:
 
     def __init__(self, columns: dict[str, Any]) -> None:
         self.columns = columns
-        self.status = "ok"
+        self._status = "ok"
+        self._stopped = False
         self.reason = ""
         self.ticks: array[float] = array("d")
         self.rounds = self.warm_ups = self.disturbed = 0
@@ -266,8 +268,13 @@ class _Merged:
         error = trial.get("relative_error")
         if error is not None and not error <= self.relative_error:
             self.relative_error = error
-        if trial["status"] != "ok":
-            self.status, self.reason = trial["status"], trial.get("reason", "")
+        if trial["status"] == "stopped":
+            self._stopped = True
+            self.reason = self.reason or trial.get("reason", "")
+            if not accepted_ticks(trial):
+                return
+        elif trial["status"] != "ok":
+            self._status, self.reason = trial["status"], trial.get("reason", "")
             return
         self.ticks.extend(accepted_ticks(trial))
         self.rounds += 1
@@ -285,6 +292,11 @@ class _Merged:
         found = peaks_of(trial)
         if found != self.peaks:
             self.peaks = tuple(map(max, found, self.peaks))
+
+    @property
+    def status(self) -> str:
+        """A trial that was stopped counts with its whole repetitions; ``stopped`` is an op without any."""
+        return "stopped" if self._status == "ok" and self._stopped and not self.ticks else self._status
 
     def row(self, overhead: Overhead, timer_hz: int) -> dict[str, Any]:
         caches = self.columns["caches"]

@@ -290,8 +290,8 @@ def _measure_empty(device: Any, run: store.Run, repetitions: int, seed: int, met
             return  # so many repetitions' ticks do not fit: neither does any step
         trial = op_trial(slot, build_hash=device.identity.build_hash, seed=seed, region=device.arena_region)
         result, state = observed_run(device, programs[EMPTY], repetitions=1 + repetitions, seed=seed)
-        trial |= timed(result, 1) | state
-        if meter is not None:
+        trial |= timed(result, 1, 1 + repetitions) | state
+        if meter is not None and trial["status"] == "ok":
             execution_s = median(accepted_ticks(trial)) / device.identity.timer_hz
             trial["energy"] = meter.measure(device, programs[EMPTY], execution_s=execution_s, seed=seed)
         run.append(trial)
@@ -333,6 +333,8 @@ def _sit(
                 meter=meter,
             )
             run.append(trial)
+            if trial["status"] == "stopped":
+                warn(f"plan {item.name} was {trial['reason']}")
             ticker.advance()
 
 

@@ -29,7 +29,7 @@ from profiler.commands.options import (
     wanted_ops,
 )
 from profiler.errors import UserError
-from profiler.link.errors import DeviceReset, Refused
+from profiler.link.errors import DeviceReset, Refused, Stopped
 from profiler.link.transport import BAUD
 from profiler.measure.schedule import EMPTY
 from profiler.measure.sitting import split
@@ -90,8 +90,9 @@ def verify(
                     row["relative_error"] = verdict.relative_error
                     if not verdict.right:
                         row |= {"status": "wrong", "reason": verdict.sentence}
-                except (Refused, DeviceReset) as error:
-                    row |= {"status": "failed", "reason": error.args[0]}
+                except (Refused, DeviceReset, Stopped) as error:
+                    status = "stopped" if isinstance(error, Stopped) else "failed"
+                    row |= {"status": status, "reason": error.args[0]}
                 rows.append(row)
                 if row["status"] != "ok" and not json_:
                     # At once: should the link die, what was found is on the screen.

@@ -14,6 +14,7 @@ from profiler.energy.judge import Expected, accumulator_doubt, doubt
 from profiler.energy.recording import MemoryRecording
 from profiler.energy.windows import EnergyWindow
 from profiler.errors import UserError
+from profiler.measure.trials import overrun
 
 #: Idle time before and after a window, for its baseline.
 IDLE_S = 0.2
@@ -84,6 +85,8 @@ class EnergyMeter:
         since_s = self.instrument.now_s - _LOOKED_AT_S
         result = device.run(program, repetitions=1, seed=seed, loops=loops, cold=cold)
         self.instrument.wait(IDLE_S)
+        if result.stop is not None:
+            return [], overrun(result, 1)
         if result.windows is None:
             raise UserError(f"{device.identity.board} does not tell of its trigger", hint="build and load its firmware")
         timer_hz = device.identity.timer_hz

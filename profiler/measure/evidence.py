@@ -12,7 +12,7 @@ from typing import Any
 
 from profiler.measure.observed import trial_disturbances
 from profiler.measure.statistics import median
-from profiler.measure.trials import accepted_ticks, caches_of, step_ticks
+from profiler.measure.trials import COUNTING, accepted_ticks, caches_of, step_ticks
 
 #: Readings of an op that are kept; of more a random sample.
 MOST_READINGS = 512
@@ -115,7 +115,8 @@ class Evidence:
         if trial["status"] != "ok":
             if type_ in ("op", "step"):
                 self.statuses[name] = trial["status"], trial.get("reason", "")
-            return
+            if trial["status"] not in COUNTING:
+                return
         ticks = step_ticks(trial) if type_ == "step" else accepted_ticks(trial)
         if not ticks:
             return

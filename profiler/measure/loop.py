@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from profiler.link.errors import DeviceReset, Refused
+from profiler.link.errors import DeviceReset, Refused, Stopped
 from profiler.measure import verify
 from profiler.measure.observed import observed_run
 from profiler.measure.schedule import EMPTY, Caches, Policy, Slot, reference_op, round_slots
 from profiler.measure.statistics import median
-from profiler.measure.trials import accepted_ticks, caches_of, not_timed, op_trial, timed
+from profiler.measure.trials import COUNTING, accepted_ticks, caches_of, not_timed, op_trial, timed
 from profiler.ops import Op
 from profiler.store import Run
 
@@ -27,14 +27,18 @@ class _Known:
     rounds: int = 0
     spent_s: float = 0.0
     given_up: bool = False
+    repetition_s: float | None = None  # wall-clock time, link included
 
     def add(self, trial: dict[str, Any]) -> None:
         self.rounds = max(self.rounds, trial["round"] + 1)
         self.spent_s += trial.get("duration_s", 0.0)
-        if trial["status"] == "ok":
+        if trial["status"] in COUNTING:
             self.ticks += accepted_ticks(trial)
-        else:
-            self.given_up = True
+        # What was stopped once would be stopped again.
+        self.given_up |= trial["status"] != "ok"
+        if trial["ticks"] and "duration_s" in trial:
+            taken_s = trial["duration_s"] / len(trial["ticks"])
+            self.repetition_s = min(taken_s, self.repetition_s or taken_s)
 
 
 class Loop:
@@ -154,8 +158,14 @@ class Loop:
                 warm_ups = self.policy.warm_ups
                 repetitions = warm_ups + self.policy.repetitions
                 cold = slot.caches is Caches.COLD
-                result, state = observed_run(self.device, program, repetitions=repetitions, seed=self.seed, cold=cold)
-                trial |= timed(result, warm_ups) | state
+                known = self._known.get((slot.op.key, slot.caches))
+                expected_s = None
+                if known is not None and known.repetition_s is not None:
+                    expected_s = repetitions * known.repetition_s
+                result, state = observed_run(
+                    device, program, repetitions=repetitions, seed=self.seed, cold=cold, expected_s=expected_s
+                )
+                trial |= timed(result, warm_ups, repetitions) | state
                 if self.meter is not None and trial["status"] == "ok":
                     trial["energy"] = self.meter.measure(
                         device,
@@ -166,8 +176,11 @@ class Loop:
                     )
         except Refused as error:
             trial |= not_timed("refused", error.args[0])
+        except Stopped as error:
+            trial |= not_timed("stopped", error.args[0])
         except DeviceReset as error:
-            # The link has tried again already: this op brings the device down. The others need not suffer.
+            # The link has tried again already: this op brings the device down. The others need not suffer. The sentence
+            # tells why, as far as the device knows: its watchdog, or a fault and its registers.
             trial |= not_timed("failed", error.args[0])
         self._learn(self.run.append(trial))
         self.on_trial(trial)

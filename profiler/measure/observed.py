@@ -10,16 +10,24 @@ from profiler.devices.state import disturbances
 
 
 def observed_run(
-    device: Any, program: Any, *, repetitions: int, seed: int, cold: bool = False
+    device: Any, program: Any, *, repetitions: int, seed: int, cold: bool = False, expected_s: float | None = None
 ) -> tuple[Any, dict[str, Any]]:
     """Run a program, warm or cold, and ask before and after it what moves the device's speed.
+
+    Args:
+        device: An open device.
+        program: What to run.
+        repetitions: How often to time it.
+        seed: Of the fills.
+        cold: Whether caches are emptied before each timed op.
+        expected_s: Wall-clock time that it should take, where that is known from trials before.
 
     Returns:
         (the device's answer, what the trial says besides: ``state`` with the records ``before`` and ``after``, or
         nothing where the device does not tell).
     """
     before = device.state()
-    result = device.run(program, repetitions=repetitions, seed=seed, cold=cold)
+    result = device.run(program, repetitions=repetitions, seed=seed, cold=cold, expected_s=expected_s)
     after = device.state()
     if before is None or after is None:
         return result, {}

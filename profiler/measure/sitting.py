@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from typing import Any
 from profiler import store
 from profiler.devices.identity import Identity
 from profiler.errors import UserError
+from profiler.link.errors import LinkError
+from profiler.link.messages import Counters
 from profiler.measure.going_on import check_goes_on, holds_all, widened
 from profiler.measure.host_state import host_state
 from profiler.measure.schedule import EMPTY, Caches, Policy
@@ -122,9 +125,14 @@ def sitting(device: Any, run: store.Run) -> Iterator[None]:
     record: dict[str, Any] = {"started_at": store.now(), "trials_before": len(run.trials), "host": host_state()}
     record |= _changed(run.manifest)
     outcome = "failed"
+    counters_before, boot_before = _counters(device), device.boot_id
+    device_link = None
     try:
         yield
         outcome = "complete"
+        # Not where something went wrong: who pressed Ctrl-C, or whose device is dead, does not want to wait for it.
+        counters = _counters(device)
+        device_link = counters and _counted(counters, counters_before if device.boot_id == boot_before else None)
     except KeyboardInterrupt:
         outcome = "interrupted"
         raise UserError(f"interrupted; {_safe(run)}", hint=_go_on(run)) from None
@@ -139,6 +147,8 @@ def sitting(device: Any, run: store.Run) -> Iterator[None]:
             "trials": len(run.trials),
             "host_after": host_state(),
             "link": device.statistics.to_dict(),
+            "device_link": device_link,
+            "restarts": list(device.restarts),
         }
         try:
             run.write_manifest(sittings=[*run.manifest["sittings"], record])
@@ -157,6 +167,20 @@ def _changed(manifest: dict[str, Any]) -> dict[str, Any]:
     now = store.provenance()
     changed = {name: now[name] for name in ("versions", "git_commit", "host") if now[name] != manifest.get(name)}
     return {"changed": changed} if changed else {}
+
+
+def _counters(device: Any) -> Counters | None:
+    """What a device's receiver has counted; None where the link fails, which the next trial will say better."""
+    try:
+        return device.counters()
+    except LinkError:
+        return None
+
+
+def _counted(after: Counters, before: Counters | None) -> dict[str, int]:
+    """What a device's receiver counted since ``before``; None: it has restarted, and counted from 0."""
+    counted = dataclasses.asdict(after)
+    return {name: (value - (getattr(before, name) if before else 0)) % 2**32 for name, value in counted.items()}
 
 
 def _safe(run: store.Run) -> str:

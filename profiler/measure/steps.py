@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from profiler import prng
-from profiler.link.errors import DeviceReset, Refused
+from profiler.link.errors import DeviceReset, Refused, Stopped
 from profiler.measure.observed import observed_run
 from profiler.measure.statistics import median
-from profiler.measure.trials import not_timed, step_ticks
+from profiler.measure.trials import not_timed, step_ticks, timed
 from profiler.measure.verify import (
     PROJECTION_REACH,
     ROUNDED_OTHERWISE,
@@ -214,17 +214,18 @@ def measure_step(
     """Check the step against its reference, then time it with one warm-up, and with ``meter`` measure its energy.
 
     Returns:
-        ``trial``, completed; where the device refuses the step or restarts over it, with the reason.
+        ``trial``, completed; where the device refuses the step, restarts over it or has to stop it, with the reason.
     """
     try:
         trial = _check_and_time(device, program, trial, reference=reference, repetitions=repetitions, seed=seed)
-        sums = step_ticks(trial)
-        if meter is not None and sums:
-            execution_s = median(sums) / device.identity.timer_hz
+        if meter is not None and trial["status"] == "ok":
+            execution_s = median(step_ticks(trial)) / device.identity.timer_hz
             trial["energy"] = meter.measure(device, program, execution_s=execution_s, seed=seed)
         return trial
     except Refused as error:
         return trial | not_timed("refused", error.args[0])
+    except Stopped as error:
+        return trial | not_timed("stopped", error.args[0])
     except DeviceReset as error:
         # The link has tried again already: this step brings the device down. The others need not suffer.
         return trial | not_timed("failed", error.args[0])
@@ -252,13 +253,4 @@ def _check_and_time(
     if memory:
         return trial | not_timed("wrong", memory)
     result, state = observed_run(device, program, repetitions=1 + repetitions, seed=seed)
-    trial |= state
-    return trial | {
-        "ticks": [[int(t) for t in row] for row in result.ticks],
-        "warm_ups": 1,
-        "arena_peak_bytes": int(result.arena_peak_bytes),
-        "scratch_peak_bytes": int(result.scratch_peak_bytes),
-        "stack_peak_bytes": int(result.stack_peak_bytes),
-        "wire_bytes": int(result.wire_bytes),
-        "duration_s": round(float(result.duration_s), 6),
-    }
+    return trial | state | timed(result, 1, 1 + repetitions, step=True)

@@ -17,7 +17,8 @@ import numpy as np
 
 from profiler import prng
 from profiler.buffers import ELEMENT_TYPES, Element
-from profiler.link.errors import DeviceReset
+from profiler.link.errors import DeviceReset, Stopped
+from profiler.measure.trials import overrun
 from profiler.ops import FusedConv2d, Op, Pass
 
 T = TypeVar("T")
@@ -141,12 +142,20 @@ def run_and_look(device: Any, program: Any, seed: int, look: Callable[[Any], T])
 
     Raises:
         DeviceReset: it restarted every time.
+        Stopped: it took longer than a run may.
     """
     for _ in range(MOST_LOOKS - 1):
-        result = device.run(program, repetitions=0, warmups=1, seed=seed)
+        result = _run_once(device, program, seed)
         with contextlib.suppress(DeviceReset):
             return look(result)
-    return look(device.run(program, repetitions=0, warmups=1, seed=seed))
+    return look(_run_once(device, program, seed))
+
+
+def _run_once(device: Any, program: Any, seed: int) -> Any:
+    result = device.run(program, repetitions=0, warmups=1, seed=seed)
+    if result.stop is not None:  # what lies in memory is of no use
+        raise Stopped(overrun(result, 0), hint="take a smaller op")
+    return result
 
 
 def memory_mismatch(program: Any, result: Any) -> str:

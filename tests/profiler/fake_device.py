@@ -8,6 +8,7 @@ import numpy as np
 
 from profiler import store
 from profiler.devices.identity import Identity, MemoryRegion
+from profiler.link.messages import Counters
 from profiler.measure.loop import Loop
 from profiler.measure.schedule import EMPTY, Policy
 from profiler.measure.sitting import manifest
@@ -55,10 +56,19 @@ RIGHT = Expected((1.0, 2.0, 3.0, 4.0), 2.0)
 
 class FakeDevice:
     """Answers at once; what it is asked is in ``asked``. ``stop_after`` calls it behaves as told by ``stop``. It tells
-    its ``states`` in turn."""
+    its ``states`` in turn. Runs of the ops in ``stopped_after`` are stopped after so many repetitions."""
 
     def __init__(
-        self, *, wrong=(), errors=None, stop_after=None, stop=KeyboardInterrupt, ticks=None, states=(None,), **changes
+        self,
+        *,
+        wrong=(),
+        errors=None,
+        stop_after=None,
+        stop=KeyboardInterrupt,
+        stopped_after=None,
+        ticks=None,
+        states=(None,),
+        **changes,
     ):
         self.identity = identity(**changes)
         self.memory = DeviceMemory.of(self.identity)
@@ -70,6 +80,9 @@ class FakeDevice:
         self._calls_left, self._stop = stop_after, stop
         self._ticks = ticks or (lambda key: len(key) * 10)
         self._key = ""
+        self._stopped_after = stopped_after or {}
+        self.expected_s = []
+        self.counted, self.boot_id, self.restarts = 0, 1, ()
         self._states = itertools.cycle(states)
 
     def _count(self):
@@ -78,8 +91,9 @@ class FakeDevice:
             if self._calls_left < 0:
                 raise self._stop
 
-    def run(self, program, repetitions, warmups=0, seed=1, cold=False):
+    def run(self, program, repetitions, warmups=0, seed=1, *, cold=False, expected_s=None):
         self._count()
+        self.expected_s.append(expected_s)
         self._key = program.key
         if cold and not self.identity.cold_runs:
             raise AssertionError("a cold run of a device that has none")
@@ -87,14 +101,25 @@ class FakeDevice:
         if repetitions and program.key in self._errors:
             raise self._errors[program.key]
         ticks = np.array([[self._ticks(program.key) * (3 if cold else 1)] for _ in range(repetitions)], dtype=np.uint64)
-        return SimpleNamespace(
+        result = SimpleNamespace(
             ticks=ticks,
             arena_peak_bytes=9,
             scratch_peak_bytes=self.scratch_bytes,
             stack_peak_bytes=2,
             wire_bytes=90,
             duration_s=0.01,
+            stop=None,
         )
+        whole = self._stopped_after.get(program.key)
+        if whole is not None and (whole < repetitions or not repetitions):
+            result.ticks = ticks[:whole]
+            result.stop = SimpleNamespace(whole_repetitions=whole, entry=1, elapsed_ms=120_004)
+            result.partial_ticks = np.zeros(0, np.uint64)
+        return result
+
+    def counters(self):
+        self.counted += 10
+        return Counters(self.counted % 2**32, 0, 0, 0, 0, 0)
 
     def state(self):
         return next(self._states)

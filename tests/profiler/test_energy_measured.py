@@ -68,6 +68,7 @@ class Board:
         self._target.append(Segment(1e-3 * loops, 0.05, True))
 
         class Result:
+            stop = None
             windows = Windows(1, int(1e6 * loops))
             ticks = np.array([[int(0.9e6 * loops)]])
 
