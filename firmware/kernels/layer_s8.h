@@ -22,7 +22,9 @@ typedef struct {
 } segments_s8_t;
 
 static inline layer_s8_t layer_s8(const op_t *op) {
-    layer_s8_t layer = {.out = op->trained.axis == AXIS_OUT, .trained = op->trained.channel_count};
+    /* The axis says nothing where no channel trains: weights are then whole, and may be in groups. */
+    layer_s8_t layer = {.out = op->trained.axis == AXIS_OUT || op->trained.channel_count == 0,
+                        .trained = op->trained.channel_count};
     if (op->kind == OP_DEPTHWISE) {
         layer.s = depthwise_shape(op);
         layer.depthwise = true;

@@ -154,3 +154,19 @@ def test_all_ticks_can_be_read_in_pages_after_the_run(device):
     assert pages[:16] == answer[5] and len(pages) == 120 and min(pages) > 0
     assert device.ask([raw.READ, 120]) == [raw.TICKS, 120, []]
     assert device.ask([raw.READ, 121])[:2] == [raw.REFUSED, BAD_RANGE]
+
+
+@pytest.mark.parametrize("variant", [0, 1], ids=["blocked", "reference"])
+@pytest.mark.parametrize("axis", [1, 200])
+def test_the_axis_of_an_s8_op_without_trained_channels_changes_nothing(axis, variant, agent):
+    """Found by the fuzzer: an axis of inputs with weights in groups read beyond the weights."""
+    geometry = [8, 2, 6, 9, 3, 1, 3, 3, 2, 2, 3, 0]
+    places = {"grad_output": 0, "weight": 1024, "grad_input": 2048, "scratch": 4096}
+    fills = [raw.fill(512, 0, stream=1), raw.fill(1024, 1024, mode=4, stream=2)]
+    wanted = list(places.values())[: 3 if variant else 4]
+    digests = []
+    for trained in ([], [0, axis, 0, 0]):
+        entry = [1, 1, 1, variant, geometry, trained, wanted]
+        assert agent.run(([1 << 14, 1, 2, 2, 3], [*fills, entry]))[0] == raw.DONE
+        digests.append(agent.ask([raw.DIGEST, places["grad_input"], 8 * 2 * 6]))
+    assert digests[0] == digests[1] and digests[0][0] == raw.DIGESTED
