@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from profiler.energy.annotations import Annotations, Moment, Signal
 from profiler.energy.emulated import EmulatedDriver, Segment
 from profiler.energy.recording import MemoryRecording, Timebase
 from profiler.errors import UserError
@@ -27,8 +28,8 @@ KEPT_S = 60.0
 SETTLING_S = 0.1
 #: How long the last samples may take on their way to the host.
 _ARRIVAL_S = 2.0
-#: Signals that go into the file, by the vendor's short names, beside the trigger's input.
-_RECORDED = ("current", "voltage", "power")
+#: Signals that go into the file beside the trigger's input, by the vendor's names, and their units.
+_RECORDED = {"current": "A", "voltage": "V", "power": "W"}
 #: In the user's data of a file that an emulated instrument wrote.
 SIMULATED_NOTE = "simulated: made up by the emulated instrument of tinytrain-hil, measured nowhere"
 
@@ -47,6 +48,7 @@ class _Stream:
     rate_hz: int = 0
     pieces: deque[tuple[int, np.ndarray]] | None = None
     per_item: int = 1  # samples an array item
+    moment: Moment | None = None  # the first sample of the last piece
 
     def add(self, value: dict[str, Any], per_item: int) -> None:
         if self.pieces is None:
@@ -54,6 +56,7 @@ class _Stream:
         self.rate_hz = value["sample_rate"] // value["decimate_factor"]
         self.per_item = per_item
         first = value["sample_id"] // value["decimate_factor"]
+        self.moment = Moment(first / self.rate_hz, value["utc"])
         self.pieces.append((first, value["data"]))
         while first - self.pieces[0][0] > KEPT_S * self.rate_hz:
             self.pieces.popleft()
@@ -108,6 +111,8 @@ class Joulescope:
         self._power, self._trigger = _Stream(), _Stream()
         self._accumulated: deque[tuple[float, float]] = deque(maxlen=100_000)
         self._record: Any = None
+        self._file: Path | None = None
+        self._annotations: Annotations | None = None
         self._callbacks = {
             "s/p/!data": self._on_power,
             f"s/gpi/{trigger_input}/!data": self._on_trigger,
@@ -138,6 +143,7 @@ class Joulescope:
                 self._record = Record(self._driver, self._path, signals=signals, auto=["signal_enable"])
                 notes = [[0, SIMULATED_NOTE]] if self.label == "simulated" else None
                 self._record.open(str(file), user_data=notes)
+                self._file = file
         except (RuntimeError, TimeoutError) as error:
             raise UserError(
                 f"the Joulescope {self._path} cannot be opened ({error})",
@@ -153,6 +159,9 @@ class Joulescope:
         if self._record is not None:
             self._record.close()
             self._record = None
+        if self._annotations is not None and self._power.moment is not None:
+            self._annotations.close(self._power.moment)
+            self._annotations = None
         with contextlib.suppress(RuntimeError, TimeoutError):
             self._driver.close(self._path)
 
@@ -184,6 +193,18 @@ class Joulescope:
             power, watts = self._power.since(since_s, np.float32(np.nan))
             trigger, bits = self._trigger.since(since_s, np.uint8(0))
         return MemoryRecording(self.label, power, trigger, watts, bits)
+
+    def annotate(self, time_s: float, text: str) -> None:
+        """Put a text beside the recording, in the order of time; nothing happens where no file is written."""
+        with self._lock:
+            moment, rates_hz = self._power.moment, (self._power.rate_hz, self._trigger.rate_hz)
+        if self._file is None or moment is None:
+            return
+        if self._annotations is None:
+            signals = [Signal(name, units, rates_hz[0]) for name, units in _RECORDED.items()]
+            signals.append(Signal(f"gpi[{self._trigger_input}]", "", rates_hz[1], digital=True))
+            self._annotations = Annotations(self._file, (self.model, self.serial_number), signals, moment)
+        self._annotations.add(time_s, text)
 
     def accumulated(self) -> list[tuple[float, float]]:
         """Readings of the instrument's own accumulator: (time on its clock, energy in J so far)."""

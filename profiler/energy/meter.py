@@ -45,7 +45,7 @@ class EnergyMeter:
     clock_tolerance: float = Expected.clock_tolerance
 
     def measure(
-        self, device: Any, program: Any, *, execution_s: float, seed: int, cold: bool = False
+        self, device: Any, program: Any, *, execution_s: float, seed: int, cold: bool = False, name: str = ""
     ) -> dict[str, Any]:
         """Repeat a program until its window is long enough, again where the window is doubtful.
 
@@ -55,6 +55,7 @@ class EnergyMeter:
             execution_s: How long one execution takes, in the device's time.
             seed: Of the inputs.
             cold: Whether caches are emptied before each timed op; the trigger is low meanwhile.
+            name: What the recording's annotations call this.
 
         Returns:
             What a trial says of its energy (JSON-ready): ``source``, ``loops``; ``windows``: all that were found, each
@@ -71,14 +72,14 @@ class EnergyMeter:
         record: dict[str, Any] = {"source": self.instrument.label, "loops": loops, "windows": []}
         reason = ""
         for attempt in range(_ATTEMPTS):
-            windows, reason, told = self._attempt(device, program, loops, seed, cold=cold)
+            windows, reason, told = self._attempt(device, program, loops, seed, cold=cold, name=name)
             record["windows"] += [window.to_dict() | {"attempt": attempt} for window in windows]
             if not reason:
                 return record | {"status": "ok", "reason": ""} | _of_one(windows, loops) | told
         return record | {"status": "refused", "reason": reason}
 
     def _attempt(
-        self, device: Any, program: Any, loops: int, seed: int, *, cold: bool
+        self, device: Any, program: Any, loops: int, seed: int, *, cold: bool, name: str
     ) -> tuple[list[EnergyWindow], str, dict[str, float]]:
         """(the windows that were found, why they must not be used, what the device says of one execution)."""
         self.instrument.wait(IDLE_S)
@@ -99,6 +100,10 @@ class EnergyMeter:
         recording, windows = self._windows(since_s, expected.count)
         reason = doubt(windows, expected, resolution_s=1 / min(recording.power.rate_hz, recording.trigger.rate_hz))
         reason = reason or accumulator_doubt(recording, self.instrument.accumulated())
+        for window in windows:
+            self.instrument.annotate(window.span.start_s, _caption(name, window, loops, reason))
+        if not windows:
+            self.instrument.annotate(since_s, f"{name}: {reason}")
         return windows, reason, told
 
     def _windows(self, since_s: float, count: int) -> tuple[MemoryRecording, list[EnergyWindow]]:
@@ -116,6 +121,14 @@ class EnergyMeter:
             if len(windows) >= count or late:
                 return recording, windows
             time.sleep(0.02)
+
+
+def _caption(name: str, window: EnergyWindow, loops: int, reason: str) -> str:
+    """What an annotation says of a window: its trial, and the energy of one execution or why there is none."""
+    if reason:
+        return f"{name}: refused: {reason}"
+    energy_uj, uncertainty_uj = window.energy_uj / loops, window.energy_uncertainty_uj / loops
+    return f"{name}: {energy_uj:.6g} uJ (standard uncertainty {uncertainty_uj:.2g} uJ) an execution, {loops} in a row"
 
 
 def _of_one(windows: Sequence[EnergyWindow], loops: int) -> dict[str, Any]:

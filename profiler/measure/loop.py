@@ -173,6 +173,7 @@ class Loop:
                         execution_s=median(accepted_ticks(trial)) / device.identity.timer_hz,
                         seed=self.seed,
                         cold=cold,
+                        name=slot.name,
                     )
         except Refused as error:
             trial |= not_timed("refused", error.args[0])

@@ -91,6 +91,58 @@ def test_a_window_with_a_hole_is_measured_again():
     assert record["energy_uj"] == pytest.approx(50.0, rel=1e-3)
 
 
+def read_annotations(path):
+    """(text, second on the instrument's clock, second of UTC) of each, and the signals: {name: rate}."""
+    pyjls = pytest.importorskip("pyjls")
+    found = []
+    with pyjls.Reader(str(path)) as reader:
+        signals = {s.name: s for s in reader.signals.values() if s.sample_rate}
+        power = signals["power"]
+
+        def take(sample_id, y, kind, group, text):
+            assert kind == pyjls.AnnotationType.TEXT
+            found.append((text, sample_id))
+            return False
+
+        reader.annotations(power.signal_id, 0, take)
+        utc = [reader.sample_id_to_timestamp(power.signal_id, sample_id) / 2**30 for _, sample_id in found]
+        found = [(text, sample_id / power.sample_rate, at) for (text, sample_id), at in zip(found, utc, strict=True)]
+        rates = {name: signal.sample_rate for name, signal in signals.items()}
+        assert {source.model for source in reader.sources.values()} >= {"JS220"}
+    return found, rates
+
+
+def test_trials_are_named_beside_the_recording_at_their_windows(tmp_path):
+    pending = []
+
+    def activity():
+        done, pending[:] = list(pending), []
+        return done
+
+    board, file = Board(pending), tmp_path / "energy-01.jls"
+    driver = EmulatedDriver("js220", faults=Faults(dropouts=((0.3, 0.02),)))
+    with open_emulated(driver, activity, idle_power_w=0.02, file=file) as instrument:
+        meter = EnergyMeter(instrument, window_s=0.3)
+        first = meter.measure(board, None, execution_s=1e-3, seed=1, name="op|first|0")
+        second = meter.measure(board, None, execution_s=1e-3, seed=1, name="op|second|0")
+    found, rates = read_annotations(tmp_path / "energy-01.anno.jls")
+    assert rates == {"current": 10**6, "voltage": 10**6, "power": 10**6, "gpi[0]": 2 * 10**6}
+    windows = first["windows"] + second["windows"]
+    assert [time_s for _, time_s, _ in found] == pytest.approx([w["start_s"] for w in windows], abs=1e-6)
+    assert [utc_s for *_, utc_s in found] == pytest.approx([time_s for _, time_s, _ in found], abs=1e-5)
+    texts = [text for text, *_ in found]
+    assert [text.split(": ")[0] for text in texts] == ["op|first|0", "op|first|0", "op|second|0"]
+    assert texts[0].startswith("op|first|0: refused: its rise lies beside samples that the instrument lost")
+    assert float(texts[2].split(": ")[1].split()[0]) == pytest.approx(second["energy_uj"], rel=1e-5)
+    assert "uJ (standard uncertainty" in texts[2] and "300 in a row" in texts[2]
+
+
+def test_without_a_recording_nothing_is_named(tmp_path):
+    with open_emulated(EmulatedDriver("js220"), list, idle_power_w=0.02) as instrument:
+        instrument.annotate(1.0, "op|first|0: 1 uJ")
+    assert not list(tmp_path.iterdir())
+
+
 def test_what_is_doubtful_every_time_is_refused_with_the_reason_and_no_energy():
     driver = EmulatedDriver("js220", faults=Faults(skew=0.02))
     pending = []
