@@ -293,7 +293,7 @@ def _measure_empty(device: Any, run: store.Run, repetitions: int, seed: int, met
         trial |= timed(result, 1, 1 + repetitions) | state
         if meter is not None and trial["status"] == "ok":
             execution_s = median(accepted_ticks(trial)) / device.identity.timer_hz
-            trial["energy"] = meter.measure(device, programs[EMPTY], execution_s=execution_s, seed=seed)
+            trial["energy"] = meter.measure(device, programs[EMPTY], execution_s=execution_s, seed=seed, name=slot.name)
         run.append(trial)
 
 

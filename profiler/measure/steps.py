@@ -220,7 +220,7 @@ def measure_step(
         trial = _check_and_time(device, program, trial, reference=reference, repetitions=repetitions, seed=seed)
         if meter is not None and trial["status"] == "ok":
             execution_s = median(step_ticks(trial)) / device.identity.timer_hz
-            trial["energy"] = meter.measure(device, program, execution_s=execution_s, seed=seed)
+            trial["energy"] = meter.measure(device, program, execution_s=execution_s, seed=seed, name=trial["slot"])
         return trial
     except Refused as error:
         return trial | not_timed("refused", error.args[0])
