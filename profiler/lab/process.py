@@ -121,12 +121,13 @@ class BoardProcess:
         finally:
             os.close(progress_end)
         assert self._process.stdout is not None and self._process.stderr is not None
-        self._streams = {
-            progress: (_Lines(), self._on_progress),
-            self._process.stderr.fileno(): (_Lines(), self._on_message),
-        }
         self._progress = progress
         self._stdout = self._process.stdout.fileno()
+        self._stderr = self._process.stderr.fileno()
+        self._streams = {
+            self._progress: (_Lines(), self._on_progress),
+            self._stderr: (_Lines(), self._on_message),
+        }
         self._messages: list[str] = []
         for descriptor in self.descriptors:
             os.set_blocking(descriptor, False)
@@ -165,9 +166,9 @@ class BoardProcess:
         """After the end: the last lines for people, and what came of the board."""
         exit_status = self._process.wait()
         messages = self.read()
-        for lines, understand in self._streams.values():
-            for line in lines.end():
-                understand(line)
+        lines, understand = self._streams[self._stderr]
+        for line in lines.end():
+            understand(line)
         messages += self._messages
         assert self._process.stdout is not None and self._process.stderr is not None
         self._process.stdout.close()
