@@ -11,12 +11,15 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import signal
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+
+from profiler.link.ports.process import die_with_parent
 
 #: How long one command of labgrid's may take.
 COMMAND_S = 60.0
@@ -68,8 +71,13 @@ class Keeper:
         self._address_file.unlink(missing_ok=True)
         command = [*self._command, "--config", str(self._environment_file), "export", "--format", "json"]
         with tempfile.TemporaryFile() as said:
+            parent = os.getpid()
             self._export = subprocess.Popen(
-                [*command, str(self._address_file)], stdin=subprocess.DEVNULL, stdout=said, stderr=said
+                [*command, str(self._address_file)],
+                stdin=subprocess.DEVNULL,
+                stdout=said,
+                stderr=said,
+                preexec_fn=lambda: die_with_parent(parent),  # noqa: PLW1509
             )
             deadline_s = time.monotonic() + ADDRESS_S
             while not self._address_file.exists():
