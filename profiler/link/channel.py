@@ -155,9 +155,12 @@ class Channel:
             reply = None
             if attempt:
                 # A device that restarted would take the request for a new one, so first see that it is still the same
-                # boot. Silence may also mean that it is busy with the run.
+                # boot. Silence may also mean that it is busy with the run: probes then wait in its receive buffer, so
+                # no more are sent than fit there.
                 probe_id = self._ids.next_rare()
-                self._send(_encoded(probe_id, messages.peek(0, 0)), again=True)
+                probe = _encoded(probe_id, messages.peek(0, 0))
+                if (silent + 1) * (len(probe) + len(frames.DELIMITER)) <= self.identity.largest_frame_bytes:
+                    self._send(probe, again=True)
                 busy_s = self._patience.busy_s(expected_s, silent) if accepted or silent > 2 else 0.0
                 busy_s = min(busy_s, max(0.0, ended_s - time.monotonic()))
                 probe_wait_s = wait_s + self._patience.wait_s(silent) + busy_s
