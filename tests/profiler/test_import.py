@@ -138,12 +138,13 @@ def test_means_of_ticks_keep_their_fraction(tmp_path):
 
 
 def test_rows_of_one_op_are_its_repetitions_and_warm_ups_do_not_count(tmp_path):
-    rows = [LINEAR | {"latency_us": us, "warm_up": us > 50} for us in (3, 99, 5, 4)]
+    rows = [LINEAR | {"latency_us": us, "warm_up": us > 50, "theirs": us} for us in (3, 99, 5, 4)]
     found = imported(tmp_path, *rows, {"kind": "relu", "elements": 8, "latency_us": 1})
     assert found.latency_us.tolist() == [4, 1]
     assert (found.repetitions[0], found.warm_ups[0], found.rounds[0]) == (3, 1, 1)
     [first, _] = store.iterate(tmp_path / "run")
     assert first["ticks"] == [99_000_000, 3_000_000, 5_000_000, 4_000_000]
+    assert first["extra"] == {"theirs": [99, 3, 5, 4]}
 
 
 def test_warm_and_cold_stay_apart(tmp_path):

@@ -49,6 +49,11 @@ def test_what_is_wanted_besides_is_added_to_the_plan_and_what_is_not_wanted_now_
     before = (folder / store.MANIFEST).read_bytes()
     open_run(folder, resume=True, fresh=first).close()  # all of it is wanted already
     assert (folder / store.MANIFEST).read_bytes() == before
+    narrow = fresh(device, ops=["x"], caches=["warm"])
+    open_run(tmp_path / "warm", resume=False, fresh=narrow).close()
+    both = fresh(device, ops=["x"], caches=["warm", "cold"])
+    with open_run(tmp_path / "warm", resume=True, fresh=both) as run:
+        assert run.manifest["plan"]["caches"] == ["warm", "cold"]
     with pytest.raises(UserError, match="a step of another plan that is called a too"):
         open_run(folder, resume=True, fresh=fresh(device, plans={"a": {"images": 9}}, ops=[]))
 
