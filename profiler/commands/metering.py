@@ -43,6 +43,7 @@ def _meter(found: Metering, device: Device, run: Run) -> Iterator[EnergyMeter]:
     sitting = len(run.manifest["sittings"]) + 1
     file = run.folder / f"energy-{sitting:02d}.jls" if found.source.keeps_samples else None
     with found.recording(device.identity, file) as meter:
-        labels = run.manifest["labels"] | {"energy": meter.instrument.label}
-        run.write_manifest(labels=labels, instrument=instrument_record(meter, file))
+        record = instrument_record(meter, file)
+        labels = run.manifest["labels"] | {"energy": record["label"]}
+        run.write_manifest(labels=labels, instrument=record)
         yield meter

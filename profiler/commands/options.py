@@ -130,8 +130,9 @@ EnergyOption = Annotated[
     str | None,
     typer.Option(
         "--energy",
-        metavar="joulescope[:SERIAL]|emulated",
-        help="Measure energy too. emulated is made up, for qemu:// and native://, and labelled simulated.",
+        metavar="joulescope[:SERIAL]|recording|emulated",
+        help="Measure energy too. recording: the instrument records by itself, see `profile energy --run`. emulated is "
+        "made up, for qemu:// and native://, and labelled simulated.",
     ),
 ]
 EnergyWindowOption = Annotated[

@@ -61,22 +61,22 @@ class EnergyMeter:
             What a trial says of its energy (JSON-ready): ``source``, ``loops``; ``windows``: all that were found, each
             with its ``attempt``, refused ones without their energies; ``status`` and ``reason``; and, where the status
             is ``ok``, of one execution with what lies between two: ``energy_uj``, ``energy_uncertainty_uj``,
-            ``duration_s``, ``baseline_power_uw`` and ``baseline_uncertainty_uw`` (null: unknown), and by the device's
-            clock ``device_duration_s`` and the share of it that the ops themselves take, ``op_duration_s``.
+            ``duration_s``, ``baseline_power_uw`` and ``baseline_uncertainty_uw`` (null: unknown). By the device itself
+            ``window_count``, and of one execution ``device_duration_s`` and the share that the ops take of it,
+            ``op_duration_s``.
 
         Raises:
             UserError: the instrument fell silent, or the trigger never moves.
         """
-        harness_s = _HARNESS_CYCLES / device.identity.clock_hz
-        loops = min(max(1, math.ceil(self.window_s / (execution_s + harness_s))), _LOOPS_MAX)
+        loops = loops_for(device, execution_s, self.window_s)
         record: dict[str, Any] = {"source": self.instrument.label, "loops": loops, "windows": []}
-        reason = ""
+        reason, told = "", {}
         for attempt in range(_ATTEMPTS):
             windows, reason, told = self._attempt(device, program, loops, seed, cold=cold, name=name)
             record["windows"] += [window.to_dict() | {"attempt": attempt} for window in windows]
             if not reason:
-                return record | {"status": "ok", "reason": ""} | _of_one(windows, loops) | told
-        return record | {"status": "refused", "reason": reason}
+                return record | {"status": "ok", "reason": ""} | of_one(windows, loops) | told
+        return record | {"status": "refused", "reason": reason} | told
 
     def _attempt(
         self, device: Any, program: Any, loops: int, seed: int, *, cold: bool, name: str
@@ -84,18 +84,12 @@ class EnergyMeter:
         """(the windows that were found, why they must not be used, what the device says of one execution)."""
         self.instrument.wait(IDLE_S)
         since_s = self.instrument.now_s - _LOOKED_AT_S
-        result = device.run(program, repetitions=1, seed=seed, loops=loops, cold=cold)
+        result = run_window(device, program, loops, seed, cold=cold)
         self.instrument.wait(IDLE_S)
         if result.stop is not None:
-            return [], overrun(result, 1)
-        if result.windows is None:
-            raise UserError(f"{device.identity.board} does not tell of its trigger", hint="build and load its firmware")
-        timer_hz = device.identity.timer_hz
-        duration_s = result.windows.ticks / timer_hz
-        told = {
-            "device_duration_s": duration_s / loops,
-            "op_duration_s": float(result.ticks.sum()) / timer_hz / loops,
-        }
+            return [], overrun(result, 1), {}
+        told = told_by_device(device, result, loops)
+        duration_s = told["device_duration_s"] * loops
         expected = Expected(result.windows.count, duration_s, loops, self.clock_tolerance)
         recording, windows = self._windows(since_s, expected.count)
         reason = doubt(windows, expected, resolution_s=1 / min(recording.power.rate_hz, recording.trigger.rate_hz))
@@ -123,6 +117,61 @@ class EnergyMeter:
             time.sleep(0.02)
 
 
+@dataclass(frozen=True)
+class WindowMaker:
+    """Makes the windows of an :class:`EnergyMeter` for an instrument that records by itself; the two are joined later.
+
+    Attributes:
+        window_s: How long a window is to be at least.
+        label: Of the energies until then.
+    """
+
+    window_s: float
+    label: str = "recording"
+
+    def measure(
+        self, device: Any, program: Any, *, execution_s: float, seed: int, cold: bool = False, name: str = ""
+    ) -> dict[str, Any]:
+        """As :meth:`EnergyMeter.measure`; the status is ``pending``, with the windows' number and no energies."""
+        loops = loops_for(device, execution_s, self.window_s)
+        time.sleep(IDLE_S)
+        result = run_window(device, program, loops, seed, cold=cold)
+        time.sleep(IDLE_S)
+        record = {"source": self.label, "loops": loops, "windows": []}
+        if result.stop is not None:
+            return record | {"status": "refused", "reason": overrun(result, 1)}
+        reason = "to be joined with its recording: profile energy FILE.jls --run RUN --out DIR"
+        return record | {"status": "pending", "reason": reason} | told_by_device(device, result, loops)
+
+
+def loops_for(device: Any, execution_s: float, window_s: float) -> int:
+    """How often to repeat what takes ``execution_s`` by itself."""
+    harness_s = _HARNESS_CYCLES / device.identity.clock_hz
+    return min(max(1, math.ceil(window_s / (execution_s + harness_s))), _LOOPS_MAX)
+
+
+def run_window(device: Any, program: Any, loops: int, seed: int, *, cold: bool) -> Any:
+    """One run in loops.
+
+    Raises:
+        UserError: the device does not tell of its trigger.
+    """
+    result = device.run(program, repetitions=1, seed=seed, loops=loops, cold=cold)
+    if result.windows is None:
+        raise UserError(f"{device.identity.board} does not tell of its trigger", hint="build and load its firmware")
+    return result
+
+
+def told_by_device(device: Any, result: Any, loops: int) -> dict[str, Any]:
+    """How often the trigger was high; by the device's clock, of one execution: how long, and how long the ops took."""
+    timer_hz = device.identity.timer_hz
+    return {
+        "window_count": result.windows.count,
+        "device_duration_s": result.windows.ticks / timer_hz / loops,
+        "op_duration_s": float(result.ticks.sum()) / timer_hz / loops,
+    }
+
+
 def _caption(name: str, window: EnergyWindow, loops: int, reason: str) -> str:
     """What an annotation says of a window: its trial, and the energy of one execution or why there is none."""
     if reason:
@@ -131,7 +180,7 @@ def _caption(name: str, window: EnergyWindow, loops: int, reason: str) -> str:
     return f"{name}: {energy_uj:.6g} uJ (standard uncertainty {uncertainty_uj:.2g} uJ) an execution, {loops} in a row"
 
 
-def _of_one(windows: Sequence[EnergyWindow], loops: int) -> dict[str, Any]:
+def of_one(windows: Sequence[EnergyWindow], loops: int) -> dict[str, Any]:
     """Energy, duration and baseline of one execution, which takes one window of each image."""
     durations_s = sum(window.span.duration_s for window in windows)
     baselines = [w for w in windows if not math.isnan(w.baseline_power_uw)]

@@ -12,7 +12,7 @@ from profiler.devices.identity import Identity
 from profiler.energy.activity import PowerModel, emulated_board, native_agent
 from profiler.energy.emulated import MODELS, EmulatedDriver, Segment
 from profiler.energy.instruments import open_emulated, open_joulescope
-from profiler.energy.meter import EnergyMeter
+from profiler.energy.meter import EnergyMeter, WindowMaker
 from profiler.errors import UserError
 from profiler.measure.schedule import is_linux
 
@@ -30,7 +30,7 @@ class Source:
     """An instrument by name.
 
     Attributes:
-        kind: ``joulescope`` or ``emulated``.
+        kind: ``joulescope``, ``emulated``, or ``recording``: an instrument records by itself.
         which: Serial number, or the emulated model; None: the only one, js220.
         trigger_input: Number of the input that the trigger pin is on.
         window_s: How long a window is at least; None: by the device.
@@ -51,16 +51,17 @@ class Source:
     def parse(
         cls, text: str, *, trigger_input: int = 0, window_s: float | None = None, recorded: bool | None = None
     ) -> Source:
-        """``joulescope``, ``joulescope:SERIAL``, ``emulated`` or ``emulated:MODEL``.
+        """``joulescope``, ``joulescope:SERIAL``, ``emulated``, ``emulated:MODEL`` or ``recording``.
 
         Raises:
             UserError: anything else.
         """
         kind, _, which = text.partition(":")
-        if kind not in ("joulescope", "emulated"):
+        if kind not in ("joulescope", "emulated", "recording"):
             raise UserError(
                 f"--energy {text!r} is unknown",
-                hint="there are joulescope, joulescope:SERIAL, and emulated (made up, labelled simulated)",
+                hint="there are joulescope, joulescope:SERIAL, recording (an instrument records by itself), and "
+                "emulated (made up, labelled simulated)",
                 exit_status=2,
             )
         if kind == "emulated" and which and which not in MODELS:
@@ -77,6 +78,9 @@ class Source:
         Raises:
             UserError: there is no such thing at this port.
         """
+        if self.kind == "recording":
+            yield Metering(self, None)
+            return
         if self.kind == "joulescope":
             if port.startswith(("qemu://", "native://")):
                 raise UserError(
@@ -113,12 +117,15 @@ class Metering:
     activity: Callable[[], Sequence[Segment]] | None
 
     @contextlib.contextmanager
-    def recording(self, identity: Identity, file: Path | None) -> Iterator[EnergyMeter]:
+    def recording(self, identity: Identity, file: Path | None) -> Iterator[EnergyMeter | WindowMaker]:
         """The meter, recording to ``file`` (JLS).
 
         Raises:
             UserError: there is no instrument, or it cannot be opened.
         """
+        if self.source.kind == "recording":
+            yield WindowMaker(self.window_s(identity))
+            return
         if self.activity is None:
             opened = open_joulescope(self.source.which, file=file, trigger_input=self.source.trigger_input)
         else:
@@ -136,8 +143,10 @@ class Metering:
         return LINUX_WINDOW_S if is_linux(identity) and self.activity is None else WINDOW_S
 
 
-def instrument_record(meter: EnergyMeter, file: Path | None) -> dict[str, object]:
+def instrument_record(meter: EnergyMeter | WindowMaker, file: Path | None) -> dict[str, object]:
     """What the manifest says of the instrument."""
+    if isinstance(meter, WindowMaker):
+        return {"label": meter.label, "window_s": meter.window_s}
     instrument = meter.instrument
     return {
         "label": instrument.label,
