@@ -87,6 +87,20 @@ def test_parquet_says_where_its_figures_come_from_and_that_they_are_emulated(tmp
     assert set(pq.read_table(tmp_path / "t.parquet", columns=["timer"])["timer"].to_pylist()) == {"instructions"}
 
 
+@pytest.mark.parametrize("option", ["--csv", "--parquet"])
+def test_what_is_exported_is_imported_with_the_same_ops_and_times(tmp_path, option):
+    original, table = FIXTURES / "schema-2-int8", tmp_path / f"t.{option.removeprefix('--')}"
+    assert profile("export", original, option, table)[0] == 0
+    status, _, err = profile("import", table, "--device", "theirs", "--out", tmp_path / "again")
+    assert status == 0, err
+    before, after = store.load(original), store.load(tmp_path / "again")
+    assert store.ops_of(after) == store.ops_of(before)
+    for column in ("ticks", "overhead_ticks", "repetitions", "memory_peak_bytes", "arena_peak_bytes"):
+        assert list(after[column]) == list(before[column]), column
+    assert list(after.latency_us) == pytest.approx(list(before.latency_us))
+    assert set(after.timer) == {"imported (instructions)"}
+
+
 def test_a_runs_own_columns_take_the_type_that_holds_all_their_values(folder, tmp_path):
     extra = [{"lot": [7, 8], "bias": [1, None], "by": [None, 5]}, {"lot": [9, 1], "bias": [1, 0.5], "by": ["x", "y"]}]
     trials = [trial(OPS[0], [3, 4], round_=n, extra=columns) for n, columns in enumerate(extra)]
