@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from profiler.cli_support import print_json, print_table, progress, warn
-from profiler.commands.options import BaudOption, JsonOption
+from profiler.commands.options import BaudOption, JsonOption, LinkLogOption
 from profiler.errors import UserError
+from profiler.link.link_log import LinkLog
 from profiler.link.transport import BAUD
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ def devices(
         ),
     ] = None,
     baud: BaudOption = BAUD,
+    link_log: LinkLogOption = None,
     json_: JsonOption = False,
 ) -> None:
     """List serial ports, emulated boards and this host's own processor, who answers there and its cost models.
@@ -56,13 +58,17 @@ def devices(
     from profiler.devices.discovery import identify as ask  # noqa: PLC0415
     from profiler.devices.ports import port_named, ports_without_hardware, serial_ports  # noqa: PLC0415
 
+    if link_log is not None:
+        LinkLog(link_log, "").close()  # one sentence if it cannot be written, not one a port
     ports = [*serial_ports(), *ports_without_hardware()]
     if only:
         ports = [port_named(name, ports) for name in dict.fromkeys(only)]
     cards = _cards(models)
     if identify:
         with progress(len(ports), "asking") as ticker:
-            answers = ask(ports, baud=baud, on_answer=lambda answer: ticker.advance(note=answer.port.url))
+            answers = ask(
+                ports, baud=baud, link_log=link_log, on_answer=lambda answer: ticker.advance(note=answer.port.url)
+            )
     else:
         answers = [Answer(port, not_asked="--no-identify") for port in ports]
     rows = [_row(answer, cards) for answer in answers]

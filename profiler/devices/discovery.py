@@ -53,7 +53,11 @@ class Answer:
 
 
 def identify(
-    ports: Sequence[Port], *, baud: int = BAUD, on_answer: Callable[[Answer], None] = lambda answer: None
+    ports: Sequence[Port],
+    *,
+    baud: int = BAUD,
+    link_log: Path | None = None,
+    on_answer: Callable[[Answer], None] = lambda answer: None,
 ) -> list[Answer]:
     """Ask every port that may be asked, all at once; a port that somebody else has is left alone.
 
@@ -62,6 +66,7 @@ def identify(
     Args:
         ports: Where to ask.
         baud: Bits a second of serial ports.
+        link_log: File that every byte at every port is appended to (see :mod:`profiler.link.link_log`).
         on_answer: Called with each answer as it comes, in the caller's thread.
 
     Returns:
@@ -76,7 +81,7 @@ def identify(
 
     def ask(index: int, port: Port) -> None:
         try:
-            came.put((index, _ask(port, baud)))
+            came.put((index, _ask(port, baud, link_log)))
         except BaseException as error:
             came.put((index, error))
 
@@ -107,9 +112,10 @@ def identify(
     return [answers[index] for index in range(len(ports))]
 
 
-def _ask(port: Port, baud: int) -> Answer:
+def _ask(port: Port, baud: int, link_log: Path | None) -> Answer:
+    wait_s = SERIAL_WAIT_S if port.is_serial else PROCESS_WAIT_S
     try:
-        with open_device(port.url, timeout_s=SERIAL_WAIT_S if port.is_serial else PROCESS_WAIT_S, baud=baud) as device:
+        with open_device(port.url, timeout_s=wait_s, baud=baud, link_log=link_log) as device:
             return Answer(port, identity=device.identity)
     except UserError as error:
         return Answer(port, error=error)

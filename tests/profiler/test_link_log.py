@@ -26,6 +26,10 @@ from profiler.workloads.program import microbenchmark
 CONV = Op(Conv2d(8, 8, 8, 8, 3, 3, pad_h=1, pad_w=1), Pass.FORWARD)
 
 
+def identifies(request_id, command, boot_id):
+    return reply(request_id, IDENTITY, boot_id)
+
+
 def events(path, *kinds):
     return [line for line in read_log(path) if line["event"] in kinds]
 
@@ -132,6 +136,19 @@ def test_a_log_that_cannot_be_written_is_one_sentence_and_nothing_is_begun(where
     status, _, err = profile("--port", "native://", *NETWORK, "--out", out, "--link-log", folder / where)
     assert status == 2 and "cannot write the link log" in err and "--link-log" in err and "Traceback" not in err
     assert not out.exists()
+
+
+def test_many_ports_asked_at_once_share_a_log(tmp_path):
+    path, damage = tmp_path / "link.jsonl", []
+    with ScriptedDevice(identifies) as one, ScriptedDevice(identifies) as other:
+        status, _, err = profile("devices", one.url, other.url, "--link-log", path, "--json")
+    assert status == 0, err
+    lines = list(read_log(path, damage))
+    assert not damage
+    for peer in (one, other):
+        mine = [line["event"] for line in lines if line["port"] == peer.url]
+        assert mine[0] == "open" and mine[-1] == "closed" and "reply" in mine
+    assert profile("devices", "--no-identify", "--link-log", tmp_path / "no" / "log")[0] == 2
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full here")
