@@ -31,6 +31,7 @@ from profiler.commands.options import (
     ClassesOption,
     DtypeOption,
     EnergyOption,
+    EnergyRateOption,
     EnergyWindowOption,
     HeadOption,
     InputOption,
@@ -119,6 +120,7 @@ def measure(
     power_cycle: PowerCycleOption = None,
     energy: EnergyOption = None,
     energy_window: EnergyWindowOption = None,
+    energy_rate: EnergyRateOption = None,
     trigger_input: TriggerInputOption = 0,
     recording: RecordingOption = None,
     link_log: LinkLogOption = None,
@@ -139,7 +141,7 @@ def measure(
             hint="give --port PORT for one device, or --lab FILE for those that the file lists",
             exit_status=2,
         )
-    meters = energy_source(energy, energy_window, trigger_input, recording)
+    meters = energy_source(energy, energy_window, trigger_input, recording, energy_rate)
     if lab is not None:
         if meters is not None and meters.kind == "joulescope":
             raise UserError(

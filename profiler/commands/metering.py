@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
+from profiler.errors import UserError
+
 if TYPE_CHECKING:
     from profiler.energy.meter import EnergyMeter
     from profiler.energy.metering import Metering, Source
@@ -14,13 +16,23 @@ if TYPE_CHECKING:
     from profiler.store import Run
 
 
-def energy_source(text: str | None, window_s: float | None, trigger_input: int, recorded: bool | None) -> Source | None:
+def energy_source(
+    text: str | None,
+    window_s: float | None,
+    trigger_input: int,
+    recorded: bool | None,
+    statistics_hz: int | None,
+) -> Source | None:
     """The instrument that ``--energy`` and its companions name; None without one."""
+    if text is None and statistics_hz is not None:
+        raise UserError("--energy-rate goes with --energy", hint="give --energy joulescope", exit_status=2)
     if text is None:
         return None
     from profiler.energy.metering import Source  # noqa: PLC0415 - keeps --help fast
 
-    return Source.parse(text, trigger_input=trigger_input, window_s=window_s, recorded=recorded)
+    return Source.parse(
+        text, trigger_input=trigger_input, window_s=window_s, recorded=recorded, statistics_hz=statistics_hz
+    )
 
 
 @contextlib.contextmanager

@@ -145,6 +145,16 @@ EnergyWindowOption = Annotated[
         show_default=False,
     ),
 ]
+EnergyRateOption = Annotated[
+    int | None,
+    typer.Option(
+        "--energy-rate",
+        metavar="HZ",
+        help="For a slow host: mean powers that the instrument computes itself, 200 to 1000 a second, instead of all "
+        "samples; not with a JS110.",
+        show_default=False,
+    ),
+]
 TriggerInputOption = Annotated[
     int, typer.Option("--trigger-input", min=0, max=3, help="The instrument's input that the trigger pin is on.")
 ]

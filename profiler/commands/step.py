@@ -17,6 +17,7 @@ from profiler.commands.options import (
     STEP_LIMIT_S,
     BaudOption,
     EnergyOption,
+    EnergyRateOption,
     EnergyWindowOption,
     JsonOption,
     LinkLogOption,
@@ -129,6 +130,7 @@ def step(
     power_cycle: PowerCycleOption = None,
     energy: EnergyOption = None,
     energy_window: EnergyWindowOption = None,
+    energy_rate: EnergyRateOption = None,
     trigger_input: TriggerInputOption = 0,
     recording: RecordingOption = None,
     link_log: LinkLogOption = None,
@@ -143,7 +145,7 @@ def step(
     from profiler.workloads.plan import StepPlan  # noqa: PLC0415
 
     folder = run_folder(out)
-    meters = energy_source(energy, energy_window, trigger_input, recording)
+    meters = energy_source(energy, energy_window, trigger_input, recording, energy_rate)
     plan = plan or []
     if not plan and not scheme:
         raise UserError("there is no step to run", hint="give --plan PLAN.json or --scheme NAME", exit_status=2)

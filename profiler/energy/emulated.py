@@ -13,10 +13,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+
+from profiler.energy.controls import STATISTICS, SUPPLY
 
 #: The JS format's time: seconds since 2018-01-01 as a fixed-point number with 30 bits behind the point.
 _TIME64_SECOND = 1 << 30
@@ -97,6 +99,7 @@ class EmulatedDriver:
         drift_period_s: Its period.
         faults: What goes wrong.
         start_s: Where the instrument's clock stands.
+        on_supply: Called where the target is given power (true) or loses it.
     """
 
     model: str = "js220"
@@ -106,6 +109,7 @@ class EmulatedDriver:
     drift_period_s: float = 60.0
     faults: Faults = field(default_factory=Faults)
     start_s: float = 1.0
+    on_supply: Callable[[bool], None] = lambda on: None
 
     def __post_init__(self) -> None:
         self._model = MODELS[self.model]
@@ -116,6 +120,8 @@ class EmulatedDriver:
         self._now_s = self.start_s
         self._pending: list[tuple[float, float, Segment]] = []
         self._energy_j = 0.0
+        self._block: tuple[np.ndarray, np.ndarray] = (np.array([]), np.array([]))
+        self.supplied = True
         self.open_mode: str | None = None
 
     # ------------------------------------------------------------ the vendor's interface
@@ -136,6 +142,9 @@ class EmulatedDriver:
 
     def publish(self, topic: str, value: Any, timeout: float | None = None) -> None:
         self._retained[topic] = value
+        if topic.endswith(SUPPLY[self.model]) and self.supplied != (value != "off"):
+            self.supplied = value != "off"
+            self.on_supply(self.supplied)
 
     def query(self, topic: str, timeout: float | None = None) -> Any:
         if topic not in self._retained:
@@ -162,7 +171,8 @@ class EmulatedDriver:
             The energy that flowed in each segment, in J by the target's clock: the truth.
         """
         truths = []
-        for segment in segments:
+        for wanted in segments:
+            segment = wanted if self.supplied else replace(wanted, power_w=0.0, trigger=False)
             duration_s = segment.duration_s * (1 + self.faults.skew)
             truths.append(self._flowed_j(self._now_s, duration_s, segment.power_w) / (1 + self.faults.skew))
             self._pending.append((self._now_s, self._now_s + duration_s, segment))
@@ -215,7 +225,6 @@ class EmulatedDriver:
     def _send_analog(self, count: int, lost: bool) -> None:
         times_s, power_w, _ = self._levels("analog", count)
         power_w = power_w * (1 + self.drift * np.sin(2 * math.pi * times_s / self.drift_period_s))
-        self._energy_j += float(power_w.sum()) / self._rate_hz("analog")
         read_w = power_w + self._random.normal(0, self.noise_w, count)
         for first, length, factor in self.faults.glitches:
             within = (times_s >= self.start_s + first) & (times_s < self.start_s + first + length)
@@ -225,7 +234,7 @@ class EmulatedDriver:
             for signal, values in (("i", read_w / SUPPLY_V), ("v", voltage_v), ("p", read_w)):
                 self._emit(f"s/{signal}/!data", "analog", values.astype(np.float32))
         self._next["analog"] += count
-        self._emit_statistics()
+        self._emit_statistics(power_w, read_w, lost)
 
     def _send_digital(self, count: int, lost: bool) -> None:
         *_, trigger = self._levels("digital", count)
@@ -252,20 +261,33 @@ class EmulatedDriver:
         }
         self._deliver(path, value)
 
-    def _emit_statistics(self) -> None:
-        """The accumulators on the instrument: what is lost on the way to the host is in them."""
-        topic = "s/sstats/value" if self.model == "js110" else "s/stats/value"
-        path = f"{self.device_paths()[0]}/{topic}"
-        stop = self._next["analog"] * self._model.analog_decimation
-        value = {
+    def _emit_statistics(self, power_w: np.ndarray, read_w: np.ndarray, lost: bool) -> None:
+        """Statistics of every interval that these samples complete: means of what was read, and an accumulator in which
+        is what was lost on the way to the host too."""
+        path = self.device_paths()[0]
+        length = self._retained.get(f"{path}/s/stats/scnt", round(PIECE_S * self._rate_hz("analog")))
+        flowed_w, means_w = (np.concatenate(pair) for pair in zip(self._block, (power_w, read_w), strict=True))
+        first = self._next["analog"] - len(means_w)
+        for start in range(0, len(means_w) - length + 1, length):
+            self._energy_j += float(flowed_w[start : start + length].sum()) / self._rate_hz("analog")
+            if not lost:
+                mean_w = float(means_w[start : start + length].mean())
+                self._deliver(f"{path}/{STATISTICS[self.model]}", self._statistics(first + start, length, mean_w))
+        done = len(means_w) // length * length
+        self._block = (flowed_w[done:], means_w[done:])
+
+    def _statistics(self, first: int, length: int, power_w: float) -> dict[str, Any]:
+        ids = [place * self._model.analog_decimation for place in (first, first + length)]
+        return {
             "time": {
-                "samples": {"value": [0, stop], "units": "samples"},
+                "samples": {"value": ids, "units": "samples"},
+                "utc": {"value": [round(at / self._model.clock_hz * _TIME64_SECOND) for at in ids], "units": "time64"},
                 "sample_freq": {"value": self._model.clock_hz, "units": "Hz"},
             },
+            "signals": {"power": {"avg": {"value": power_w, "units": "W"}}},
             "accumulators": {"energy": {"value": self._energy_j, "units": "J"}},
             "source": "sensor",
         }
-        self._deliver(path, value)
 
     def _deliver(self, path: str, value: Any) -> None:
         for subscription in list(self._subscriptions):

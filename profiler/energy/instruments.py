@@ -11,19 +11,18 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from profiler.energy.annotations import Annotations, Moment, Signal
+from profiler.energy.annotations import Annotations, Signal
+from profiler.energy.arrivals import Means, Stream
+from profiler.energy.controls import ANALOG, MODELS, STATISTICS, SUPPLY, controls
 from profiler.energy.emulated import EmulatedDriver, Segment
-from profiler.energy.recording import MemoryRecording, Timebase
+from profiler.energy.recording import MemoryRecording
 from profiler.errors import UserError
 
-#: Samples kept in memory: that long a window, with the idle stretches around it, can be measured.
-KEPT_S = 60.0
 #: The first samples after the instrument starts are its filters settling.
 SETTLING_S = 0.1
 #: How long the last samples may take on their way to the host.
@@ -33,109 +32,91 @@ _RECORDED = {"current": "A", "voltage": "V", "power": "W"}
 #: In the user's data of a file that an emulated instrument wrote.
 SIMULATED_NOTE = "simulated: made up by the emulated instrument of tinytrain-hil, measured nowhere"
 
-#: Every control that decides what is measured, published again on opening: state leaks from a session that crashed.
-_CONTROLS: dict[str, dict[str, Any]] = {
-    "js110": {"s/i/range/select": "auto", "s/v/range/select": "15 V", "s/i/ctrl": 1, "s/v/ctrl": 1, "s/p/ctrl": 1},
-    "js220": {"s/i/range/mode": "auto", "s/v/range/mode": "auto", "s/stats/scnt": 100_000, "s/stats/ctrl": 1},
-    "js320": {"s/i/range/mode": "auto", "s/v/range/mode": "auto", "s/stats/ctrl": 1},
-}
-
-
-@dataclass
-class _Stream:
-    """The last pieces of one signal."""
-
-    rate_hz: int = 0
-    pieces: deque[tuple[int, np.ndarray]] | None = None
-    per_item: int = 1  # samples an array item
-    moment: Moment | None = None  # the first sample of the last piece
-
-    def add(self, value: dict[str, Any], per_item: int) -> None:
-        if self.pieces is None:
-            self.pieces = deque()
-        self.rate_hz = value["sample_rate"] // value["decimate_factor"]
-        self.per_item = per_item
-        first = value["sample_id"] // value["decimate_factor"]
-        self.moment = Moment(first / self.rate_hz, value["utc"])
-        self.pieces.append((first, value["data"]))
-        while first - self.pieces[0][0] > KEPT_S * self.rate_hz:
-            self.pieces.popleft()
-
-    @property
-    def until_s(self) -> float:
-        """Up to where samples have arrived."""
-        if not self.pieces:
-            return float("-inf")
-        first, data = self.pieces[-1]
-        return (first + len(data) * self.per_item) / self.rate_hz
-
-    def since(self, start_s: float, lost: Any) -> tuple[Timebase, np.ndarray]:
-        """Samples from about ``start_s`` on as one array, with ``lost`` where none arrived."""
-        wanted = [piece for piece in self.pieces or () if self._stop(piece) > start_s * self.rate_hz]
-        if not wanted:
-            return Timebase(max(self.rate_hz, 1), 0, 0), np.array([], type(lost))
-        offset = wanted[0][0]
-        length = self._stop(wanted[-1]) - offset
-        samples = np.full(length // self.per_item, lost)
-        for first, data in wanted:
-            place = (first - offset) // self.per_item
-            samples[place : place + len(data)] = data
-        return Timebase(self.rate_hz, offset, length), samples
-
-    def _stop(self, piece: tuple[int, np.ndarray]) -> int:
-        return piece[0] + len(piece[1]) * self.per_item
-
 
 class Joulescope:
-    """A Joulescope that records; use :func:`open_joulescope` or :func:`open_emulated`.
+    """A Joulescope: open, so that the target has power, and recording after :meth:`start`.
+
+    Use :func:`open_joulescope` or :func:`open_emulated`.
 
     Args:
         driver: The vendor's ``Driver``, or an :class:`EmulatedDriver`.
         path: Device path, ``u/js220/001122``.
         trigger_input: Number of the general-purpose input that the trigger pin is on.
+        statistics_hz: Instead of samples, take the mean powers that the instrument computes itself, so many a second;
+            only the trigger is streamed.
 
     Attributes:
         label: ``joulescope-js220`` and the like, or ``simulated``.
         model: ``js110``, ``js220`` or ``js320``.
         serial_number: The instrument's.
         samples_are_late: Whether they take a while to the host.
+        statistics_hz: As above; None: all samples.
+
+    Raises:
+        UserError: the model is unknown, or computes no such statistics.
     """
 
-    def __init__(self, driver: Any, path: str, *, trigger_input: int = 0) -> None:
+    def __init__(self, driver: Any, path: str, *, trigger_input: int = 0, statistics_hz: int | None = None) -> None:
         self._driver, self._path = driver, path
         _, self.model, self.serial_number = path.split("/")
+        if self.model not in MODELS:
+            raise UserError(f"{path} is a model that is not known here", hint=f"there are {', '.join(MODELS)}")
+        if self.model == "js110" and statistics_hz is not None:
+            raise UserError(
+                "--energy-rate is nothing for a JS110: it computes its own statistics only twice a second",
+                hint="leave --energy-rate away, or take a JS220 or JS320",
+            )
         self.samples_are_late = not isinstance(driver, EmulatedDriver)
         self.label = "simulated" if isinstance(driver, EmulatedDriver) else f"joulescope-{self.model}"
+        self.statistics_hz = statistics_hz
         self._trigger_input = trigger_input
         self._lock = threading.Lock()  # samples arrive in a thread of the driver's
-        self._power, self._trigger = _Stream(), _Stream()
+        self._power: Stream | Means = Stream(1) if statistics_hz is None else Means(statistics_hz)
+        self._trigger = Stream(8)
         self._accumulated: deque[tuple[float, float]] = deque(maxlen=100_000)
         self._record: Any = None
         self._file: Path | None = None
         self._annotations: Annotations | None = None
-        self._callbacks = {
-            "s/p/!data": self._on_power,
+        self._callbacks: dict[str, Callable[[str, Any], None]] = {
             f"s/gpi/{trigger_input}/!data": self._on_trigger,
-            # On a JS110 `s/stats` is computed on the host, of the samples that arrived; this one is not.
-            "s/sstats/value" if self.model == "js110" else "s/stats/value": self._on_statistics,
+            STATISTICS[self.model]: self._on_statistics,
         }
+        if statistics_hz is None:
+            self._callbacks["s/p/!data"] = self._on_power
 
-    def start(self, file: Path | None = None) -> None:
-        """Open the instrument with defaults, publish every control and record, to ``file`` too.
+    def open(self) -> None:
+        """Open the instrument with defaults and publish every control: the target has power from then on.
 
         Raises:
-            UserError: it cannot be opened, or its model is unknown.
+            UserError: it cannot be opened.
         """
-        if self.model not in _CONTROLS:
-            raise UserError(f"{self._path} is a model that is not known here", hint=f"there are {', '.join(_CONTROLS)}")
-        try:
+        with self._refusals():
             self._driver.open(self._path, "defaults")
-            for topic, value in _CONTROLS[self.model].items():
+            for topic, value in controls(self.model, self.statistics_hz).items():
                 self._driver.publish(f"{self._path}/{topic}", value)
+        self.supply_target(True)
+
+    def supply_target(self, on: bool) -> None:
+        """Give the target its power or take it away.
+
+        Raises:
+            UserError: the instrument does not do it.
+        """
+        with self._refusals():
+            self._driver.publish(f"{self._path}/{SUPPLY[self.model]}", "auto" if on else "off")
+
+    def start(self, file: Path | None = None) -> None:
+        """Record, to ``file`` too.
+
+        Raises:
+            UserError: the instrument does not do it.
+        """
+        with self._refusals():
             for topic, callback in self._callbacks.items():
                 self._driver.subscribe(f"{self._path}/{topic}", "pub", callback)
-            for topic in ("s/i/ctrl", "s/v/ctrl", "s/p/ctrl", f"s/gpi/{self._trigger_input}/ctrl"):
-                self._driver.publish(f"{self._path}/{topic}", 1)
+            for topic in ANALOG:
+                self._driver.publish(f"{self._path}/{topic}", int(self.statistics_hz is None))
+            self._driver.publish(f"{self._path}/s/gpi/{self._trigger_input}/ctrl", 1)
             if file is not None:
                 from pyjoulescope_driver.record import Record  # noqa: PLC0415 - an optional package
 
@@ -144,15 +125,10 @@ class Joulescope:
                 notes = [[0, SIMULATED_NOTE]] if self.label == "simulated" else None
                 self._record.open(str(file), user_data=notes)
                 self._file = file
-        except (RuntimeError, TimeoutError) as error:
-            raise UserError(
-                f"the Joulescope {self._path} cannot be opened ({error})",
-                hint="close the Joulescope UI, replug it, and see `profile doctor`",
-            ) from None
         self.wait(SETTLING_S)
 
     def stop(self) -> None:
-        """End the recording and close the instrument; its file is complete then."""
+        """End the recording; its file is complete then. The target keeps its power."""
         with contextlib.suppress(RuntimeError, TimeoutError):
             for topic, callback in self._callbacks.items():
                 self._driver.unsubscribe(f"{self._path}/{topic}", callback)
@@ -162,8 +138,21 @@ class Joulescope:
         if self._annotations is not None and self._power.moment is not None:
             self._annotations.close(self._power.moment)
             self._annotations = None
+
+    def close(self) -> None:
+        """Close the instrument."""
         with contextlib.suppress(RuntimeError, TimeoutError):
             self._driver.close(self._path)
+
+    @contextlib.contextmanager
+    def _refusals(self) -> Iterator[None]:
+        try:
+            yield
+        except (RuntimeError, TimeoutError) as error:
+            raise UserError(
+                f"the Joulescope {self._path} does not answer ({error})",
+                hint="close the Joulescope UI, replug the instrument, and see `profile doctor`",
+            ) from None
 
     def wait(self, seconds: float) -> None:
         """Let time pass; the device does nothing meanwhile."""
@@ -184,15 +173,24 @@ class Joulescope:
         reached_s, deadline_s = self.now_s, time.monotonic() + _ARRIVAL_S
         while not reached_s > since_s:
             if time.monotonic() > deadline_s:
-                raise UserError(
-                    f"no samples arrive from {self._path}", hint="replug the instrument and start again with --resume"
-                )
+                raise self._silence()
             time.sleep(0.01)
             reached_s = self.now_s
         with self._lock:
             power, watts = self._power.since(since_s, np.float32(np.nan))
             trigger, bits = self._trigger.since(since_s, np.uint8(0))
         return MemoryRecording(self.label, power, trigger, watts, bits)
+
+    def _silence(self) -> UserError:
+        other_hz = self._power.other_hz if isinstance(self._power, Means) else None
+        if other_hz is not None:
+            return UserError(
+                f"{self._path} tells its statistics {other_hz:g} times a second, not {self.statistics_hz} times",
+                hint="take another --energy-rate, or leave it away",
+            )
+        return UserError(
+            f"no samples arrive from {self._path}", hint="replug the instrument and start again with --resume"
+        )
 
     def annotate(self, time_s: float, text: str) -> None:
         """Put a text beside the recording, in the order of time; nothing happens where no file is written."""
@@ -215,28 +213,30 @@ class Joulescope:
 
     def _on_power(self, topic: str, value: dict[str, Any]) -> None:
         with self._lock:
-            self._power.add(value, 1)
+            self._power.add(value)
 
     def _on_trigger(self, topic: str, value: dict[str, Any]) -> None:
         with self._lock:
-            self._trigger.add(value, 8)
+            self._trigger.add(value)
 
     def _on_statistics(self, topic: str, value: dict[str, Any]) -> None:
         time_s = value["time"]["samples"]["value"][1] / value["time"]["sample_freq"]["value"]
         with self._lock:
             self._accumulated.append((time_s, value["accumulators"]["energy"]["value"]))
+            if isinstance(self._power, Means):
+                self._power.add(value)
 
 
 @contextlib.contextmanager
 def open_joulescope(
-    serial: str | None = None, *, file: Path | None = None, trigger_input: int = 0
+    serial: str | None = None, *, trigger_input: int = 0, statistics_hz: int | None = None
 ) -> Iterator[Joulescope]:
-    """The Joulescope that is plugged in, recording, for a ``with`` statement.
+    """The Joulescope that is plugged in, open and not yet recording, for a ``with`` statement.
 
     Args:
         serial: Its serial number, or the end of it, where there are several.
-        file: Where the recording goes (JLS).
         trigger_input: Number of the input that the trigger pin is on.
+        statistics_hz: As of :class:`Joulescope`.
 
     Raises:
         UserError: the vendor's driver is missing, none or several are there, or it cannot be opened.
@@ -248,12 +248,13 @@ def open_joulescope(
             "measuring energy needs the vendor's driver", hint="pip install 'tinytrain-hil[joulescope]'"
         ) from None
     with Driver() as driver:
-        joulescope = Joulescope(driver, choose(driver.device_paths(), serial), trigger_input=trigger_input)
+        path = choose(driver.device_paths(), serial)
+        joulescope = Joulescope(driver, path, trigger_input=trigger_input, statistics_hz=statistics_hz)
         try:
-            joulescope.start(file)
+            joulescope.open()
             yield joulescope
         finally:
-            joulescope.stop()
+            joulescope.close()
 
 
 class EmulatedJoulescope(Joulescope):
@@ -263,12 +264,18 @@ class EmulatedJoulescope(Joulescope):
         driver: The emulated driver.
         activity: Gives, at each call, what the device did since the last one.
         idle_power_w: Of the target while it does nothing.
+        statistics_hz: As of :class:`Joulescope`.
     """
 
     def __init__(
-        self, driver: EmulatedDriver, activity: Callable[[], Sequence[Segment]], *, idle_power_w: float
+        self,
+        driver: EmulatedDriver,
+        activity: Callable[[], Sequence[Segment]],
+        *,
+        idle_power_w: float,
+        statistics_hz: int | None = None,
     ) -> None:
-        super().__init__(driver, driver.device_paths()[0])
+        super().__init__(driver, driver.device_paths()[0], statistics_hz=statistics_hz)
         self._activity = activity
         self._idle_power_w = idle_power_w
         #: Energy that flowed while the trigger was high, a value a window, in uJ: the truth that a test compares with.
@@ -288,14 +295,17 @@ def open_emulated(
     *,
     idle_power_w: float,
     file: Path | None = None,
+    statistics_hz: int | None = None,
 ) -> Iterator[EmulatedJoulescope]:
-    """An emulated Joulescope, recording, for a ``with`` statement; as :func:`open_joulescope`."""
-    joulescope = EmulatedJoulescope(driver, activity, idle_power_w=idle_power_w)
+    """An emulated Joulescope, recording, for a ``with`` statement."""
+    joulescope = EmulatedJoulescope(driver, activity, idle_power_w=idle_power_w, statistics_hz=statistics_hz)
     try:
+        joulescope.open()
         joulescope.start(file)
         yield joulescope
     finally:
         joulescope.stop()
+        joulescope.close()
 
 
 def choose(paths: list[str], serial: str | None) -> str:
@@ -304,7 +314,7 @@ def choose(paths: list[str], serial: str | None) -> str:
     Raises:
         UserError: there is none, or several.
     """
-    known = [path for path in paths if path.split("/")[1] in _CONTROLS]
+    known = [path for path in paths if path.split("/")[1] in MODELS]
     named = [path for path in known if serial is None or path.rpartition("/")[2].endswith(serial)]
     there = ", ".join(path.partition("/")[2] for path in known) or "none"
     if not named:

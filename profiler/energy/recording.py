@@ -37,12 +37,13 @@ class Timebase:
 
     Attributes:
         rate_hz: Samples a second.
-        offset: The instrument's number of the signal's first sample, in samples of this signal.
+        offset: The instrument's number of the signal's first sample, in samples of this signal; a fraction where
+            samples do not begin at multiples of their length.
         length: How many samples there are.
     """
 
     rate_hz: int
-    offset: int
+    offset: float
     length: int
 
     def index(self, time_s: np.ndarray | float) -> np.ndarray | float:

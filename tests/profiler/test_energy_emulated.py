@@ -93,6 +93,53 @@ def test_a_fault_is_noticed_or_does_no_harm_and_measuring_again_completes(model,
     assert refused >= len(seeds) // 4
 
 
+@pytest.mark.parametrize(("model", "rate_hz"), [("js220", 1000), ("js220", 250), ("js320", 1000)])
+def test_statistics_instead_of_samples_give_the_energy_within_its_uncertainty(model, rate_hz):
+    """Edges at any place within an interval, which do not begin with the recording's first sample either."""
+    target = Target()
+    driver = EmulatedDriver(model, drift=0.001, start_s=1.0003)
+    duration_s = 1.0 if rate_hz == 1000 else 1.2
+    with open_emulated(driver, target.activity, idle_power_w=IDLE_W, statistics_hz=rate_hz) as joulescope:
+        joulescope.wait(0.0042)
+        for shift_s in (0.0, 0.00021, 0.0007):
+            window, reason = measure(joulescope, target, duration_s + shift_s)
+            truth_uj = joulescope.truths_uj[-1]
+            assert not reason
+            assert abs(window.energy_uj - truth_uj) < 2 * window.energy_uncertainty_uj
+            assert window.energy_uj == pytest.approx(truth_uj, rel=5e-3 if rate_hz == 1000 else 1e-2)
+            # Not so wide that it says nothing: two edges, each somewhere within an interval.
+            assert window.energy_uncertainty_uj < 1e6 * ACTIVE_W / rate_hz
+            assert window.span.duration_s == pytest.approx(duration_s + shift_s, abs=2e-6)
+    streams = {f"u/{model}/simulated/s/{signal}/ctrl": 0 for signal in "ivp"}
+    assert {topic: driver.query(topic) for topic in streams} == streams
+
+
+def test_lost_statistics_refuse_the_window():
+    target = Target()
+    driver = EmulatedDriver("js220", faults=Faults(dropouts=((0.4, 0.05),)))
+    with open_emulated(driver, target.activity, idle_power_w=IDLE_W, statistics_hz=1000) as joulescope:
+        _, reason = measure(joulescope, target, 1.0)
+        assert reason
+        window, reason = measure(joulescope, target, 1.0)
+        assert not reason and window.energy_uj == pytest.approx(joulescope.truths_uj[-1], rel=5e-3)
+
+
+def test_a_js110_has_no_such_statistics_and_another_rate_than_asked_for_is_one_sentence():
+    with (
+        pytest.raises(UserError, match="nothing for a JS110: it computes its own statistics only twice a second"),
+        open_emulated(EmulatedDriver("js110"), list, idle_power_w=IDLE_W, statistics_hz=1000),
+    ):
+        pass
+    driver = EmulatedDriver("js220")
+    with open_emulated(driver, list, idle_power_w=IDLE_W, statistics_hz=1000) as joulescope:
+        since_s = joulescope.now_s
+        driver.publish("u/js220/simulated/s/stats/scnt", 100_000)
+        joulescope.wait(1.0)
+        assert joulescope.now_s == pytest.approx(since_s)
+        with pytest.raises(UserError, match="tells its statistics 10 times a second, not 1000 times"):
+            joulescope.recording(since_s)
+
+
 def test_nothing_is_recorded_without_the_controls():
     """As on the instrument: a signal that is off sends nothing."""
     driver = EmulatedDriver()
