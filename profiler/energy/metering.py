@@ -83,7 +83,9 @@ class Source:
                 f"there is no emulated instrument {which!r}", hint=f"there are {', '.join(MODELS)}", exit_status=2
             )
         if kind == "recording" and statistics_hz is not None:
-            raise UserError("--energy-rate is for an instrument that this command opens", exit_status=2)
+            raise UserError(
+                "--energy-rate is for an instrument that this command opens", hint="leave it away", exit_status=2
+            )
         if statistics_hz is not None:
             _check_statistics(statistics_hz, window_s, recorded)
         return cls(kind, which or None, trigger_input, window_s, recorded, statistics_hz)

@@ -198,6 +198,7 @@ def test_a_training_steps_energy_stands_beside_its_time(folder):
         (("--energy", "emulated", "--energy-rate", 300), "--energy-rate 300 is none that an instrument tells exactly"),
         (("--energy", "emulated", "--energy-rate", 1000, "--energy-window", 0.02), "holds only 20 statistics"),
         (("--energy", "emulated", "--energy-rate", 1000, "--recording"), "there are no samples to keep"),
+        (("--energy", "recording", "--energy-rate", 1000), "an instrument that this command opens"),
         (("--energy-rate", 1000), "--energy-rate goes with --energy"),
         (("--energy", "joulescope"), "nothing at native:// that a Joulescope could be wired to"),
     ],
