@@ -95,6 +95,15 @@ def test_over_a_bad_line_every_trial_is_there_once_with_the_ticks_of_a_good_one(
     assert differences(faulty.measured, clean) == [], faulty.report()
 
 
+def test_whole_replies_that_answer_something_else_are_never_taken(tmp_path):
+    ops = small_ops(4)
+    clean = clean_run(tmp_path / "clean", ops)
+    plausible = {Fault.STALE_FRAME: (8, 1, 30), Fault.DUPLICATE_FRAME: (4, 1, 1), Fault.ECHO: (1, 1, 1)}
+    faulty = faulty_run(tmp_path, ops, seed=1, rate=0.6, mix=plausible)
+    assert faulty.hits[Fault.STALE_FRAME] > 20 and faulty.hits[Fault.DUPLICATE_FRAME] > 20, faulty.report()
+    assert differences(faulty.measured, clean) == [], faulty.report()
+
+
 @pytest.mark.slow
 def test_a_thousand_faults_over_200_trials_change_nothing(tmp_path):
     ops = small_ops(180)
