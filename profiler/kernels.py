@@ -122,6 +122,7 @@ class CKernel(ctypes.Structure):
         ("scratch_bytes", ctypes.CFUNCTYPE(ctypes.c_uint32, _OP)),
         ("work", ctypes.CFUNCTYPE(None, _OP, ctypes.POINTER(ctypes.c_uint64))),
         ("work_terms", ctypes.POINTER(ctypes.c_char_p)),
+        ("trip_instructions", ctypes.c_uint8),
     )
 
 

@@ -32,6 +32,9 @@ typedef struct kernel {
      * Writes the count of each term, in the order of work_terms; the first term is always "calls" = 1. */
     void (*work)(const op_t *op, uint64_t counts[WORK_MAX_TERMS]);
     const char *const *work_terms; /* names, NULL-terminated, at most WORK_MAX_TERMS */
+    /* No op of this kernel takes fewer instructions of a Cortex-M4 than this times all its counts but those of bytes.
+     */
+    uint8_t trip_instructions;
 } kernel_t;
 
 /* NULL where there is no such kernel. */

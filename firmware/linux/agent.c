@@ -15,6 +15,7 @@
 #include "host_state.h"
 #include "link/dispatcher.h"
 #include "options.h"
+#include "restart.h"
 #include "runtime/board.h"
 #include "runtime/fill.h"
 #include "runtime/trigger.h"
@@ -48,15 +49,6 @@ board_t board = {
     .blob = BOARD_BLOB,
     .read_state = read_state,
 };
-
-/* A process cannot mask interrupts; it is pinned to a core instead. */
-uint32_t board_interrupts_mask(void) {
-    return 0;
-}
-
-void board_interrupts_restore(uint32_t state) {
-    (void)state;
-}
 
 void *board_stack_limit(void) {
     return (uint8_t *)__builtin_frame_address(0) - PAINTED_STACK_BYTES;
@@ -123,6 +115,7 @@ static void choose_timer(const options_t *options) {
 }
 
 int main(int argc, char **argv) {
+    restart_recall();
     const options_t options = options_read(argc, argv);
     end_on_signals();
     core = core_pin(options.core);
@@ -150,6 +143,7 @@ int main(int argc, char **argv) {
         tty_use_standard_streams();
     make_memory(options.arena_mebibytes); /* takes a while: whether the port is there is said before */
     dispatcher_init();
+    restart_arm(argv, options.watchdog_s);
     dispatcher_loop();
     return 0;
 }

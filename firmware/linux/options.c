@@ -7,7 +7,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { DEFAULT_ARENA_MEBIBYTES = 256, DEFAULT_TRIGGER_LINE = 17, MOST_BAUD = 4000000, NO_TRIGGER = -1 };
+enum {
+    DEFAULT_ARENA_MEBIBYTES = 256,
+    DEFAULT_TRIGGER_LINE = 17,
+    DEFAULT_WATCHDOG_S = 60,
+    MOST_BAUD = 4000000,
+    NO_TRIGGER = -1
+};
 
 static void usage(FILE *stream) {
     fputs("usage: agent [options] --port DEVICE | --stdio\n"
@@ -23,6 +29,7 @@ static void usage(FILE *stream) {
           "  --trigger-chip LABEL   its GPIO chip (default: the one with a Raspberry Pi's header)\n"
           "  --trigger-log FILE     append the trigger's changes: nanoseconds of CLOCK_MONOTONIC_RAW, level\n"
           "  --arena MEBIBYTES      size of the arena region, 1 to 2047 (default: 256)\n"
+          "  --watchdog SECONDS     start anew where one op takes longer, 1 to 3600 (default: 60); 0: never\n"
           "example: agent --port /dev/ttyGS0 --stay --realtime\n",
           stream);
 }
@@ -64,10 +71,14 @@ options_t options_read(int argc, char **argv) {
         {"trigger-chip", required_argument, NULL, 'g'},
         {"trigger-log", required_argument, NULL, 'f'},
         {"arena", required_argument, NULL, 'a'},
+        {"watchdog", required_argument, NULL, 'w'},
         {"help", no_argument, NULL, 'h'},
         {NULL, 0, NULL, 0},
     };
-    options_t options = {.core = -1, .arena_mebibytes = DEFAULT_ARENA_MEBIBYTES, .trigger_line = NO_TRIGGER};
+    options_t options = {.core = -1,
+                         .arena_mebibytes = DEFAULT_ARENA_MEBIBYTES,
+                         .watchdog_s = DEFAULT_WATCHDOG_S,
+                         .trigger_line = NO_TRIGGER};
     bool standard = false, line_given = false;
     int name;
     while ((name = getopt_long(argc, argv, "", names, NULL)) != -1) {
@@ -105,6 +116,9 @@ options_t options_read(int argc, char **argv) {
             break;
         case 'a':
             options.arena_mebibytes = (uint32_t)number(optarg, 1, 2047);
+            break;
+        case 'w':
+            options.watchdog_s = (uint32_t)number(optarg, 0, 3600);
             break;
         case 'h':
             usage(stdout);

@@ -12,6 +12,7 @@ typedef struct {
     int core; /* -1: the agent chooses */
     bool realtime;
     uint32_t arena_mebibytes;
+    uint32_t watchdog_s;      /* 0: none */
     bool cycles;              /* the timer */
     int trigger_line;         /* -1: none */
     bool trigger_asked;       /* named on the command line, so that doing without would be wrong */

@@ -93,9 +93,10 @@ void board_send(const uint8_t *bytes, size_t count);
 /* Bytes that were lost because the one before had not been received yet, as far as the hardware tells. */
 uint32_t board_overruns(void);
 
-/* Masks interrupts and returns what board_interrupts_restore() wants back. Nothing to do where there are none. */
-uint32_t board_interrupts_mask(void);
-void board_interrupts_restore(uint32_t state);
+/* Called at the border before each entry of a run with its index + 1, and after the run with 0. From one call to the
+ * next no interrupt is taken but the watchdog's, which resets the device after board.watchdog_ms; the device must then
+ * still know the number (reset_record_t). After a call with 0 it may wait for ever. */
+void board_running(uint16_t number);
 
 /* A stretch of memory. */
 typedef struct {

@@ -5,6 +5,7 @@
 
 #include "runtime/board.h"
 #include "runtime/check.h"
+#include "runtime/estimate.h"
 #include "runtime/paint.h"
 #include "runtime/scratch.h"
 #include "runtime/timer.h"
@@ -14,10 +15,8 @@
 static __attribute__((noinline)) uint64_t timed_call(const program_entry_t *entry, void *const *buffers,
                                                      const step_constants_t *constants) {
     void (*const run)(const op_t *, void *const *, const step_constants_t *) = entry->kernel->run;
-    const uint32_t interrupts = board_interrupts_mask();
     uint64_t start, end;
     timer_measure(start, end, run(&entry->op, buffers, constants));
-    board_interrupts_restore(interrupts);
     return timer_elapsed(start, end);
 }
 
@@ -47,6 +46,8 @@ static bool may_begin(uint32_t entry) {
         progress.stopped = true;
         progress.stop_entry = entry;
     }
+    if (!progress.stopped)
+        board_running((uint16_t)(entry + 1));
     return !progress.stopped;
 }
 
@@ -202,6 +203,11 @@ status_t interpreter_prepare(program_t *program, const run_options_t *options) {
         return status;
     if (caches > CACHES_COLD || (caches == CACHES_COLD && !board_make_cold(NULL, 0)))
         return status_refused(STATUS_NO_COLD_RUNS, 0, caches);
+    if (options->limit_ms != 0) {
+        const double least_ms = estimate_least_ms(program, options);
+        if (least_ms > options->limit_ms)
+            return status_refused(STATUS_TOO_LONG, 0, least_ms < UINT32_MAX ? (uint32_t)least_ms : UINT32_MAX);
+    }
     timer_start();
     const bool advances = timer_advances();
     timer_stop();
@@ -255,6 +261,7 @@ void interpreter_run(const program_t *program, const run_options_t *options, run
         const uint32_t peak_bytes = paint_peak_bytes(arena, arena_bytes, coat);
         result->arena_peak_bytes = peak_bytes > result->arena_peak_bytes ? peak_bytes : result->arena_peak_bytes;
     }
+    board_running(0);
     timer_stop();
     const uint64_t elapsed_ms = progress.elapsed * 1000 / board.timer_hz;
     result->stopped = !going;

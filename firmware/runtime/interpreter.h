@@ -29,8 +29,8 @@ typedef struct {
     uint32_t whole_repetitions, stop_entry, elapsed_ms; /* stop_entry: the first that did not run any more */
 } run_result_t;
 
-/* Whether the program may run: it is sealed, the timer advances, its ticks have their place, and the board can do with
- * its caches what is asked. */
+/* Whether the program may run: it is sealed, its ticks have their place, the board can do with its caches what is
+ * asked, it is not certain to pass the limit, and the timer advances. */
 status_t interpreter_prepare(program_t *program, const run_options_t *options);
 
 /* After interpreter_prepare() with the same options: the setup fills, then warm-ups, then repetitions, whose ticks land

@@ -24,12 +24,8 @@ board_t board = {
     .region_count = 2,
 };
 
-uint32_t board_interrupts_mask(void) {
-    return 0;
-}
-
-void board_interrupts_restore(uint32_t state) {
-    (void)state;
+void board_running(uint16_t number) {
+    (void)number;
 }
 
 void *board_stack_limit(void) {

@@ -83,6 +83,8 @@ class RawDevice:
         request_id = next(self.ids) if request_id is None else request_id
         self.send(request_id, command)
         answered, answer = self.reply()
+        while answered == 0:  # late, to an `identify` that was sent again too early
+            answered, answer = self.reply()
         assert answered == request_id
         return answer
 

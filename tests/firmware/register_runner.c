@@ -4,7 +4,8 @@
  *     register_runner WHAT ADDRESS=VALUE ...
  *
  * maps the 4 KiB around every address, sets the words, does WHAT ("clocks", or "usart" or "lpuart" with base, clock and
- * baud appended by commas) and prints the clocks and every word that is not 0. */
+ * baud appended by commas, or "supervisor" with the timer's frequency) and prints what comes of it and every word that
+ * is not 0. SUPERVISOR is the board's family. */
 #define _GNU_SOURCE
 #include <inttypes.h>
 #include <stdio.h>
@@ -12,7 +13,9 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "flight_recorder.h"
 #include "stm32/clocks.h"
+#include "stm32/supervisor.h"
 #include "stm32/usart.h"
 
 enum { PAGE_BYTES = 4096, MAX_PAGES = 32, ANY_IRQ = 1 };
@@ -37,6 +40,9 @@ static void map_page_of(uint32_t address) {
     pages[page_count++] = page;
 }
 
+board_t board;
+const supervisor_t supervisor = SUPERVISOR;
+
 /* Boards whose UART is not of that kind link none. */
 #pragma weak lpuart_init
 
@@ -49,6 +55,7 @@ int main(int argc, char **argv) {
         *word_at(address) = value;
     }
     uint32_t base, hz, baud;
+    flight_recorder_running(17); /* as a life before has left it */
     if (!strcmp(argv[1], "clocks")) {
         const clocks_t clocks = clocks_start();
         printf("core_hz %" PRIu32 "\nlink_hz %" PRIu32 "\n", clocks.core_hz, clocks.link_hz);
@@ -56,6 +63,10 @@ int main(int argc, char **argv) {
         usart_init(base, ANY_IRQ, hz, baud);
     } else if (sscanf(argv[1], "lpuart,%" SCNx32 ",%" SCNu32 ",%" SCNu32, &base, &hz, &baud) == 3) {
         lpuart_init(base, ANY_IRQ, hz, baud);
+    } else if (sscanf(argv[1], "supervisor,%" SCNu32, &board.timer_hz) == 1) {
+        supervisor_start();
+        printf("watchdog_ms %" PRIu32 "\ncause %u\nrunning %u\n", board.watchdog_ms, board.reset.cause,
+               board.reset.running);
     } else {
         return 2;
     }

@@ -4,6 +4,7 @@ What the registers end up with is read here by the reference manuals' formulas, 
 flag that hardware would have to raise is held back in turn.
 """
 
+import re
 import subprocess
 from dataclasses import dataclass
 
@@ -28,9 +29,17 @@ class Outcome:
     core_hz: int
     link_hz: int
     words: dict[int, int]
+    numbers: dict[str, int]  # all that was printed by name
 
     def field(self, address, low, bits):
         return self.words.get(address, 0) >> low & (1 << bits) - 1
+
+
+def supervisor_family(board):
+    """The macro that the board's own source names."""
+    sources = [FIRMWARE_ROOT / "boards" / board / "board.c", FIRMWARE_ROOT / "boards/common/stm32/nucleo144_f7.c"]
+    text = next(source.read_text() for source in sources if source.exists())
+    return re.search(r"supervisor = (\w+);", text).group(1)
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +59,9 @@ def runners(tmp_path_factory):
             here = FIRMWARE_ROOT.parent / "tests/firmware/register_runner.c"
             includes = ["-include", folder / "arm.h", "-I", boards / "common", "-I", FIRMWARE_ROOT]
             flags = ["-O1", "-Wall", "-Werror", *includes]
-            subprocess.run(["cc", *flags, here, *sources, "-o", made[board]], check=True)
+            sources += [boards / "common/stm32/supervisor.c", boards / "common/flight_recorder.c"]
+            family = f"-DSUPERVISOR={supervisor_family(board)}"
+            subprocess.run(["cc", *flags, family, here, *sources, "-o", made[board]], check=True)
         return made[board]
 
     return runner
@@ -62,7 +73,7 @@ def run(runner, what, words):
     pairs = [line.split() for line in lines]
     hz = {name: int(value) for name, value in pairs if not name.startswith("0x")}
     found = {int(address, 16): int(value, 16) for address, value in pairs if address.startswith("0x")}
-    return Outcome(hz.get("core_hz", 0), hz.get("link_hz", 0), found)
+    return Outcome(hz.get("core_hz", 0), hz.get("link_hz", 0), found, hz)
 
 
 def without(words, address, mask):

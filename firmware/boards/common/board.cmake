@@ -13,7 +13,8 @@ function(firmware_elf)
     VERBATIM)
   set_source_files_properties("${common}/blob.S" PROPERTIES OBJECT_DEPENDS "${blob}")
 
-  add_executable(firmware ${board_SOURCES} "${common}/startup.c" "${common}/blob.S")
+  add_executable(firmware ${board_SOURCES} "${common}/startup.c" "${common}/flight_recorder.c"
+                          "${common}/blob.S")
   target_compile_definitions(firmware PRIVATE
     BOARD_NAME="${BOARD_NAME}" BLOB_FILE="${blob}")
   target_include_directories(firmware PRIVATE "${common}")

@@ -4,6 +4,7 @@
 #include "runtime/board.h"
 
 #include "cortex_m.h"
+#include "flight_recorder.h"
 #include "runtime/timer.h"
 #include "runtime/trigger.h"
 #include "stm32/gpio.h"
@@ -26,6 +27,26 @@
 #define TIM2_CNT REGISTER32(0x40000024u)
 #define TIM2_PSC REGISTER32(0x40000028u)
 #define TIM2_ARR REGISTER32(0x4000002Cu)
+
+/* The models have no IWDG, and their TIM5 expires at twice the time of day and more: SysTick stands in, which counts an
+ * eighth of the core's clock. Its 24 bits are too few, so that it interrupts an op every 700 ms (700 million
+ * instructions), which adds the handler's instructions to the op's. */
+#define WATCHDOG_INTERVAL_MS 700u
+#if !defined(WATCHDOG_MS)
+#define WATCHDOG_MS (6u * WATCHDOG_INTERVAL_MS)
+#endif
+_Static_assert(WATCHDOG_MS < UINT32_MAX / 1000000u, "TIM2 would wrap within it, unseen");
+#if defined(__ARM_FP)
+#define SYSTICK_HZ 21000000u
+#else
+#define SYSTICK_HZ 15000000u
+#endif
+#define SYSTICK_CTRL REGISTER32(0xE000E010u)
+#define SYSTICK_ENABLE_INTERRUPT 3u
+#define SYSTICK_LOAD REGISTER32(0xE000E014u)
+#define SYSTICK_VALUE REGISTER32(0xE000E018u)
+#define SCB_ICSR REGISTER32(0xE000ED04u)
+#define SCB_ICSR_PENDSTCLR (1u << 25)
 
 #if defined(__ARM_FP)
 #define CORE "Cortex-M4F (QEMU)"
@@ -50,7 +71,29 @@ board_t board = {
     .ticks_per_instruction_num = 1,
     .ticks_per_instruction_den = 1,
     .blob = BOARD_BLOB,
+    .watchdog_ms = WATCHDOG_MS,
 };
+
+static volatile uint32_t watchdog_intervals;
+
+void systick_handler(void) {
+    if (--watchdog_intervals == 0)
+        watchdog_expired();
+}
+
+void watchdog_rearm(bool running) {
+    if (!running) {
+        interrupts_mask_all();
+        SYSTICK_CTRL = 0;
+        SCB_ICSR = SCB_ICSR_PENDSTCLR;
+        return;
+    }
+    watchdog_intervals = WATCHDOG_MS / WATCHDOG_INTERVAL_MS;
+    SYSTICK_LOAD = SYSTICK_HZ / 1000 * WATCHDOG_INTERVAL_MS - 1;
+    SYSTICK_VALUE = 0; /* counts from the load value again */
+    SYSTICK_CTRL = SYSTICK_ENABLE_INTERRUPT;
+    interrupts_mask_but_watchdog();
+}
 
 void board_init(void) {
     stack_guard_enable();   /* netduino2 answers accesses to what is not there */
@@ -59,6 +102,8 @@ void board_init(void) {
     RCC_APB2ENR |= 1u << 4; /* USART1 */
     gpio_init_output(GPIOA, TRIGGER_PIN);
     usart_init(USART1, USART1_IRQ, board.clock_hz, LINK_BAUD); /* QEMU ignores the rate */
+    NVIC_PRIORITY(USART1_IRQ) = PRIORITY_MASKED_RUNNING;
+    flight_recorder_recall(RESET_UNKNOWN);
 
     board.regions[0] =
         (memory_region_t){"sram", arena_start, (uint32_t)(arena_end - arena_start), REGION_ARENA, false, true};
@@ -93,6 +138,10 @@ bool board_make_cold(const memory_span_t *spans, size_t count) {
 
 void trigger_set(bool high) {
     gpio_write(GPIOA, TRIGGER_PIN, high);
+}
+
+void sleep_until_interrupt(void) {
+    wait_for_interrupt();
 }
 
 int board_receive(void) {

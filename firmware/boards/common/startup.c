@@ -3,6 +3,7 @@
 
 #include <stddef.h>
 
+#include "flight_recorder.h"
 #include "link/dispatcher.h"
 #include "runtime/board.h"
 
@@ -13,7 +14,7 @@ void fault_handler(void);
 void report_fault(const uint32_t *frame, uint32_t exception);
 _Noreturn void start(void);
 
-/* The core's own exceptions. No device interrupt is ever taken. */
+/* The core's own exceptions; a board may put interrupts of devices behind them (.vectors.device). */
 __attribute__((section(".vectors"), used)) static const void *const vectors[16] = {
     stack_top,
     (const void *)(uintptr_t)reset_handler,
@@ -30,7 +31,7 @@ __attribute__((section(".vectors"), used)) static const void *const vectors[16] 
     (const void *)(uintptr_t)fault_handler, /* DebugMonitor */
     NULL,
     (const void *)(uintptr_t)fault_handler, /* PendSV */
-    (const void *)(uintptr_t)fault_handler, /* SysTick */
+    (const void *)(uintptr_t)systick_handler,
 };
 
 __attribute__((naked, weak)) void board_supply_init(void) {
@@ -82,6 +83,8 @@ __attribute__((naked)) void fault_handler(void) {
                      ".ltorg");
 }
 
+__attribute__((weak, alias("fault_handler"))) void systick_handler(void);
+
 static void send_text(const char *text) {
     while (*text)
         board_send_byte((uint8_t)*text++);
@@ -93,18 +96,23 @@ static void send_hex(const char *name, uint32_t value) {
         board_send_byte((uint8_t) "0123456789abcdef"[value >> shift & 15]);
 }
 
-/* Says what happened, for a person at a terminal (the host drops it as a bad frame), and starts over. */
+/* Notes what happened for the next identity, says it for a person at a terminal (the host drops that as a bad frame),
+ * and starts over. */
 __attribute__((used)) void report_fault(const uint32_t *frame, uint32_t exception) {
-    enum { STACKED_LR = 5, STACKED_PC = 6 };
-    board_send_byte(0);
-    send_hex("fault: exception ", exception);
-    send_hex(" cfsr ", SCB_CFSR);
-    send_hex(" hfsr ", SCB_HFSR);
+    enum { STACKED_LR = 5, STACKED_PC = 6, STACKED_XPSR = 7 };
+    uint32_t registers[RESET_MAX_REGISTERS] = {exception, SCB_CFSR, SCB_HFSR, SCB_MMFAR, SCB_BFAR};
     /* Where the stack itself overflowed there is no frame to read. */
-    if (frame >= stack_limit && frame + STACKED_PC < stack_top) {
-        send_hex(" pc ", frame[STACKED_PC]);
-        send_hex(" lr ", frame[STACKED_LR]);
+    if (frame >= stack_limit && frame + STACKED_XPSR < stack_top) {
+        registers[5] = frame[STACKED_PC];
+        registers[6] = frame[STACKED_LR];
+        registers[7] = frame[STACKED_XPSR];
     }
+    flight_recorder_note(RESET_FAULT, registers);
+    static const char *const names[RESET_MAX_REGISTERS] = {
+        "fault: exception ", " cfsr ", " hfsr ", " mmfar ", " bfar ", " pc ", " lr ", " xpsr "};
+    board_send_byte(0);
+    for (unsigned i = 0; i < RESET_MAX_REGISTERS; i++)
+        send_hex(names[i], registers[i]);
     send_text("\r\n");
     /* The reset cuts off what a UART still holds, a byte or two: the delimiter must not be among it. */
     for (int i = 0; i < 3; i++)
@@ -116,14 +124,14 @@ void *board_stack_limit(void) {
     return stack_limit;
 }
 
-uint32_t board_interrupts_mask(void) {
-    uint32_t primask;
-    __asm__ volatile("mrs %0, primask\n\tcpsid i" : "=r"(primask)::"memory");
-    return primask;
+_Noreturn void watchdog_expired(void) {
+    flight_recorder_note(RESET_WATCHDOG, NULL);
+    system_reset();
 }
 
-void board_interrupts_restore(uint32_t state) {
-    __asm__ volatile("msr primask, %0" ::"r"(state) : "memory");
+void board_running(uint16_t number) {
+    flight_recorder_running(number);
+    watchdog_rearm(number != 0);
 }
 
 void board_send(const uint8_t *bytes, size_t count) {

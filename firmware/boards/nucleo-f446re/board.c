@@ -7,6 +7,7 @@
 #include "stm32/f4_f7_clocks.h"
 #include "stm32/gpio.h"
 #include "stm32/stack_guard.h"
+#include "stm32/supervisor.h"
 #include "stm32/text.h"
 #include "stm32/unique_id.h"
 #include "stm32/usart.h"
@@ -45,6 +46,8 @@ board_t board = {
     .blob = BOARD_BLOB,
 };
 
+const supervisor_t supervisor = SUPERVISOR_F4_F7;
+
 static void describe_caches(void) {
     if (f4_f7_clocks_failure() != NULL) {
         text_append(&caches, "HSI, no ");
@@ -75,6 +78,7 @@ void board_init(void) {
 
     board.clock_hz = clocks.core_hz;
     board.timer_hz = clocks.core_hz;
+    supervisor_start();
     board.flash_wait_states = flash_wait_states();
     unique_id_read(&board, UNIQUE_ID);
     describe_caches();

@@ -6,6 +6,7 @@
 #include "stm32/clocks.h"
 #include "stm32/gpio.h"
 #include "stm32/stack_guard.h"
+#include "stm32/supervisor.h"
 #include "stm32/text.h"
 #include "stm32/unique_id.h"
 #include "stm32/usart.h"
@@ -50,6 +51,8 @@ board_t board = {
     .blob = BOARD_BLOB,
 };
 
+const supervisor_t supervisor = SUPERVISOR_L4;
+
 static void describe_caches(void) {
     text_append_switch(&caches, "ART I-cache", FLASH_ACR & FLASH_ACR_ICEN);
     text_append_switch(&caches, ", D-cache", FLASH_ACR & FLASH_ACR_DCEN);
@@ -71,6 +74,7 @@ void board_init(void) {
 
     board.clock_hz = clocks.core_hz;
     board.timer_hz = clocks.core_hz;
+    supervisor_start();
     board.flash_wait_states = FLASH_ACR & FLASH_ACR_LATENCY;
     unique_id_read(&board, UID_ADDRESS);
     describe_caches();

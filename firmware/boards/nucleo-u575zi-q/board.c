@@ -6,6 +6,7 @@
 #include "stm32/clocks.h"
 #include "stm32/gpio.h"
 #include "stm32/stack_guard.h"
+#include "stm32/supervisor.h"
 #include "stm32/text.h"
 #include "stm32/unique_id.h"
 #include "stm32/usart.h"
@@ -55,6 +56,8 @@ board_t board = {
     .blob = BOARD_BLOB,
 };
 
+const supervisor_t supervisor = SUPERVISOR_U5;
+
 /* After reset the cache empties itself; it must have ended before it is turned on. */
 static void icache_enable(void) {
     wait_for(ICACHE_SR, ICACHE_SR_BUSYF, 0);
@@ -87,6 +90,7 @@ void board_init(void) {
 
     board.clock_hz = clocks.core_hz;
     board.timer_hz = clocks.core_hz;
+    supervisor_start();
     board.flash_wait_states = REGISTER32(FLASH_ACR) & FLASH_ACR_LATENCY;
     describe_caches();
     /* DCACHE1 serves external memories only, so it stays off. ICACHE serves all of the flash, constants too. */

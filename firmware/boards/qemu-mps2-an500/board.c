@@ -2,6 +2,7 @@
 #include "runtime/board.h"
 
 #include "cortex_m.h"
+#include "flight_recorder.h"
 #include "runtime/timer.h"
 #include "runtime/trigger.h"
 
@@ -21,6 +22,20 @@
 #define TIMER0_VALUE REGISTER32(0x40000004u)
 #define TIMER0_RELOAD REGISTER32(0x40000008u)
 
+/* The model has a watchdog, but one that runs on while it is off, and expires as soon as it is on. Timer 1 stands in.
+ */
+#define TIMER1_CTRL REGISTER32(0x40001000u)
+#define TIMER1_VALUE REGISTER32(0x40001004u)
+#define TIMER1_RELOAD REGISTER32(0x40001008u)
+#define TIMER1_ENABLE_INTERRUPT ((1u << 0) | (1u << 3))
+#define TIMER1_IRQ 9u
+
+/* Of virtual time: less than a period of timer 0, 171,798 ms, so that no reading of it wraps unseen. */
+#if !defined(WATCHDOG_MS)
+#define WATCHDOG_MS 160000u
+#endif
+_Static_assert(WATCHDOG_MS < UINT32_MAX / 25000u, "timer 0 would wrap within it");
+
 #define FPGAIO_LED0 REGISTER32(0x40028000u) /* bits 0 and 1: user LEDs; bit 0 is the trigger */
 
 extern uint8_t arena_start[], arena_end[], blob_start[], blob_end[], ssram_start[], ssram_end[];
@@ -39,12 +54,33 @@ board_t board = {
     .ticks_per_instruction_num = 8,
     .ticks_per_instruction_den = 5,
     .blob = BOARD_BLOB,
+    .watchdog_ms = WATCHDOG_MS,
 };
+
+/* Behind the core's exceptions. */
+__attribute__((section(".vectors.device"), used)) static const void *const device_vectors[TIMER1_IRQ + 1] = {
+    [TIMER1_IRQ] = (const void *)(uintptr_t)watchdog_expired,
+};
+
+void watchdog_rearm(bool running) {
+    if (!running) {
+        interrupts_mask_all();
+        TIMER1_CTRL = 0;
+        return;
+    }
+    TIMER1_RELOAD = WATCHDOG_MS * 25000u;
+    TIMER1_VALUE = WATCHDOG_MS * 25000u;
+    TIMER1_CTRL = TIMER1_ENABLE_INTERRUPT;
+    interrupts_mask_but_watchdog();
+}
 
 void board_init(void) {
     UART0_BAUDDIV = 217; /* 115,200 baud from 25 MHz; QEMU ignores it but wants at least 16 */
     UART0_CTRL = UART_CTRL_ENABLE;
     NVIC_ENABLE(UART0_RX_IRQ) = NVIC_BIT(UART0_RX_IRQ);
+    NVIC_PRIORITY(UART0_RX_IRQ) = PRIORITY_MASKED_RUNNING;
+    NVIC_ENABLE(TIMER1_IRQ) = NVIC_BIT(TIMER1_IRQ);
+    flight_recorder_recall(RESET_UNKNOWN);
 
     board.regions[0] =
         (memory_region_t){"psram", arena_start, (uint32_t)(arena_end - arena_start), REGION_ARENA, false, true};

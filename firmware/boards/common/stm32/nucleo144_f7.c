@@ -8,6 +8,7 @@
 #include "stm32/f4_f7_clocks.h"
 #include "stm32/gpio.h"
 #include "stm32/stack_guard.h"
+#include "stm32/supervisor.h"
 #include "stm32/text.h"
 #include "stm32/unique_id.h"
 #include "stm32/usart.h"
@@ -54,6 +55,8 @@ board_t board = {
     .blob = BOARD_BLOB,
 };
 
+const supervisor_t supervisor = SUPERVISOR_F4_F7;
+
 static void describe_cache(const char *name, uint32_t cache, bool on) {
     text_append(&caches, name);
     text_append_number(&caches, cache_bytes(cache) / 1024);
@@ -91,6 +94,7 @@ void board_init(void) {
 
     board.clock_hz = clocks.core_hz;
     board.timer_hz = clocks.core_hz;
+    supervisor_start();
     board.flash_wait_states = flash_wait_states();
     unique_id_read(&board, UNIQUE_ID);
     describe_caches();

@@ -51,7 +51,7 @@ int usart_receive(uint32_t base, uint32_t irq) {
     for (;;) {
         const uint32_t status = REGISTER32(base + ISR);
         if (!(status & (ISR_RXNE | ISR_ORE))) {
-            wait_for_interrupt();
+            sleep_until_interrupt();
             continue;
         }
         REGISTER32(base + ICR) = ICR_ERRORS; /* an overrun interrupts until it is cleared */

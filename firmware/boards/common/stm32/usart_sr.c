@@ -35,7 +35,7 @@ int usart_receive(uint32_t base, uint32_t irq) {
     for (;;) {
         const uint32_t status = REGISTER32(base + SR);
         if (!(status & (SR_RXNE | SR_ORE))) {
-            wait_for_interrupt();
+            sleep_until_interrupt();
             continue;
         }
         const uint8_t byte = (uint8_t)REGISTER32(base + DR); /* after SR: clears both flags */
