@@ -55,12 +55,8 @@ uint64_t timer_now(void) {
     return ticks++;
 }
 
-uint32_t board_interrupts_mask(void) {
-    return 0;
-}
-
-void board_interrupts_restore(uint32_t state) {
-    (void)state;
+void board_running(uint16_t number) {
+    (void)number;
 }
 
 /* Called at least once an image, also where it has no ops. */

@@ -76,7 +76,8 @@ static void restart(enum reset_cause cause, const uint32_t *registers, uint32_t 
     end = append_hex(end, count);
     for (uint32_t i = 0; i < count; i++)
         end = append_hex(end, registers[i]);
-    for (char **variable = environ; *variable != NULL && kept < sizeof environment / sizeof environment[0] - 2; variable++)
+    for (char **variable = environ; *variable != NULL && kept < sizeof environment / sizeof environment[0] - 2;
+         variable++)
         environment[kept++] = *variable;
     environment[kept++] = note;
     environment[kept] = NULL;
@@ -98,14 +99,15 @@ static uintptr_t program_counter(const ucontext_t *context) {
 
 static void on_fault(int number, siginfo_t *info, void *context) {
     const uint64_t address = (uintptr_t)info->si_addr, counter = program_counter(context);
-    const uint32_t registers[] = {(uint32_t)number,         (uint32_t)info->si_code, (uint32_t)address,
+    const uint32_t registers[] = {(uint32_t)number,          (uint32_t)info->si_code, (uint32_t)address,
                                   (uint32_t)(address >> 32), (uint32_t)counter,       (uint32_t)(counter >> 32)};
     restart(RESET_FAULT, registers, sizeof registers / sizeof registers[0]);
     signal(number, SIG_DFL); /* then as any program: it ends on the way back */
 }
 
 static void set_timer(uint64_t nanoseconds) {
-    const struct itimerspec once = {.it_value = {(time_t)(nanoseconds / NANOSECONDS), (long)(nanoseconds % NANOSECONDS)}};
+    const struct itimerspec once = {
+        .it_value = {(time_t)(nanoseconds / NANOSECONDS), (long)(nanoseconds % NANOSECONDS)}};
     timer_settime(timer, 0, &once, NULL);
     timer_pending = 1;
 }

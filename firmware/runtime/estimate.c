@@ -42,10 +42,12 @@ static double sum(const program_t *program, uint32_t first, uint32_t end) {
 
 double estimate_least_ms(const program_t *program, const run_options_t *options) {
     const program_header_t *header = &program->header;
-    const double times = (double)options->warmups + options->repetitions;
-    const double once = sum(program, header->setup_end, header->body_end) * header->image_count +
-                        sum(program, header->body_end, program->entry_count);
-    const double instructions = sum(program, 0, header->setup_end) + times * once;
+    const double filled = (double)options->warmups + options->repetitions;
+    const double timed = options->warmups + (double)options->repetitions * options->loops;
+    const double fills = sum(program, header->setup_end, header->image_end) * header->image_count;
+    const double ops = sum(program, header->image_end, header->body_end) * header->image_count +
+                       sum(program, header->body_end, program->entry_count);
+    const double instructions = sum(program, 0, header->setup_end) + filled * fills + timed * ops;
     const double ticks = board.ticks_per_instruction_num != 0
                              ? instructions * board.ticks_per_instruction_num / board.ticks_per_instruction_den
                              : instructions / MOST_INSTRUCTIONS_A_TICK;

@@ -13,7 +13,6 @@ static _Alignas(16) uint8_t arena[1 << 16];
 static uint64_t ticks;
 static char letters[256];
 static bool has_caches, triggered;
-static unsigned readings_of_entry;
 
 board_t board = {.timer_bits = 64,
                  .timer_hz = 1,
@@ -27,9 +26,8 @@ static void say(char letter) {
         letters[said++] = letter;
 }
 
-/* Of a timed entry, two readings follow; others are of borders. */
 void board_running(uint16_t number) {
-    readings_of_entry = number > 1 ? 2 : 0;
+    (void)number;
 }
 
 void *board_stack_limit(void) {
@@ -44,10 +42,7 @@ void timer_stop(void) {
 
 /* T: a reading inside of a window of the trigger, t: outside. */
 uint64_t timer_now(void) {
-    if (readings_of_entry != 0) {
-        readings_of_entry--;
-        say(triggered ? 'T' : 't');
-    }
+    say(triggered ? 'T' : 't');
     return ticks++;
 }
 
@@ -57,8 +52,7 @@ void trigger_set(bool high) {
     triggered = high;
 }
 
-/* c: emptied as it should be; !: in a window, or of something else than the program's memory.
- */
+/* c: emptied as it should be; !: in a window, or of something else than the program's memory. */
 bool board_make_cold(const memory_span_t *spans, size_t count) {
     if (count != 0) {
         bool right = !triggered;
@@ -91,7 +85,7 @@ int main(int argc, char **argv) {
     status.reason |= program_seal(&program).reason;
     if (status.reason)
         return 1;
-    const run_options_t options = {.repetitions = 2, .warmups = 1, .seed = 1, .caches = caches};
+    const run_options_t options = {.repetitions = 2, .warmups = 1, .seed = 1, .caches = caches, .loops = 1};
     status = interpreter_prepare(&program, &options);
     if (status.reason) {
         printf("refused %u\n", status.reason);

@@ -110,7 +110,7 @@ int main(int argc, char **argv) {
         status = program_append(&program, &entries[i]);
     if (!status.reason)
         status = program_seal(&program);
-    const run_options_t options = {.repetitions = repetitions, .warmups = warmups, .seed = 1};
+    const run_options_t options = {.repetitions = repetitions, .warmups = warmups, .seed = 1, .loops = 1};
     if (!status.reason)
         status = interpreter_prepare(&program, &options);
     if (status.reason) {

@@ -42,14 +42,23 @@ def memory(tmp_path_factory):
     return peaks
 
 
+#: Readings of the timer: whether it advances, at every border before an entry, the two of a timed call with nothing
+#: between them, and where a window opens or closes, outside of it.
+ADVANCES, BORDER, CALL, OPEN, CLOSE = "tt", "t", "TT", "t/", "\\t"
+
+
 def test_warm_repetitions_run_in_windows_between_the_fills_of_images(interpreter):
     windows = interpreter("cold", 0).split()[0]
-    warm_up, image, last = "tttttttttt", "/TTTT\\", "/TTTTTT\\"
-    assert windows == warm_up + 2 * (image + last)
+    fill, op, timed = BORDER, BORDER + "tt", "T" + CALL
+    warm_up = ADVANCES + "t" + 2 * (fill + 2 * op) + op
+    repetition = fill + OPEN + 2 * timed + CLOSE + fill + OPEN + 3 * timed + CLOSE
+    assert windows == warm_up + 2 * repetition
 
 
 def test_caches_are_emptied_before_each_timed_entry_outside_of_the_windows(interpreter):
-    warm_up, repetition = 5 * "ctt", 5 * "c/TT\\"
+    fill, op, first, later = BORDER, BORDER + "ctt", BORDER + "c" + OPEN + CALL, "T" + CLOSE + "c" + OPEN + CALL
+    warm_up = ADVANCES + "t" + 2 * (fill + 2 * op) + op
+    repetition = fill + first + later + CLOSE + fill + first + 2 * later + CLOSE
     assert interpreter("cold", 1).split()[0] == warm_up + 2 * repetition
 
 
