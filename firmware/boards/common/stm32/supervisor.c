@@ -37,7 +37,7 @@ static enum reset_cause cause_of(uint32_t flags) {
 /* Counts of the reload register, the prescaler being 256, that take at most nineteen twentieths of the timer's period.
  */
 static uint32_t reload(void) {
-    const uint64_t counts = (UINT64_C(1) << 32) / 20 * 19 / board.timer_hz * supervisor.lsi_slowest_hz / PRESCALER;
+    const uint64_t counts = (UINT64_C(1) << 32) / 20 * 19 * supervisor.lsi_slowest_hz / board.timer_hz / PRESCALER;
     return counts < RLR_MOST ? (uint32_t)counts : RLR_MOST;
 }
 
