@@ -22,7 +22,7 @@ from profiler.cli_support import (
     warn,
 )
 from profiler.commands.lab import measure_lab
-from profiler.commands.metering import energy_source, metering
+from profiler.commands.metering import energy_source, instrument_around
 from profiler.commands.options import (
     DEFAULT_RATIOS,
     TRIAL_LIMIT_S,
@@ -48,6 +48,7 @@ from profiler.commands.options import (
     RecordingOption,
     RegionOption,
     SeedOption,
+    TargetPowerOption,
     TrialLimitOption,
     TriggerInputOption,
     open_chosen_device,
@@ -118,6 +119,7 @@ def measure(
     ] = False,
     baud: BaudOption = BAUD,
     power_cycle: PowerCycleOption = None,
+    target_power: TargetPowerOption = None,
     energy: EnergyOption = None,
     energy_window: EnergyWindowOption = None,
     energy_rate: EnergyRateOption = None,
@@ -143,9 +145,10 @@ def measure(
         )
     meters = energy_source(energy, energy_window, trigger_input, recording, energy_rate)
     if lab is not None:
-        if meters is not None and meters.kind == "joulescope":
+        if target_power is not None or (meters is not None and meters.kind == "joulescope"):
+            option = "--energy joulescope" if target_power is None else "--target-power"
             raise UserError(
-                "--lab and --energy joulescope exclude each other: one instrument is on one board",
+                f"--lab and {option} exclude each other: one instrument is on one board",
                 hint="profile that board by itself with --port",
                 exit_status=2,
             )
@@ -167,8 +170,10 @@ def measure(
         companions=companions,
     )
     with (
-        metering(meters, port) as meter_for,
-        open_chosen_device(port, baud, power_cycle, region, link_log=link_log, trial_limit_s=trial_limit) as device,
+        instrument_around(meters, port, target_power=target_power, power_cycle=power_cycle) as around,
+        open_chosen_device(
+            port, baud, power_cycle, region, link_log=link_log, trial_limit_s=trial_limit, supply=around.supply
+        ) as device,
     ):
         identity = device.identity
         check_caches(identity, timings)
@@ -195,7 +200,7 @@ def measure(
             )
             if "qemu user" in identity.core.lower():
                 warn("this device is translated instruction by instruction: its times say nothing about real ones")
-            with meter_for(device, run) as meter:
+            with around.meter(device, run) as meter:
                 _sit(device, run, Loop(device, run, programs, policy, seed, caches=timings, meter=meter))
             trials, record = list(run.trials), run.manifest
     if not any(trial["type"] == "op" for trial in trials):

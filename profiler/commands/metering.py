@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from profiler.errors import UserError
 
 if TYPE_CHECKING:
-    from profiler.energy.meter import EnergyMeter
+    from profiler.energy.meter import EnergyMeter, WindowMaker
     from profiler.energy.metering import Metering, Source
     from profiler.link.session import Device
     from profiler.store import Run
@@ -35,16 +36,65 @@ def energy_source(
     )
 
 
+@dataclass(frozen=True)
+class Around:
+    """The instrument around a device that is about to be opened.
+
+    Attributes:
+        found: What measures energy; None: nothing does.
+        supply: Gives the device its power (true) or takes it away, where --target-power is given.
+    """
+
+    found: Metering | None = None
+    supply: Callable[[bool], None] | None = None
+
+    def meter(self, device: Device, run: Run) -> AbstractContextManager[EnergyMeter | WindowMaker | None]:
+        """The meter, for a ``with`` statement once there is a run."""
+        return contextlib.nullcontext() if self.found is None else _meter(self.found, device, run)
+
+
 @contextlib.contextmanager
-def metering(
-    source: Source | None, port: str
-) -> Iterator[Callable[[Device, Run], AbstractContextManager[EnergyMeter | None]]]:
-    """For a ``with`` statement around the opening of a device: gives what opens the meter once there is a run."""
-    if source is None:
-        yield lambda device, run: contextlib.nullcontext()
-        return
-    with source.around(port) as found:
-        yield lambda device, run: _meter(found, device, run)
+def instrument_around(
+    source: Source | None, port: str, *, target_power: str | None = None, power_cycle: str | None = None
+) -> Iterator[Around]:
+    """For a ``with`` statement around the opening of a device: the instrument that measures it or switches its supply.
+
+    Raises:
+        UserError: the options exclude each other, or there is no such instrument.
+    """
+    serial = None if target_power is None else _supply_of(target_power, port, power_cycle)
+    if source is None and target_power is None:
+        yield Around()
+    elif source is None:
+        from profiler.energy.instruments import open_joulescope  # noqa: PLC0415 - keeps --help fast
+
+        with open_joulescope(serial) as instrument:
+            yield Around(supply=instrument.supply_target)
+    else:
+        if target_power is not None and (source.kind != "joulescope" or serial not in (None, source.which)):
+            raise UserError(
+                f"--target-power {target_power} and --energy name different instruments",
+                hint="the one in the supply measures too: give both the same, joulescope or joulescope:SERIAL",
+                exit_status=2,
+            )
+        with source.around(port) as found:
+            switched = found.instrument if target_power is not None else None
+            yield Around(found, switched.supply_target if switched is not None else None)
+
+
+def _supply_of(target_power: str, port: str, power_cycle: str | None) -> str | None:
+    """The serial number in --target-power; None: the only instrument."""
+    from profiler.energy.metering import check_wirable  # noqa: PLC0415
+
+    kind, _, serial = target_power.partition(":")
+    if kind != "joulescope":
+        raise UserError(
+            f"--target-power {target_power!r} is unknown", hint="give joulescope or joulescope:SERIAL", exit_status=2
+        )
+    if power_cycle is not None:
+        raise UserError("--target-power and --power-cycle exclude each other", hint="give one of them", exit_status=2)
+    check_wirable(port)
+    return serial or None
 
 
 @contextlib.contextmanager

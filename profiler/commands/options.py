@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -47,6 +47,14 @@ PowerCycleOption = Annotated[
         "--power-cycle",
         metavar="COMMAND",
         help='Run this in the shell where the device hangs, then go on, e.g. "uhubctl -a cycle -p 2".',
+    ),
+]
+TargetPowerOption = Annotated[
+    str | None,
+    typer.Option(
+        "--target-power",
+        metavar="joulescope[:SERIAL]",
+        help="Instead of --power-cycle: the Joulescope in the supply switches a device that hangs off and on.",
     ),
 ]
 LinkLogOption = Annotated[
@@ -277,10 +285,11 @@ def open_chosen_device(
     *,
     link_log: Path | None = None,
     trial_limit_s: float = 0.0,
+    supply: Callable[[bool], None] | None = None,
 ) -> AbstractContextManager[Device]:
-    """The device at --port, at --baud, with --power-cycle for when it hangs, buffers in --region, --link-log and
-    --trial-limit."""
-    from profiler.link.power import PowerCycle  # noqa: PLC0415 - keeps --help fast
+    """The device at --port, at --baud, with --power-cycle or --target-power (``supply``) for when it hangs, buffers in
+    --region, --link-log and --trial-limit."""
+    from profiler.link.power import PowerCycle, TargetSupply  # noqa: PLC0415 - keeps --help fast
     from profiler.link.session import open_device  # noqa: PLC0415
 
     if not 0 <= trial_limit_s <= LONGEST_LIMIT_S:
@@ -289,10 +298,11 @@ def open_chosen_device(
             hint=f"give at most {LONGEST_LIMIT_S:,.0f}, or 0 for none",
             exit_status=2,
         )
+    cycle = PowerCycle(power_cycle, on_cycle=warn) if power_cycle else None
     return open_device(
         chosen_port(port, baud),
         baud=baud,
-        power_cycle=PowerCycle(power_cycle, on_cycle=warn) if power_cycle else None,
+        power_cycle=cycle if supply is None else TargetSupply(supply, on_cycle=warn),
         region=region,
         link_log=link_log,
         run_limit_s=trial_limit_s or None,

@@ -12,7 +12,7 @@ import typer
 
 from profiler import store
 from profiler.cli_support import json_ready, message, parse_input_shape, print_json, print_table, progress, warn
-from profiler.commands.metering import energy_source, metering
+from profiler.commands.metering import energy_source, instrument_around
 from profiler.commands.options import (
     STEP_LIMIT_S,
     BaudOption,
@@ -26,6 +26,7 @@ from profiler.commands.options import (
     RecordingOption,
     RegionOption,
     SeedOption,
+    TargetPowerOption,
     TrialLimitOption,
     TriggerInputOption,
     load_network,
@@ -128,6 +129,7 @@ def step(
     arena: Annotated[bool, typer.Option("--arena", help="Say what lies in the arena when it is fullest.")] = False,
     baud: BaudOption = BAUD,
     power_cycle: PowerCycleOption = None,
+    target_power: TargetPowerOption = None,
     energy: EnergyOption = None,
     energy_window: EnergyWindowOption = None,
     energy_rate: EnergyRateOption = None,
@@ -158,8 +160,10 @@ def step(
     plans |= {name: p for name, (p, _) in published.items()}
     networks |= {name: net for name, (_, net) in published.items()}
     with (
-        metering(meters, port) as meter_for,
-        open_chosen_device(port, baud, power_cycle, region, link_log=link_log, trial_limit_s=trial_limit) as device,
+        instrument_around(meters, port, target_power=target_power, power_cycle=power_cycle) as around,
+        open_chosen_device(
+            port, baud, power_cycle, region, link_log=link_log, trial_limit_s=trial_limit, supply=around.supply
+        ) as device,
     ):
         if repetitions is None:
             repetitions = 3 if device.identity.counts_instructions else 20
@@ -177,7 +181,7 @@ def step(
                 warn(notice)
             there = {trial["slot"] for trial in run.trials}
             prepared, failures = [], []
-            with sitting(device, run), meter_for(device, run) as meter:
+            with sitting(device, run), around.meter(device, run) as meter:
                 for name, step_plan in plans.items():
                     if f"step|{name}" in there:
                         continue

@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from profiler.cli_support import message, print_json, print_table, progress
+from profiler.commands.metering import instrument_around
 from profiler.commands.options import (
     DEFAULT_RATIOS,
     TRIAL_LIMIT_S,
@@ -24,6 +25,7 @@ from profiler.commands.options import (
     RatiosOption,
     RegionOption,
     SeedOption,
+    TargetPowerOption,
     TrialLimitOption,
     open_chosen_device,
     wanted_ops,
@@ -53,6 +55,7 @@ def verify(
     seed: SeedOption = 1,
     baud: BaudOption = BAUD,
     power_cycle: PowerCycleOption = None,
+    target_power: TargetPowerOption = None,
     link_log: LinkLogOption = None,
     trial_limit: TrialLimitOption = TRIAL_LIMIT_S,
     json_: JsonOption = False,
@@ -77,7 +80,12 @@ def verify(
         seed=seed,
     )
     rows = []
-    with open_chosen_device(port, baud, power_cycle, region, link_log=link_log, trial_limit_s=trial_limit) as device:
+    with (
+        instrument_around(None, port, target_power=target_power, power_cycle=power_cycle) as around,
+        open_chosen_device(
+            port, baud, power_cycle, region, link_log=link_log, trial_limit_s=trial_limit, supply=around.supply
+        ) as device,
+    ):
         programs, left = split(wanted.ops, device.identity, device.memory, repetitions=0)
         programs.pop(EMPTY, None)
         compute = lambda program: expected_outputs(program, seed, device.memory)  # noqa: E731

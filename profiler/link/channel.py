@@ -20,7 +20,7 @@ from profiler.link.errors import DeviceReset, LinkError, NoAnswer, PortError, Re
 from profiler.link.frames import FrameStatus
 from profiler.link.messages import Accepted, Answer, Done, OtherProtocol, PeekReply, RefusedReply, Reply
 from profiler.link.patience import Patience
-from profiler.link.power import PowerCycle
+from profiler.link.power import PowerCycle, TargetSupply
 from profiler.link.replies import BadReply
 from profiler.link.request_ids import REQUEST_IDS, RequestIds
 from profiler.link.transport import LinkStatistics, Transport
@@ -62,7 +62,7 @@ class Channel:
         *,
         timeout_s: float,
         patience: Patience | None = None,
-        power_cycle: PowerCycle | None = None,
+        power_cycle: PowerCycle | TargetSupply | None = None,
         run_limit_ms: int = 0,
     ) -> None:
         self.transport = transport
@@ -180,7 +180,7 @@ class Channel:
                 break
         raise NoAnswer(
             f"{self.identity.board} at {self.url} stopped answering ({attempt + 1} attempts)",
-            hint="reset it and start the command again; --power-cycle COMMAND does that by itself",
+            hint="reset it and start the command again; --power-cycle COMMAND or --target-power does that by itself",
         )
 
     def _too_long(self, command: list) -> Refused:
@@ -335,7 +335,9 @@ class Channel:
                 return DeviceReset(sentence, hint="repeat what was lost", reset=reset), not restarted
         return error, False
 
-    def _bring_back(self, power_cycle: PowerCycle, problem: LinkError, acquaint: Callable[[], object]) -> None:
+    def _bring_back(
+        self, power_cycle: PowerCycle | TargetSupply, problem: LinkError, acquaint: Callable[[], object]
+    ) -> None:
         """Power cycle the device and wait until it identifies itself, at a port that may take its time to come back."""
         self.transport.close()  # a port that is held open comes back under another name
         self.statistics.power_cycles += 1

@@ -1,4 +1,5 @@
-"""Power cycling: a shell command of the user's brings a board back that a reset over the line no longer reaches."""
+"""Power cycling: a shell command of the user's, or an instrument in the supply, brings a board back that a reset over
+the line no longer reaches."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ import os
 import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -66,3 +68,39 @@ class PowerCycle:
                 f"the power-cycle command ended with status {status}" + (f": {lines[-1].strip()}" if lines else ""),
                 hint=hint,
             )
+
+
+@dataclass(frozen=True)
+class TargetSupply:
+    """The target's supply as a switch that this process holds: an instrument that lies in it.
+
+    Takes the place of :class:`PowerCycle`. Other wires that end at the target, UART and debugger, may go on feeding it
+    while its supply is off; it then does not restart.
+
+    Attributes:
+        switch: Gives the target its power (true) or takes it away.
+        off_s: How long it has none: its capacitors have to be empty.
+        back_wait_s: How long the device may take afterwards until it identifies itself.
+        on_cycle: Called with a sentence before each cycle.
+    """
+
+    switch: Callable[[bool], None]
+    off_s: float = 3.0
+    back_wait_s: float = 120.0
+    on_cycle: Callable[[str], None] = lambda sentence: None
+
+    def run(self, reason: str) -> None:
+        """Switch off, wait, switch on; on also where the waiting is interrupted.
+
+        Args:
+            reason: What the device did, in words.
+
+        Raises:
+            UserError: the instrument does not do it.
+        """
+        self.on_cycle(f"{reason}: switching the target off and on (Joulescope)")
+        self.switch(False)
+        try:
+            time.sleep(self.off_s)
+        finally:
+            self.switch(True)

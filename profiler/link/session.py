@@ -23,7 +23,7 @@ from profiler.link.channel import Channel
 from profiler.link.errors import DeviceReset, Refused, WrongProtocol
 from profiler.link.expectation import ProgramLike, digest_s, run_s
 from profiler.link.messages import EncodedProgram
-from profiler.link.power import PowerCycle
+from profiler.link.power import PowerCycle, TargetSupply
 from profiler.link.refusals import refused
 from profiler.link.transport import BAUD, LinkStatistics, Transport
 
@@ -78,7 +78,7 @@ def open_device(
     *,
     timeout_s: float = 5.0,
     baud: int = BAUD,
-    power_cycle: PowerCycle | None = None,
+    power_cycle: PowerCycle | TargetSupply | None = None,
     region: str | None = None,
     link_log: Path | None = None,
     run_limit_s: float | None = None,
@@ -126,7 +126,7 @@ class Device:
         *,
         timeout_s: float = 5.0,
         baud: int = BAUD,
-        power_cycle: PowerCycle | None = None,
+        power_cycle: PowerCycle | TargetSupply | None = None,
         region: str | None = None,
         link_log: Path | None = None,
         run_limit_s: float | None = None,

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import subprocess
 import time
 
 import pytest
@@ -10,11 +11,15 @@ from command_line import NETWORK, profile, save_plan
 from peers import HangingBoard
 
 from profiler import store
+from profiler.commands.metering import instrument_around
+from profiler.energy.emulated import MODELS, EmulatedDriver
+from profiler.energy.instruments import open_emulated
+from profiler.energy.metering import Source
 from profiler.errors import UserError
 from profiler.link import channel
 from profiler.link.channel import Patience
 from profiler.link.errors import NoAnswer
-from profiler.link.power import PowerCycle
+from profiler.link.power import PowerCycle, TargetSupply
 from profiler.link.session import open_device
 from profiler.ops import Depthwise, Op, Pass, Relu
 from profiler.workloads.program import microbenchmark
@@ -119,6 +124,94 @@ def test_the_port_is_closed_while_the_command_runs_so_that_it_comes_back_under_i
             program = microbenchmark(Op(Relu(64), Pass.FORWARD), device.memory)
             assert device.run(program, repetitions=2).ticks.shape == (2, 1)
     assert was_open == [False]
+
+
+# ---------------------------------------------------------------- an instrument in the supply
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_an_instrument_in_the_supply_switches_a_hung_board_off_and_on(tmp_path, model):
+    levels, sentences = [], []
+    with HangingBoard("native://", tmp_path, lambda command, count: command[0] == RUN and count == 1) as board:
+
+        def on_supply(on):
+            levels.append(on)
+            if on:
+                subprocess.run(board.power_cycle, shell=True, check=True)
+
+        driver = EmulatedDriver(model, on_supply=on_supply)
+        with open_emulated(driver, list, idle_power_w=0.02) as instrument:
+            cycle = TargetSupply(instrument.supply_target, off_s=0.0, on_cycle=sentences.append)
+            with open_device(board.url, power_cycle=cycle) as device:
+                program = microbenchmark(Op(Relu(64), Pass.FORWARD), device.memory)
+                assert device.run(program, repetitions=2).ticks.shape == (2, 1)
+                assert device.statistics.power_cycles == 1
+        assert board.powered == 2
+    assert levels == [False, True] and "switching the target off and on (Joulescope)" in sentences[0]
+
+
+def test_a_target_without_its_supply_takes_no_power_and_gets_it_back_where_the_wait_is_interrupted():
+    driver = EmulatedDriver("js220", noise_w=0.0)
+    with open_emulated(driver, list, idle_power_w=0.02) as instrument:
+
+        def mean_w():
+            since_s = instrument.now_s
+            instrument.wait(0.1)
+            return float(instrument.recording(since_s + 0.01).power_w[5000:-5000].mean())
+
+        instrument.supply_target(False)
+        assert mean_w() == 0 and not driver.supplied
+        instrument.supply_target(True)
+        assert mean_w() == pytest.approx(0.02)
+        with pytest.raises(KeyboardInterrupt):
+            TargetSupply(instrument.supply_target, on_cycle=interrupt_at_the_next_sleep).run("it hangs")
+        assert driver.supplied
+
+
+def interrupt_at_the_next_sleep(sentence):
+    signal.setitimer(signal.ITIMER_REAL, 0.2)
+
+
+@pytest.fixture(autouse=True)
+def alarms_interrupt():
+    def interrupt(number, frame):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    yield
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "found"),
+    [
+        (("--target-power", "hub"), "--target-power 'hub' is unknown"),
+        (("--target-power", "joulescope", "--power-cycle", "true"), "exclude each other"),
+        (("--target-power", "joulescope"), "nothing at native:// that a Joulescope could be wired to"),
+    ],
+)
+@pytest.mark.usefixtures("folder")
+def test_what_cannot_be_switched_is_one_sentence(arguments, found):
+    status, _, err = profile("--port", "native://", *NETWORK, *arguments, "--out", "run")
+    assert status == 2 and found in err and "Traceback" not in err
+
+
+def test_the_instrument_that_switches_is_the_one_that_measures():
+    source = Source.parse("joulescope:001122")
+    with (
+        pytest.raises(UserError, match="--target-power joulescope:003344 and --energy name different instruments"),
+        instrument_around(source, "/dev/ttyACM0", target_power="joulescope:003344"),
+    ):
+        pytest.fail("there are two")
+
+
+def test_the_supply_is_looked_for_before_the_board_is_opened():
+    pytest.importorskip("pyjoulescope_driver")
+    with (
+        pytest.raises(UserError, match="no Joulescope was found"),
+        instrument_around(None, "/dev/ttyACM0", target_power="joulescope"),
+    ):
+        pytest.fail("there is none")
 
 
 # ---------------------------------------------------------------- the command itself
