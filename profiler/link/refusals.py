@@ -47,8 +47,8 @@ REASONS: dict[int, tuple[str, str, str]] = {
     24: ("no_arena", "there is no region {detail} in which an arena could lie", _FIX_PROGRAM),
     25: (
         "too_long",
-        "it would run for at least {detail} ms, longer than this session lets it",
-        "take fewer repetitions or a smaller op, or allow a run more time: --trial-limit SECONDS",
+        "it would run for at least {detail} ms, longer than this session lets it: --trial-limit SECONDS allows more",
+        "take fewer repetitions or a smaller op",
     ),
 }
 
