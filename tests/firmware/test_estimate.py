@@ -13,7 +13,7 @@ from profiler.workloads.entries import DeviceMemory
 from profiler.workloads.program import DoesNotFit, microbenchmark
 
 #: How far the estimate may lie below the truth where there is an FPU.
-MOST_BELOW = 25
+MOST_BELOW = 32
 OPS_OF_A_KERNEL = 4
 MOST = 65535
 
