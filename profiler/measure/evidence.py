@@ -77,6 +77,8 @@ class Evidence:
         disturbances: What disturbed trials by the device's own account, and how many each did.
         governors: Of the device's frequency, as trials told.
         wrapped: Ops with trials whose ticks hang over a wrap of the timer.
+        energies: Of each op or step whose energy was asked for: how its windows ended, and the reason of the last that
+            did not end well.
     """
 
     timer_hz: float
@@ -89,6 +91,7 @@ class Evidence:
     disturbances: Counter[str] = field(default_factory=Counter)
     governors: Counter[str] = field(default_factory=Counter)
     wrapped: dict[str, int] = field(default_factory=dict)
+    energies: dict[str, dict[str, str]] = field(default_factory=dict)
     _long: list[tuple[float, float]] = field(default_factory=list)
 
     @classmethod
@@ -117,6 +120,8 @@ class Evidence:
                 self.statuses[name] = trial["status"], trial.get("reason", "")
             if trial["status"] not in COUNTING:
                 return
+        if energy := trial.get("energy"):
+            self.energies.setdefault(name, {})[energy["status"]] = energy["reason"]
         ticks = step_ticks(trial) if type_ == "step" else accepted_ticks(trial)
         if not ticks:
             return

@@ -12,6 +12,7 @@ from typing import Any
 from profiler.errors import UserError
 from profiler.measure.evidence import Evidence
 from profiler.measure.findings import Finding, Weight
+from profiler.measure.judge_energies import judge_energies
 from profiler.measure.judge_readings import judge_readings, reference_drift, unsteady
 from profiler.measure.judge_sittings import judge_files, judge_sittings
 from profiler.measure.schedule import Policy
@@ -78,6 +79,7 @@ def examine(
         *judge_files(damage, foreign or Counter(), evidence.trial_count),
         *judge_sittings(manifest, evidence),
         *judge_readings(manifest, evidence),
+        *judge_energies(manifest, evidence),
     ]
     return Trust(manifest, evidence, tuple(sorted(findings, key=lambda finding: -finding.weight)))
 

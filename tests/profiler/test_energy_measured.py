@@ -13,6 +13,8 @@ from profiler.energy.meter import EnergyMeter
 from profiler.energy.metering import Source
 from profiler.errors import UserError
 from profiler.link.session import open_device
+from profiler.measure.evidence import Evidence
+from profiler.measure.judge_energies import judge_energies
 from profiler.ops import Conv2d, Empty, Op, Pass
 from profiler.store_energy import Energies, HarnessPower
 from profiler.workloads.program import microbenchmark
@@ -221,3 +223,11 @@ def test_without_an_instrument_the_vendors_driver_finds_none():
     pytest.importorskip("pyjoulescope_driver")
     with pytest.raises(UserError, match="no Joulescope was found"), open_joulescope():
         pass
+
+
+def test_a_run_says_which_ops_have_no_energy():
+    evidence = Evidence(1e9)
+    evidence.energies = {"a": {"ok": ""}, "b": {"refused": "2 windows were recorded"}, "c": {"refused": "x", "ok": ""}}
+    (finding,) = judge_energies({"labels": {"energy": "joulescope-js220"}}, evidence)
+    assert finding.ops == ("b",) and "2 windows were recorded" in finding.sentence
+    assert not list(judge_energies({"labels": {"energy": None}}, Evidence(1e9)))

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from profiler import store
 from profiler.energy.align import align
 from profiler.energy.judge import Expected
+from profiler.measure.trust import examine_run
 
 
 @given(st.integers(0, 10_000), st.integers(1, 40), st.floats(-2e-3, 2e-3))
@@ -61,6 +62,7 @@ def test_a_runs_recording_gives_its_energies_again(recorded, folder):
     assert list(after.op_key) == list(before.op_key)
     assert list(after.energy_uj) == pytest.approx(list(before.energy_uj), rel=1e-5)
     assert (after.energy_source == "simulated").all()
+    assert "simulated energy" in [f.name for f in examine_run(folder / "joined").findings]
     assert (folder / "power.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -71,6 +73,8 @@ def test_a_run_whose_instrument_recorded_by_itself_waits_for_it(recorded, folder
     assert status == 0, err
     assert {t["energy"]["status"] for t in store.iterate("alone")} == {"pending"}
     assert store.load("alone").energy_uj.isna().all()
+    findings = {f.name: f for f in examine_run(folder / "alone").findings}
+    assert len(findings["energy pending"].ops) == 4  # the empty op's too
     status, _, err = profile("energy", recorded / "energy-01.jls", "--run", "alone", "--out", "joined")
     assert status == 0, err  # the emulated board is exact: another boot makes the very same windows
     assert list(store.load("joined").energy_uj) == pytest.approx(list(store.load(recorded).energy_uj), rel=1e-3)
