@@ -49,7 +49,8 @@ def test_every_command_of_the_readme_runs_as_printed(tmp_path: Path) -> None:
     lines = commands()
     assert {line.split()[0] for line in lines} == {"profile", "costmodels", "tinytrain"}
     for line in lines:
-        program, *arguments = shlex.split(line, comments=True)
+        ours, _, _ = line.partition(" | ")  # what a pipe does with it is not for us
+        program, *arguments = shlex.split(ours, comments=True)
         call = [
             sys.executable,
             "-c",
