@@ -97,6 +97,13 @@ class Energies:
         }
 
 
+def energy_columns(trial: dict[str, Any], harness: HarnessPower, caches: str, overhead_s: float) -> dict[str, Any]:
+    """:meth:`Energies.columns` of one trial."""
+    energies = Energies()
+    energies.add(trial)
+    return energies.columns(harness, caches, overhead_s)
+
+
 def _combined(values: list[float], errors: list[float]) -> float:
     """Standard uncertainty of the median of values with errors of their own: by those or by the scatter, if larger."""
     own = math.hypot(*errors) / len(errors)

@@ -15,7 +15,8 @@ The columns, whose names stay as they are (`profile import` reads them too):
 - ``repetition``: from 0, warm-ups below 0. ``warm_up``: whether it is one.
 - ``ticks``: as read. ``overhead_ticks``: the harness's own cost, the median of the run's empty ops with such caches, of
   a step's op once for each image. ``latency_us``: ``(ticks - overhead_ticks) / timer_hz``, at least 0, in microseconds.
-- ``energy_uj``: microjoules, where it was measured.
+- ``energy_uj``: microjoules, where it was measured; the columns after it are those of
+  :func:`profiler.store_tables.load`. A trial's energy meter gives one figure, which stands at each of its repetitions.
 - ``arena_peak_bytes``, ``scratch_peak_bytes``, ``stack_peak_bytes``, ``memory_peak_bytes``: the most that was touched;
   scratch lies in the arena, memory is arena and stack.
 
@@ -32,6 +33,7 @@ from typing import Any, TextIO
 
 from profiler.measure.trials import caches_of
 from profiler.store import read_manifest
+from profiler.store_energy import ENERGY_COLUMNS, energy_columns
 from profiler.store_tables import (
     OP_COLUMNS,
     PEAKS,
@@ -71,6 +73,7 @@ EXPORT_COLUMNS: tuple[str, ...] = (
     "overhead_ticks",
     "latency_us",
     "energy_uj",
+    *ENERGY_COLUMNS,
     "arena_peak_bytes",
     "scratch_peak_bytes",
     "stack_peak_bytes",
@@ -81,10 +84,13 @@ EXPORT_COLUMNS: tuple[str, ...] = (
 #: Columns that hold no integer.
 TEXTS: tuple[str, ...] = (
     *("run", "device", "board", "timer", "type", "plan", "layer", "op_key", "kind", "pass", "dtype", "variant"),
-    *("trained_axis", "optimizer", "caches", "status"),
+    *("trained_axis", "optimizer", "caches", "status", "energy_source"),
 )
 BOOLEANS: tuple[str, ...] = ("trains_bias", "held_out", "warm_up")
-FLOATS: tuple[str, ...] = ("overhead_ticks", "latency_us", "energy_uj")
+FLOATS: tuple[str, ...] = (
+    *("overhead_ticks", "latency_us", "energy_uj", "energy_uncertainty_uj", "net_energy_uj"),
+    *("net_energy_uncertainty_uj", "baseline_power_uw"),
+)
 
 
 class _Ops:
@@ -132,11 +138,14 @@ def export_rows(path: Path, *, everything: bool = False, damage: list[str] | Non
             continue
         overhead = harness.ticks(row["caches"])
         row |= ops.columns(trial) | {"overhead_ticks": overhead}
+        if "energy" in trial:
+            row |= energy_columns(trial, harness.harness, row["caches"], overhead / row["timer_hz"])
         accepted = set(range(trial["warm_ups"], len(trial["ticks"]))) - {r["repetition"] for r in trial["rejected"]}
         for index, ticks in enumerate(trial["ticks"]):
             if everything or index in accepted:
                 row |= {name: values[index] for name, values in trial.get("extra", {}).items()}
-                row["energy_uj"] = trial["energy_uj"][index] if "energy_uj" in trial else None
+                if "energy_uj" in trial:
+                    row["energy_uj"] = trial["energy_uj"][index]
                 yield row | _repetition(index, trial["warm_ups"], ticks, overhead, row["timer_hz"])
         if everything and not trial["ticks"]:
             yield row

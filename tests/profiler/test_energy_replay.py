@@ -3,6 +3,7 @@
 import json
 import random
 
+import pandas as pd
 import pytest
 from command_line import NETWORK, profile
 from hypothesis import given
@@ -105,3 +106,14 @@ def test_options_that_do_not_go_together_are_one_sentence(arguments, found, fold
 def test_a_run_without_windows_says_how_to_make_them(recorded, run):
     status, _, err = profile("energy", recorded / "energy-01.jls", "--run", run)
     assert status == 1 and "made no windows for an energy meter" in err and "--energy recording" in err
+
+
+def test_energies_stand_in_exported_tables_and_come_back(recorded, folder):
+    status, _, err = profile("export", recorded, "--csv", "ops.csv", "--parquet", "ops.parquet")
+    assert status == 0, err
+    for table in (pd.read_csv("ops.csv"), pd.read_parquet("ops.parquet")):
+        assert (table.energy_source == "simulated").all() and (table.energy_uncertainty_uj > 0).all()
+    assert profile("import", "ops.csv", "--device", "theirs", "--out", "back")[0] == 0
+    before, after = store.load(recorded), store.load("back")
+    assert list(after.energy_uj) == pytest.approx(list(before.energy_uj))
+    assert store.read_manifest("back")["labels"]["energy"] == "imported"
