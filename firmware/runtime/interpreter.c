@@ -127,9 +127,11 @@ static void find_cold_spans(const program_t *program) {
     cold_span_count = board.region_count + 1u;
 }
 
-/* For warm-ups: with what scratch is painted, and the most that was found touched. */
+/* For warm-ups: with what scratch is painted, and the most that was found touched. Without any it is not looked at,
+ * since that takes stack, which counts as the program's. */
 static enum paint_coat coat;
 static uint32_t scratch_peak_bytes;
+static bool scratch_watched;
 
 /* Runs timed entries [first, end) and adds their ticks to `ticks`, a row of one repetition; NULL: a warm-up. `last`:
  * for the last time in this repetition. */
@@ -144,13 +146,15 @@ static bool run_timed(const program_t *program, uint32_t first, uint32_t end, st
         void *buffers[OP_MAX_BUFFERS];
         for (unsigned b = 0; b < OP_MAX_BUFFERS; b++)
             buffers[b] = buffer_address(entry->references[b]);
-        if (ticks == NULL)
+        const bool watched = ticks == NULL && scratch_watched;
+        if (watched)
             scratch_watch(program, entry, coat);
         const uint64_t elapsed = timed_call(entry, buffers, &program->header.optimizer);
-        if (ticks == NULL) {
+        if (watched) {
             const uint32_t touched = scratch_touched_bytes(coat);
             scratch_peak_bytes = touched > scratch_peak_bytes ? touched : scratch_peak_bytes;
-        } else {
+        }
+        if (ticks != NULL) {
             stored_tick_t *tick = &ticks[i - program->header.image_end];
             const uint64_t sum = ((uint64_t)tick->high << 32 | tick->low) + elapsed;
             *tick = (stored_tick_t){(uint32_t)sum, (uint32_t)(sum >> 32)};
@@ -225,6 +229,7 @@ void interpreter_run(const program_t *program, const run_options_t *options, run
     const void *const frame = __builtin_frame_address(0);
     coat = PAINT_FIRST;
     scratch_peak_bytes = 0;
+    scratch_watched = options->warmups != 0;
     paint(arena, arena_bytes, coat);
     paint_stack(stack_limit);
 
@@ -249,8 +254,7 @@ void interpreter_run(const program_t *program, const run_options_t *options, run
     result->tick_count = whole * timed + (going ? 0 : progress.complete);
 
     result->arena_peak_bytes = paint_peak_bytes(arena, arena_bytes, coat);
-    if (going &&
-        (result->arena_peak_bytes < arena_bytes || (options->warmups != 0 && scratch_peak_bytes < scratch_bytes))) {
+    if (going && (result->arena_peak_bytes < arena_bytes || (scratch_watched && scratch_peak_bytes < scratch_bytes))) {
         /* Not all was used, or what was written looks like the paint: once more from the start, with the other coat.
          * It ends in the same state. */
         coat = PAINT_SECOND;
@@ -267,6 +271,6 @@ void interpreter_run(const program_t *program, const run_options_t *options, run
     result->stopped = !going;
     result->stop_entry = progress.stop_entry;
     result->elapsed_ms = elapsed_ms < UINT32_MAX ? (uint32_t)elapsed_ms : UINT32_MAX;
-    result->scratch_peak_bytes = options->warmups != 0 ? scratch_peak_bytes : scratch_bytes;
+    result->scratch_peak_bytes = scratch_watched ? scratch_peak_bytes : scratch_bytes;
     result->stack_peak_bytes = paint_stack_peak_bytes(stack_limit, frame);
 }

@@ -35,11 +35,11 @@ def export(
     """
     from profiler.store_export import export_rows, write  # noqa: PLC0415 - keeps --help fast
 
-    read_manifest(run)  # no run: said before FILE is emptied
     if csv is None and parquet is None:
         raise UserError("there is no file to write", hint="give --csv FILE or --parquet FILE, or both", exit_status=2)
     if str(parquet) == "-":
         raise UserError("--parquet writes to a file only", hint="give it a name, or --csv -", exit_status=2)
+    read_manifest(run)  # no run: said before FILE is emptied
     damage: list[str] = []
     with contextlib.ExitStack() as files:
         sinks = [files.enter_context(_csv(csv, run))] if csv is not None else []

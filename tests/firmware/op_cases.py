@@ -349,7 +349,11 @@ def _expected_grad_weight(case: Case, b: dict[str, torch.Tensor], g: ops.Geometr
 
 
 def _expected_update(case: Case, b: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """torch.optim's own step on the trained weights, its state set to the moments and the step given."""
+    """torch.optim's own first step on the trained weights, its state set to the moments.
+
+    torch counts steps and makes Adam's bias corrections of that; others are had through its rate and epsilon: multiplied
+    out, ``rate * moment1 / bias1 / (sqrt(moment2 / bias2) + epsilon)`` is the same.
+    """
     op, constants, after = case.op, case.constants, {}
     for name in ("weight", "bias"):
         if name not in b:
@@ -358,10 +362,11 @@ def _expected_update(case: Case, b: dict[str, torch.Tensor]) -> dict[str, torch.
         delta = torch.nn.Parameter(torch.zeros_like(gradient))
         delta.grad = gradient
         if op.optimizer == "adam":
-            step = round(np.log(1 - constants.bias_correction1) / np.log(0.9))
-            optimizer = torch.optim.Adam([delta], lr=constants.learning_rate)
+            root = (constants.bias_correction2 / (1 - 0.999)) ** 0.5
+            rate = constants.learning_rate * (1 - 0.9) / constants.bias_correction1 * root
+            optimizer = torch.optim.Adam([delta], lr=rate, eps=1e-8 * root)
             first, second = b[f"{name}_moment1"].clone(), b[f"{name}_moment2"].clone()
-            optimizer.state[delta] = {"step": torch.tensor(step - 1.0), "exp_avg": first, "exp_avg_sq": second}
+            optimizer.state[delta] = {"step": torch.tensor(0.0), "exp_avg": first, "exp_avg_sq": second}
             optimizer.step()
             after |= {f"{name}_moment1": first, f"{name}_moment2": second}
         else:

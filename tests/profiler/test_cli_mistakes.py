@@ -102,9 +102,11 @@ def test_a_run_is_not_overwritten_and_not_continued_with_other_options(run):
     status, _, err = profile(*MEASURE, *NETWORK, "--out", run)
     assert status == 1
     assert "--resume" in err
-    status, _, err = profile(*MEASURE, *NETWORK, "--repetitions", 1, "--limit", 7, "--out", run, "--resume")
+    status, _, err = profile(
+        *MEASURE, *NETWORK, "--repetitions", 1, "--limit", 8, "--seed", 2, "--out", run, "--resume"
+    )
     assert status == 1
-    assert "begun with another limit (8, now 7)" in err
+    assert "begun with another seed (1, now 2)" in err
     assert (run / store.TRIALS).stat().st_size == size
 
 
