@@ -351,8 +351,8 @@ def _expected_grad_weight(case: Case, b: dict[str, torch.Tensor], g: ops.Geometr
 def _expected_update(case: Case, b: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """torch.optim's own first step on the trained weights, its state set to the moments.
 
-    torch counts steps and makes Adam's bias corrections of that; others are had through its rate and epsilon: multiplied
-    out, ``rate * moment1 / bias1 / (sqrt(moment2 / bias2) + epsilon)`` is the same.
+    torch counts steps and makes Adam's bias corrections of that; others are had through its rate and epsilon:
+    ``rate * moment1 / bias1 / (sqrt(moment2 / bias2) + epsilon)``, multiplied out, is the same.
     """
     op, constants, after = case.op, case.constants, {}
     for name in ("weight", "bias"):

@@ -76,5 +76,6 @@ def test_an_emulator_killed_at_random_moments_changes_nothing(tmp_path, count, k
     measured, killed = measure_while_killing(tmp_path / "killed", ops, seed=5, kills=kills)
     print(f"{killed} kills, {measured.statistics['resets']} resets seen, {len(measured.trials)} trials")
     assert killed == kills and len(measured.trials) >= count
-    assert kills / 2 < measured.statistics["resets"] <= kills  # two kills may fall together
+    # Two kills may fall together, before the one that was killed first answers again.
+    assert kills / 5 < measured.statistics["resets"] <= kills
     assert differences(measured, clean) == []
