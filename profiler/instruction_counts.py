@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from profiler.link.session import Device
 
 #: Emulated boards whose core's manual is :mod:`profiler.cortex_m4`.
-_COUNTED = ("stm32f405",)
+COUNTED = ("stm32f405",)
 _PLUGIN = FIRMWARE_ROOT / "boards" / "qemu-common" / "instruction_counts.c"
 _LINE = re.compile(r"\s*([0-9a-f]+):\t[0-9a-f ]+\t(\S+)(?:\t([^@;]*))?")
 
@@ -87,8 +87,8 @@ def counting_device(url: str) -> Iterator[tuple[Device, Counter]]:
     from profiler.link.session import open_device  # noqa: PLC0415 - keeps the import light
 
     scheme, _, name = url.partition("://")
-    if scheme != "qemu" or name not in _COUNTED:
-        known = ", ".join(f"qemu://{board}" for board in _COUNTED)
+    if scheme != "qemu" or name not in COUNTED:
+        known = ", ".join(f"qemu://{board}" for board in COUNTED)
         raise UserError(f"instructions of {url} cannot be counted one by one", hint=f"take {known}", exit_status=2)
     if shutil.which("cc") is None:
         raise UserError("counting instructions needs a C compiler for this machine", hint="apt-get install gcc")

@@ -1,5 +1,6 @@
 """Emulators killed while they are measured: what was in flight is measured again, nothing is lost or there twice."""
 
+import contextlib
 import os
 import random
 import signal
@@ -57,8 +58,9 @@ class Killer:
     def _kill(self):
         process_id = self._port.process_id
         if process_id and self.killed < self._left and not self._stop:
-            os.kill(process_id, signal.SIGKILL)
-            self.killed += 1
+            with contextlib.suppress(ProcessLookupError):  # the one before was killed, the next one is not there yet
+                os.kill(process_id, signal.SIGKILL)
+                self.killed += 1
 
 
 def measure_while_killing(folder, ops, *, seed, kills):
