@@ -127,6 +127,14 @@ static void find_cold_spans(const program_t *program) {
     cold_span_count = board.region_count + 1u;
 }
 
+/* Copies that the compiler makes for warm-ups and repetitions would take stack of their own, and what a program is said
+ * to need would depend on which of them ran. */
+#if __has_attribute(noclone)
+#define ONE_FRAME __attribute__((noinline, noclone))
+#else
+#define ONE_FRAME __attribute__((noinline))
+#endif
+
 /* For warm-ups: with what scratch is painted, and the most that was found touched. Without any it is not looked at,
  * since that takes stack, which counts as the program's. */
 static enum paint_coat coat;
@@ -135,7 +143,8 @@ static bool scratch_watched;
 
 /* Runs timed entries [first, end) and adds their ticks to `ticks`, a row of one repetition; NULL: a warm-up. `last`:
  * for the last time in this repetition. */
-static bool run_timed(const program_t *program, uint32_t first, uint32_t end, stored_tick_t *ticks, bool last) {
+static ONE_FRAME bool run_timed(const program_t *program, uint32_t first, uint32_t end, stored_tick_t *ticks,
+                                bool last) {
     for (uint32_t i = first; i < end && may_begin(i); i++) {
         const program_entry_t *entry = &program->entries[i];
         if (cold_span_count != 0) {
@@ -165,7 +174,7 @@ static bool run_timed(const program_t *program, uint32_t first, uint32_t end, st
 }
 
 /* `loops`: how often what is timed runs before what comes next. */
-static bool run_once(const program_t *program, uint32_t seed, stored_tick_t *ticks, uint32_t loops) {
+static ONE_FRAME bool run_once(const program_t *program, uint32_t seed, stored_tick_t *ticks, uint32_t loops) {
     const program_header_t *header = &program->header;
     const bool triggers = ticks != NULL && cold_span_count == 0; /* cold: run_timed() opens a window an entry */
     progress.complete = 0;
