@@ -40,10 +40,9 @@ class Killer:
         self._thread.join()
 
     def _run(self):
-        there = 0
         while self.killed < self._left and not self._stop:
             # Some trials later: an op that brings its device down three times in a row is rightly given up.
-            there += self._moment.randrange(1, 4)
+            there = self._count() + self._moment.randrange(1, 4)
             while self._count() < there and not self._stop:
                 time.sleep(0.001)
             time.sleep(self._moment.random() * 0.06)
@@ -70,7 +69,7 @@ def measure_while_killing(folder, ops, *, seed, kills):
 
 
 @pytest.mark.parametrize(
-    ("count", "kills"), [(12, 4), pytest.param(185, 50, marks=pytest.mark.slow)], ids=["a few", "fifty"]
+    ("count", "kills"), [(24, 4), pytest.param(420, 50, marks=pytest.mark.slow)], ids=["a few", "fifty"]
 )
 def test_an_emulator_killed_at_random_moments_changes_nothing(tmp_path, count, kills):
     ops = small_ops(count)
