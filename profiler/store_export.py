@@ -15,8 +15,10 @@ The columns, whose names stay as they are (`profile import` reads them too):
 - ``repetition``: from 0, warm-ups below 0. ``warm_up``: whether it is one.
 - ``ticks``: as read. ``overhead_ticks``: the harness's own cost, the median of the run's empty ops with such caches, of
   a step's op once for each image. ``latency_us``: ``(ticks - overhead_ticks) / timer_hz``, at least 0, in microseconds.
-- ``energy_uj``: microjoules, where it was measured; the columns after it are those of
-  :func:`profiler.store_tables.load`. A trial's energy meter gives one figure, which stands at each of its repetitions.
+- ``energy_uj``: microjoules, where it was measured, ``energy_uncertainty_uj`` its standard uncertainty;
+  ``net_energy_uj``, ``net_energy_uncertainty_uj``: the same above the idle power ``baseline_power_uw``.
+  ``energy_windows``: of how many trials; ``energy_source``: what measured. An energy meter gives one figure a trial,
+  which stands at each of its repetitions.
 - ``arena_peak_bytes``, ``scratch_peak_bytes``, ``stack_peak_bytes``, ``memory_peak_bytes``: the most that was touched;
   scratch lies in the arena, memory is arena and stack.
 
