@@ -37,6 +37,7 @@ class Line:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.ours = self.theirs = -1
+        self.requests = 0
         self.plug_in()
 
     def plug_in(self) -> None:
@@ -50,16 +51,28 @@ class Line:
         os.close(self.ours)
 
     def ask(self, command, timeout_s=20.0):
-        """The first answer to a request that is sent until one comes."""
-        decoder = frames.Decoder()
+        """The first answer to a request that is sent until one comes; late answers to earlier ones are dropped."""
+        self.requests += 1
+        request = frames.encode(cbor2.dumps([self.requests, command]))
         end = time.monotonic() + timeout_s
         while time.monotonic() < end:
-            os.write(self.ours, b"\0" + frames.encode(cbor2.dumps([1, command])))
-            if select.select([self.ours], [], [], 1.0)[0]:
-                for frame in decoder.feed(os.read(self.ours, 65536)):
-                    if frame.payload:
-                        return cbor2.loads(frame.payload)[2]
+            os.write(self.ours, b"\0" + request)
+            answer = self.answer(self.requests, timeout_s=1.0)
+            if answer is not None:
+                return answer
         raise TimeoutError("the agent does not answer")
+
+    def answer(self, number, timeout_s):
+        """The next answer to the request of this number; None: there was none in time."""
+        decoder = frames.Decoder()
+        end = time.monotonic() + timeout_s
+        while select.select([self.ours], [], [], max(0.0, end - time.monotonic()))[0]:
+            for frame in decoder.feed(os.read(self.ours, 65536)):
+                if frame.payload:
+                    replied_to, _, answer = cbor2.loads(frame.payload)
+                    if replied_to == number:
+                        return answer
+        return None
 
     def identify(self, nonce):
         return self.ask([raw.IDENTIFY, nonce, 0])
