@@ -1,0 +1,1 @@
+"""The verbs of ``tinytrain``, one file each."""
