@@ -11,9 +11,13 @@ from torch import nn
 from profiler.errors import UserError
 
 #: Built-in names and who creates them, as ``module:function``; called with the name. Imported only when asked for,
-#: since that package lies above this one.
+#: since the backbones' package lies above this one.
 BUILT_IN: dict[str, str] = {
-    name: "tinytrain.backbones:create" for name in ("mcunet-5fps", "mbv2-w0.35", "proxyless-w0.3")
+    **dict.fromkeys(("mcunet-5fps", "mbv2-w0.35", "proxyless-w0.3"), "tinytrain.backbones:create"),
+    **dict.fromkeys(
+        ("mlperf-tiny-kws", "mlperf-tiny-vww", "mlperf-tiny-ic", "mlperf-tiny-ad"),
+        "profiler.workloads.mlperf_tiny:create",
+    ),
 }
 
 
