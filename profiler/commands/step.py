@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import importlib
-import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from profiler import store
-from profiler.cli_support import json_ready, message, parse_input_shape, print_json, print_table, progress, warn
+from profiler.cli_support import progress, warn
 from profiler.commands.metering import energy_source, instrument_around
 from profiler.commands.options import (
     STEP_LIMIT_S,
@@ -29,10 +28,11 @@ from profiler.commands.options import (
     TargetPowerOption,
     TrialLimitOption,
     TriggerInputOption,
-    load_network,
     open_chosen_device,
     run_folder,
 )
+from profiler.commands.step_plans import RandomPlans, plans_of_files, published_plans
+from profiler.commands.step_report import report
 from profiler.errors import UserError
 from profiler.link.transport import BAUD
 from profiler.measure.observed import disturbance_warning, disturbed, observed_run
@@ -45,28 +45,9 @@ from profiler.measure.verify import Ahead
 
 if TYPE_CHECKING:
     from profiler.energy.meter import EnergyMeter
+    from profiler.workloads.network import Network
+    from profiler.workloads.plan import StepPlan
 
-#: What the table shows of each step.
-FIGURES = (
-    "trained_layers",
-    "images",
-    "latency_ms",
-    "predicted_latency_ms",
-    "predicted_by",
-    "error_percent",
-    "budget_latency_ms",
-    "latency_budget",
-    "memory_peak_bytes",
-    "predicted_memory_bytes",
-    "budget_memory_bytes",
-    "memory_budget",
-    "energy_mj",
-    "energy_uncertainty_mj",
-    "net_energy_mj",
-    "energy_source",
-    "relative_error",
-    "status",
-)
 #: Fitted cost models, by name: that package lies above this one.
 _COST_MODEL = ("costmodels.model", "CostModel")
 
@@ -103,6 +84,17 @@ def step(
             show_default=False,
         ),
     ] = None,
+    random_plans: Annotated[
+        int,
+        typer.Option(
+            "--random-plans",
+            min=0,
+            metavar="N",
+            help="N random plans of --network at --input that fit the device, drawn from --seed: to fit and to judge "
+            "what a cost model says of whole steps.",
+        ),
+    ] = 0,
+    dtype: Annotated[str, typer.Option("--dtype", metavar="f32|s8", help="Of the random plans.")] = "f32",
     network: Annotated[
         str | None, typer.Option("--network", metavar="NAME|MODULE:FACTORY", help="[default: the plan's]")
     ] = None,
@@ -144,21 +136,20 @@ def step(
     Example: profile step --port qemu://mps2-an500 --network mcunet-5fps --input 3x64x64 --plan plan.json
     """
     from profiler.workloads.peak import at_peak  # noqa: PLC0415
-    from profiler.workloads.plan import StepPlan  # noqa: PLC0415
 
     folder = run_folder(out)
     meters = energy_source(energy, energy_window, trigger_input, recording, energy_rate)
-    plan = plan or []
-    if not plan and not scheme:
-        raise UserError("there is no step to run", hint="give --plan PLAN.json or --scheme NAME", exit_status=2)
-    published = _published(scheme or [], savings, network, input_)
-    plans = dict(zip(_names(plan), (StepPlan.load(path) for path in plan), strict=True))
+    if not plan and not scheme and not random_plans:
+        raise UserError(
+            "there is no step to run", hint="give --plan PLAN.json, --scheme NAME or --random-plans N", exit_status=2
+        )
+    published = published_plans(scheme or [], savings, network, input_)
+    plans = plans_of_files(plan or [], network, input_)
     if twice := plans.keys() & published.keys():
         raise UserError(f"a plan's file has the name of the scheme {min(twice)}", hint="rename the file", exit_status=2)
+    plans |= published
+    random = RandomPlans.asked_for(random_plans, network, input_, dtype) if random_plans else None
     model = _cost_model(costs) if costs is not None else None
-    networks = {name: _network_of(p, network, input_) for name, p in plans.items()}
-    plans |= {name: p for name, (p, _) in published.items()}
-    networks |= {name: net for name, (_, net) in published.items()}
     with (
         instrument_around(meters, port, target_power=target_power, power_cycle=power_cycle) as around,
         open_chosen_device(
@@ -167,11 +158,18 @@ def step(
     ):
         if repetitions is None:
             repetitions = 3 if device.identity.counts_instructions else 20
+        prepared: dict[str, _Prepared] = {}
+
+        def prepare(name: str, step_plan: StepPlan, net: Network) -> None:
+            prepared[name] = _prepare(device, name, step_plan, net, model=model, repetitions=repetitions)
+
+        if random is not None:
+            plans |= random.drawn(seed, prepare)
         record = {
             "kind": "steps",
-            "network": "step-" + next(iter(networks.values())).name,
+            "network": "step-" + next(iter(plans.values()))[1].name,
             "seed": seed,
-            "plans": {name: p.to_json() for name, p in plans.items()},
+            "plans": {name: p.to_json() for name, (p, _) in plans.items()},
             "region": device.arena_region,
         } | ({"energy": energy} if energy else {})
         policy = Policy(repetitions=repetitions)
@@ -180,66 +178,24 @@ def step(
             for notice in run.notices:
                 warn(notice)
             there = {trial["slot"] for trial in run.trials}
-            prepared, failures = [], []
+            failures = []
             with sitting(device, run), around.meter(device, run) as meter:
-                for name, step_plan in plans.items():
-                    if f"step|{name}" in there:
-                        continue
+                todo = [name for name in plans if f"step|{name}" not in there]
+                for name in todo:
                     try:
-                        item = _prepare(device, name, step_plan, networks[name], model=model, repetitions=repetitions)
-                        prepared.append(item)
+                        if name not in prepared:
+                            prepare(name, *plans[name])
                     except UserError as error:
                         failures.append(f"plan {name} cannot run on {device.identity.board}: {error.args[0]}")
                 _measure_empty(device, run, repetitions, seed, meter)
-                _sit(device, run, prepared, repetitions=repetitions, seed=seed, meter=meter)
+                items = [prepared[name] for name in todo if name in prepared]
+                _sit(device, run, items, repetitions=repetitions, seed=seed, meter=meter)
             timer = device.identity.timer_label
             trials = list(run.trials)
     if counts := disturbed(trials):
         warn(disturbance_warning(counts, len(trials)))
-    peaks = {item.name: at_peak(item.step, item.program.placement) for item in prepared if arena}
-    _report(run.folder, timer, failures, peaks, json_)
-
-
-def _names(paths: list[Path]) -> list[str]:
-    """A name a plan: its file's, made unique."""
-    names: list[str] = []
-    for path in paths:
-        name = path.stem if path.stem not in names else str(path)
-        if name in names:
-            raise UserError(f"--plan {path} is given twice", hint="give each plan once", exit_status=2)
-        names.append(name)
-    return names
-
-
-def _published(schemes: list[str], savings: str | None, network: str | None, input_: str | None) -> dict[str, Any]:
-    """(plan, network) of every published scheme, by name."""
-    if savings is not None and not schemes:
-        raise UserError("--savings goes with --scheme; a plan says its own", hint="leave it away", exit_status=2)
-    if not schemes:
-        return {}
-    from profiler.workloads.plan import Saving  # noqa: PLC0415
-    from profiler.workloads.schemes import find_scheme, published_scheme  # noqa: PLC0415
-
-    wanted = [name.strip() for name in savings.split(",")] if savings else []
-    if unknown := [name for name in wanted if name not in get_args(Saving)]:
-        known = ", ".join(get_args(Saving))
-        raise UserError(
-            f"--savings names {unknown[0]!r}", hint=f"there are {known}, with commas between", exit_status=2
-        )
-    if input_ is None:
-        raise UserError("--scheme needs --input", hint="published was 3x128x128", exit_status=2)
-    found: dict[str, Any] = {}
-    for name in schemes:
-        net = load_network(network or find_scheme(name).network, parse_input_shape(input_))
-        found[name] = published_scheme(net, name, savings=wanted), net  # type: ignore[arg-type]
-    return found
-
-
-def _network_of(plan: Any, network: str | None, input_: str | None) -> Any:
-    shape = parse_input_shape(input_) if input_ is not None else plan.input_shape
-    net = load_network(network or plan.network, shape)
-    plan.check(net)
-    return net
+    peaks = {item.name: at_peak(item.step, item.program.placement) for item in items if arena}
+    report(run.folder, timer, failures, peaks, json_)
 
 
 def _cost_model(folder: Path) -> Any:
@@ -342,60 +298,3 @@ def _sit(
             if trial["status"] == "stopped":
                 warn(f"plan {item.name} was {trial['reason']}")
             ticker.advance()
-
-
-def _report(folder: Path, timer: str, failures: list[str], peaks: dict[str, list], json_: bool) -> None:
-    rows = []
-    if any(trial["type"] == "step" for trial in store.iterate(folder)):
-        table = store.load_steps(folder)
-        for record in table.to_dict("records"):
-            rows.append(record | judged(record))
-    # Those of earlier sittings too: going on does not make a wrong step right.
-    failures = failures + [f"{r['plan']} is {r['status']}: {r['reason']}" for r in rows if r["status"] != "ok"]
-    if json_:
-        record = {"run": str(folder), "timer": timer, "steps": json_ready(rows), "failures": failures}
-        arena = {name: [row._asdict() for row in peak] for name, peak in peaks.items()}
-        print_json(record | ({"arena": arena} if arena else {}))
-    else:
-        # A column a plan: there are more figures than plans.
-        print_table(
-            [
-                {"figure": name} | {row["plan"]: row.get(name) for row in rows}
-                for name in FIGURES
-                if "energy" not in name or any(isinstance(row["energy_source"], str) for row in rows)
-            ],
-            title=f"Training steps (timer: {timer})",
-            caption=f"run: {folder}"
-            + ("\nlatency is virtual time: the timer counts instructions" if timer == "instructions" else ""),
-        )
-        for name, peak in peaks.items():
-            print_table(
-                [row._asdict() for row in peak],
-                title=f"What lies in the arena of {name} when it is fullest",
-                caption="without an offset: what lives through the run, by what it is; what shares memory counts each",
-            )
-    message(f"{sum(row['status'] == 'ok' for row in rows)} steps measured; run: {folder}")
-    if failures:
-        more = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
-        raise UserError(
-            f"{failures[0]}{more}", hint="take a device with more memory, a plan that trains less, or other firmware"
-        )
-
-
-def judged(record: dict[str, Any]) -> dict[str, Any]:
-    """Predicted against measured, and whether each budget was kept or broken (nothing where there is none)."""
-    measured, predicted = record.get("latency_ms"), record.get("predicted_latency_ms")
-    result: dict[str, Any] = {"error_percent": None, "latency_budget": None, "memory_budget": None}
-    if record["status"] != "ok" or measured is None:
-        return result
-    if _is_number(predicted) and measured:
-        result["error_percent"] = 100 * (predicted - measured) / measured
-    for name, value in (("latency", measured), ("memory", record["memory_peak_bytes"])):
-        limit = record["budget_latency_ms" if name == "latency" else "budget_memory_bytes"]
-        if _is_number(limit):
-            result[f"{name}_budget"] = "kept" if value <= limit else "broken"
-    return result
-
-
-def _is_number(value: Any) -> bool:
-    return value is not None and not math.isnan(value)

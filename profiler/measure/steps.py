@@ -211,7 +211,9 @@ def measure_step(
     seed: int,
     meter: EnergyMeter | None = None,
 ) -> dict[str, Any]:
-    """Check the step against its reference, then time it with one warm-up, and with ``meter`` measure its energy.
+    """Check the step against its reference, then time it, and with ``meter`` measure its energy.
+
+    One more repetition is run first to warm up, but where time is instructions: each repetition takes as many.
 
     Returns:
         ``trial``, completed; where the device refuses the step, restarts over it or has to stop it, with the reason.
@@ -252,5 +254,6 @@ def _check_and_time(
         return trial | not_timed("wrong", found.sentence)
     if memory:
         return trial | not_timed("wrong", memory)
-    result, state = observed_run(device, program, repetitions=1 + repetitions, seed=seed)
-    return trial | state | timed(result, 1, 1 + repetitions, step=True)
+    warm_ups = 0 if device.identity.counts_instructions else 1
+    result, state = observed_run(device, program, repetitions=warm_ups + repetitions, seed=seed)
+    return trial | state | timed(result, warm_ups, warm_ups + repetitions, step=True)

@@ -128,3 +128,19 @@ def test_a_link_that_dies_between_two_steps_says_what_is_safe_and_how_to_go_on(f
     sittings = store.read_manifest(folder / "run")["sittings"]
     assert [(s["outcome"], s["trials_before"], s["trials"]) for s in sittings] == [("failed", 0, 2), ("complete", 2, 3)]
     assert sittings[-1]["link"]["frames_sent"] > 0
+
+
+def test_random_plans_are_drawn_once_and_measured_one_after_the_other(folder):
+    command = ("step", *MEASURE, "--random-plans", 3, "--seed", 5, "--repetitions", 1, "--out", "run")
+    status, out, err = profile(*command, *NETWORK, "--json")
+    assert status == 0, err
+    steps = json.loads(out)["steps"]
+    assert [s["plan"] for s in steps] == ["random-5-00", "random-5-01", "random-5-02"]
+    assert {s["status"] for s in steps} == {"ok"}
+    trial = next(t for t in store.iterate(folder / "run") if t["type"] == "step")
+    assert StepPlan.from_json(trial["step_plan"]).layers  # who reads the run needs no plan's file
+    status, _, err = profile(*command, *NETWORK, "--resume")
+    assert status == 0, err
+    assert list(store.load_steps(folder / "run").plan) == [s["plan"] for s in steps]
+    assert profile(*command)[0] == 2
+    assert profile(*command, *NETWORK, "--dtype", "f16")[0] == 2

@@ -1,0 +1,110 @@
+"""What ``profile step`` says of the steps that a run holds."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+from profiler import store
+from profiler.cli_support import json_ready, message, print_json, print_table
+from profiler.errors import UserError
+
+#: What the table shows of each step.
+FIGURES = (
+    "trained_layers",
+    "images",
+    "latency_ms",
+    "predicted_latency_ms",
+    "predicted_by",
+    "error_percent",
+    "budget_latency_ms",
+    "latency_budget",
+    "memory_peak_bytes",
+    "predicted_memory_bytes",
+    "budget_memory_bytes",
+    "memory_budget",
+    "energy_mj",
+    "energy_uncertainty_mj",
+    "net_energy_mj",
+    "energy_source",
+    "relative_error",
+    "status",
+)
+#: With more of them each is a row.
+_PLANS_BESIDE_EACH_OTHER = 8
+
+
+def report(folder: Path, timer: str, failures: list[str], peaks: dict[str, list], json_: bool) -> None:
+    """Print the steps of a run.
+
+    Args:
+        folder: The run's.
+        timer: What its ticks count.
+        failures: A sentence a plan that could not be run.
+        peaks: Plan to what lies in its arena when it is fullest, for those that are to be shown.
+        json_: Whether to print JSON.
+
+    Raises:
+        UserError: there are failures, or steps of the run that are not right.
+    """
+    rows = []
+    if any(trial["type"] == "step" for trial in store.iterate(folder)):
+        table = store.load_steps(folder)
+        for record in table.to_dict("records"):
+            rows.append(record | judged(record))
+    # Those of earlier sittings too: going on does not make a wrong step right.
+    failures = failures + [f"{r['plan']} is {r['status']}: {r['reason']}" for r in rows if r["status"] != "ok"]
+    if json_:
+        record = {"run": str(folder), "timer": timer, "steps": json_ready(rows), "failures": failures}
+        arena = {name: [row._asdict() for row in peak] for name, peak in peaks.items()}
+        print_json(record | ({"arena": arena} if arena else {}))
+    else:
+        figures = [
+            name
+            for name in FIGURES
+            if "energy" not in name or any(isinstance(row["energy_source"], str) for row in rows)
+        ]
+        # There are more figures than plans, unless they are random ones: then a row a plan, of what is known of any.
+        if len(rows) <= _PLANS_BESIDE_EACH_OTHER:
+            table = [{"figure": name} | {row["plan"]: row.get(name) for row in rows} for name in figures]
+        else:
+            known = [name for name in figures if any(row.get(name) not in (None, "") for row in rows)]
+            table = [{"plan": row["plan"]} | {name: row.get(name) for name in known} for row in rows]
+        print_table(
+            table,
+            title=f"Training steps (timer: {timer})",
+            caption=f"run: {folder}"
+            + ("\nlatency is virtual time: the timer counts instructions" if timer == "instructions" else ""),
+        )
+        for name, peak in peaks.items():
+            print_table(
+                [row._asdict() for row in peak],
+                title=f"What lies in the arena of {name} when it is fullest",
+                caption="without an offset: what lives through the run, by what it is; what shares memory counts each",
+            )
+    message(f"{sum(row['status'] == 'ok' for row in rows)} steps measured; run: {folder}")
+    if failures:
+        more = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
+        raise UserError(
+            f"{failures[0]}{more}", hint="take a device with more memory, a plan that trains less, or other firmware"
+        )
+
+
+def judged(record: dict[str, Any]) -> dict[str, Any]:
+    """Predicted against measured, and whether each budget was kept or broken (nothing where there is none)."""
+    measured, predicted = record.get("latency_ms"), record.get("predicted_latency_ms")
+    result: dict[str, Any] = {"error_percent": None, "latency_budget": None, "memory_budget": None}
+    if record["status"] != "ok" or measured is None:
+        return result
+    if _is_number(predicted) and measured:
+        result["error_percent"] = 100 * (predicted - measured) / measured
+    for name, value in (("latency", measured), ("memory", record["memory_peak_bytes"])):
+        limit = record["budget_latency_ms" if name == "latency" else "budget_memory_bytes"]
+        if _is_number(limit):
+            result[f"{name}_budget"] = "kept" if value <= limit else "broken"
+    return result
+
+
+def _is_number(value: Any) -> bool:
+    return value is not None and not math.isnan(value)
