@@ -53,5 +53,5 @@ def test_plans_that_cannot_be_run_are_drawn_again(network):
     assert {plan.images for plan in plans.values()} == {1}
     assert refused
     assert set(refused) <= set(plans)
-    with pytest.raises(UserError, match="of .* random plans of mcunet-5fps the device can run 0"):
+    with pytest.raises(UserError, match=r"of .* random plans of mcunet-5fps the device can run 0"):
         random_plans(network, 2, 0, runs=lambda name, plan: False)
