@@ -12,9 +12,6 @@ from costmodels.features import WorkFunction
 from profiler.errors import UserError
 from profiler.ops import Op
 
-#: Of a stack frame, in bytes: 8 on Arm's 32-bit cores, 16 on 64-bit ones.
-STACK_ALIGNMENT = 16
-
 
 @dataclass
 class Group:
@@ -22,28 +19,13 @@ class Group:
 
     Attributes:
         terms: Names of its work terms, in order.
-        regressor: Latency in microseconds from work terms and geometry features.
-        stack_bytes: Largest stack seen, by the loops that ops enter (:func:`loops`): the same calls, the same frames.
+        regressor: Cost in the target's unit from work terms and geometry features.
         probe: One of the fitted ops, and its work counts.
     """
 
     terms: tuple[str, ...]
     regressor: WorkRegressor
-    stack_bytes: dict[str, int]
     probe: tuple[Op, tuple[int, ...]]
-
-    @property
-    def largest_stack_bytes(self) -> int:
-        return max(self.stack_bytes.values(), default=0)
-
-    def stack_of(self, counts: Iterable[int]) -> int:
-        """Stack of an op with these work counts; the group's largest where none entered just these loops.
-
-        Frames are aligned, but their last words are not always written, and painting sees what is written: hence the
-        rounding up.
-        """
-        seen = self.stack_bytes.get(loops(counts), self.largest_stack_bytes)
-        return -(-seen // STACK_ALIGNMENT) * STACK_ALIGNMENT
 
     def check(self, key: str, work: WorkFunction) -> None:
         """Raise UserError unless the kernels still count as they did when the group was measured."""
@@ -57,11 +39,6 @@ class Group:
             f"({', '.join(dict.fromkeys(name for name, _ in changed))})",
             hint="measure and fit again with this firmware",
         )
-
-
-def loops(counts: Iterable[int]) -> str:
-    """Which loops an op enters: a 1 for each work term that is not zero."""
-    return "".join("1" if count else "0" for count in counts)
 
 
 def typical_error_percent(groups: Iterable[Group]) -> float:

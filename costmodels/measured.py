@@ -26,6 +26,7 @@ UNIFORM_COLUMNS = {
     "timer": "timers",
     "build_hash": "firmware builds",
     "region": "memory regions",
+    "energy_source": "sources of energy",
 }
 
 
@@ -37,12 +38,14 @@ class Measured:
         ops: Each op once.
         frame: A row an op, in the same order: ``op_key, latency_us`` (median over trials, the harness's own cost
             subtracted), ``noise`` (relative standard error of that median), ``held_out``, ``stack_peak_bytes``,
-            ``arena_peak_bytes``, ``memory_peak_bytes``, ``scratch_peak_bytes``.
+            ``arena_peak_bytes``, ``memory_peak_bytes``, ``scratch_peak_bytes``, ``energy_uj`` (NaN where it was not
+            measured), ``energy_noise`` (its relative standard uncertainty).
         device: Name of the device.
         timer: What its ticks count.
         identity: The device's identity record from the manifest; empty for a bare data frame.
         run_hash: Hash over the rows that were read.
         caches: ``warm`` or ``cold``: how all of them were timed.
+        energy_source: What measured energy (``joulescope-js220``, ``replay``, ``simulated``); None: nothing did.
     """
 
     ops: tuple[Op, ...]
@@ -52,10 +55,32 @@ class Measured:
     identity: dict
     run_hash: str
     caches: str = "warm"
+    energy_source: str | None = None
 
     @property
     def latency_us(self) -> np.ndarray:
         return self.frame["latency_us"].to_numpy(dtype=np.float64)
+
+    @property
+    def noise(self) -> np.ndarray:
+        """Relative standard errors of the latencies."""
+        return self.frame["noise"].to_numpy(dtype=np.float64)
+
+    @property
+    def energy_uj(self) -> np.ndarray:
+        """NaN where energy was not measured."""
+        return self.frame["energy_uj"].to_numpy(dtype=np.float64)
+
+    @property
+    def energy_noise(self) -> np.ndarray:
+        """Relative standard uncertainties of the energies."""
+        return self.frame["energy_noise"].to_numpy(dtype=np.float64)
+
+    @property
+    def stack_peak_bytes(self) -> np.ndarray:
+        """0 where nobody measured it."""
+        peaks = self.frame.get("stack_peak_bytes", pd.Series(0.0, index=self.frame.index))
+        return peaks.fillna(0).to_numpy(dtype=np.float64)
 
     @property
     def geometries(self) -> tuple[str, ...]:
@@ -115,7 +140,7 @@ def from_frame(frame: pd.DataFrame, identity: dict, caches: str | None = None) -
         raise UserError("the run has no measured ops", hint="measure some with `profile --port PORT --network NAME`")
     frame, caches = _choose_caches(frame, caches)
     for column, what in UNIFORM_COLUMNS.items():
-        values = sorted(map(str, frame[column].unique())) if column in frame else []
+        values = sorted(map(str, frame[column].dropna().unique())) if column in frame else []
         if len(values) > 1:
             raise UserError(
                 f"the runs mix different {what}: {', '.join(values)}", hint="fit one device, timer and build at a time"
@@ -132,6 +157,7 @@ def from_frame(frame: pd.DataFrame, identity: dict, caches: str | None = None) -
         identity=identity,
         run_hash=_hash(frame),
         caches=caches,
+        energy_source=_energy_source(frame),
     )
 
 
@@ -159,12 +185,22 @@ def _one_row_an_op(frame: pd.DataFrame, by_key: dict[str, Op]) -> tuple[tuple[Op
         repetitions = frame["repetitions"].to_numpy(dtype=float) if "repetitions" in frame else np.ones(len(frame))
         # Standard error of a median of n normal readings: 1.253 σ / sqrt(n), with σ = 1.4826 MAD.
         noise = 1.253 * 1.4826 * frame["latency_mad_us"] / frame["latency_us"] / np.sqrt(np.maximum(repetitions, 1))
-    frame = frame.assign(noise=noise, held_out=frame.get("held_out", False))
-    how = {"latency_us": "median", "noise": "median", "held_out": "max"}
+    energy = frame["energy_uj"] if "energy_uj" in frame else pd.Series(np.nan, index=frame.index)
+    uncertainty = frame["energy_uncertainty_uj"] / energy if "energy_uncertainty_uj" in frame else 0.0
+    frame = frame.assign(noise=noise, energy_uj=energy, energy_noise=uncertainty, held_out=frame.get("held_out", False))
+    how = {"latency_us": "median", "noise": "median", "held_out": "max", "energy_uj": "median"}
+    how["energy_noise"] = "median"
     how |= {name: "max" for name in frame.columns if name.endswith("_peak_bytes")}
     grouped = frame.groupby("op_key", sort=True).agg(how).reset_index()
     grouped["held_out"] = grouped["held_out"].astype(bool)
     return tuple(by_key[key] for key in grouped["op_key"]), grouped
+
+
+def _energy_source(frame: pd.DataFrame) -> str | None:
+    if "energy_uj" not in frame or not frame["energy_uj"].notna().any():
+        return None
+    named = frame["energy_source"].dropna() if "energy_source" in frame else []
+    return str(named.iloc[0]) if len(named) else "unknown"
 
 
 def _hash(frame: pd.DataFrame) -> str:

@@ -24,7 +24,7 @@ _REGRESSOR_NUMBERS = ("n_terms", "std_scale_", "cv_error_percent_", "n_ops_")
 
 #: What a card must hold for the model to be used at all.
 _CARD_FIELDS: dict[str, type] = {"device": str, "timer": str, "fitted_geometries": list} | dict.fromkeys(
-    ("identity", "geometry_features", "plain_terms", "groups", "pooled"), dict
+    ("identity", "geometry_features", "plain_terms", "targets", "stack_peak_bytes"), dict
 )
 
 Arrays = dict[str, np.ndarray]

@@ -16,8 +16,8 @@ from profiler.devices.identity import Identity
 
 CARD = "model.json"
 ARRAYS = "arrays.npz"
-#: Version of the card's format.
-SCHEMA = 1
+#: Version of the card's format. 1 had one target, whose groups stood in the card itself.
+SCHEMA = 2
 
 #: Relative difference of two clocks that is none: a host's is measured when the agent starts.
 CLOCK_TOLERANCE = 0.01
@@ -77,6 +77,7 @@ class ModelCard:
     @classmethod
     def _of(cls, folder: Path, record: dict[str, Any]) -> ModelCard:
         identity: dict[str, Any] = record["identity"]
+        groups: dict[str, Any] = record["targets"]["latency"]["groups"]
         clock, error = record.get("clock_hz"), record.get("typical_error_percent")
         return cls(
             path=folder,
@@ -88,7 +89,7 @@ class ModelCard:
             clock_hz=None if clock is None else int(clock),
             timer=str(record["timer"]),
             caches=str(record.get("caches", "warm")),
-            dtypes=tuple(sorted({key.split("/")[2] for key in record["groups"] if key.count("/") > 1})),
+            dtypes=tuple(sorted({key.split("/")[2] for key in groups if key.count("/") > 1})),
             n_ops=int(record.get("n_ops", 0)),
             typical_error_percent=None if error is None else float(error),
         )

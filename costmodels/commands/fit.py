@@ -49,7 +49,7 @@ def fit(
             "cv_error_percent": group.regressor.cv_error_percent_,
             "residual_process": group.regressor.process_ is not None,
         }
-        for key, group in sorted(model.groups_.items())
+        for key, group in sorted(model.targets["latency"].groups.items())
     ]
     if json:
         summary = {

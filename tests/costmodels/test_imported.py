@@ -66,7 +66,7 @@ def test_int8_convolutions_alone_are_enough_for_a_model(tmp_path):
     model = CostModel().fit(imported(tmp_path / "theirs.csv", ops))
     other = dataclasses.replace(ops[0], geometry=Conv2d(12, 12, 12, 20, 3, 3, 1, 1, 1, 1))
     assert model.op_latency_us(other) == pytest.approx(latency_us(other), rel=0.1)
-    assert set(model.groups_) == {"conv2d/forward/s8/blocked"}
+    assert set(model.targets["latency"].groups) == {"conv2d/forward/s8/blocked"}
 
 
 def test_two_tables_are_not_fitted_together_unless_they_are_of_one_build(tmp_path):

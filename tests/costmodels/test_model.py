@@ -68,7 +68,7 @@ def test_a_saved_model_predicts_the_same(model, tmp_path):
     for column in ("latency_us", "latency_std_us"):
         np.testing.assert_allclose(theirs[column], ours[column], rtol=1e-12)
     assert (theirs["extrapolates"] == ours["extrapolates"]).all()
-    assert any(group.regressor.process_ is not None for group in loaded.groups_.values())
+    assert any(group.regressor.process_ is not None for group in loaded.targets["latency"].groups.values())
 
 
 def test_a_saved_model_is_json_and_plain_arrays(model, tmp_path):
@@ -92,7 +92,7 @@ def test_a_file_with_pickled_objects_is_refused(model, tmp_path):
     [
         ({"schema": 99}, "schema 99"),
         ({"geometry_features": {"weight": "kg"}}, "geometry_features"),
-        ({"groups": {"x": {}}}, "damaged"),
+        ({"targets": {"latency": {}}}, "damaged"),
     ],
 )
 def test_a_card_that_does_not_fit_is_refused_with_the_reason(model, tmp_path, change, said):
@@ -103,7 +103,7 @@ def test_a_card_that_does_not_fit_is_refused_with_the_reason(model, tmp_path, ch
         CostModel.load(tmp_path)
 
 
-@pytest.mark.parametrize("field", ["device", "timer", "identity", "geometry_features", "groups", "pooled"])
+@pytest.mark.parametrize("field", ["device", "timer", "identity", "geometry_features", "targets", "stack_peak_bytes"])
 @pytest.mark.parametrize("value", [None, []])
 def test_a_damaged_card_is_refused_by_the_field_that_is_wrong(model, tmp_path, field, value):
     model.save(tmp_path)
@@ -204,6 +204,25 @@ def test_energy_stands_empty_until_it_is_measured(model):
     assert model.predict([Op(Add(64), Pass.FORWARD)])["energy_uj"].isna().all()
 
 
+def test_energy_is_a_target_of_its_own_and_says_what_measured_it(table, tmp_path):
+    energies = table.assign(energy_uj=0.05 * table["latency_us"], energy_source="simulated")
+    energies.loc[energies.index[1::2], ["energy_uj", "energy_source"]] = np.nan, None
+    CostModel(work=synthetic.work).fit(energies).save(tmp_path)
+    model = CostModel.load(tmp_path, work=synthetic.work, scratch_bytes=lambda op: 0)
+    assert model.card_["energy_source"] == "simulated"
+    assert model.targets["energy"].n_ops < model.targets["latency"].n_ops
+    cost = model.predict(synthetic.random_ops(400)[1:2]).iloc[0]
+    assert cost["energy_uj"] == pytest.approx(0.05 * cost["latency_us"], rel=0.05)
+    assert cost["energy_low_uj"] < cost["energy_uj"] < cost["energy_high_uj"]
+
+
+def test_energies_of_different_sources_are_refused(table):
+    mixed = table.assign(energy_uj=table["latency_us"], energy_source="simulated")
+    mixed.loc[3, "energy_source"] = "joulescope-js220"
+    with pytest.raises(UserError, match="different sources of energy: joulescope-js220, simulated"):
+        CostModel(work=synthetic.work).fit(mixed)
+
+
 def test_predicting_one_op_and_many_agree(model):
     ops = synthetic.random_ops(50, seed=3)
     np.testing.assert_array_equal(model.predict(ops)["latency_us"], [model.op_latency_us(op) for op in ops])
@@ -227,4 +246,4 @@ def test_what_is_saved_is_found_again_by_whoever_only_looks_at_cards(model, tmp_
         (tmp_path / "models" / "here", model.card_["device"], model.card_["timer"], 320)
     ]
     assert cards[0].typical_error_percent == model.card_["typical_error_percent"]
-    assert set(cards[0].dtypes) == {key.split("/")[2] for key in model.groups_}
+    assert set(cards[0].dtypes) == {key.split("/")[2] for key in model.targets["latency"].groups}

@@ -8,7 +8,7 @@ from fake_device import identity
 from profiler.model_cards import ModelCard, find_models
 
 CARD = {
-    "schema": 1,
+    "schema": 2,
     "device": "qemu-test",
     "timer": "instructions",
     "caches": "warm",
@@ -19,7 +19,9 @@ CARD = {
     "identity": {"unique_id": ""},
     "typical_error_percent": 0.5,
     "n_ops": 12,
-    "groups": {"relu/forward/f32/blocked": {}, "relu/forward/s8/blocked": {}, "add/forward/s8": {}},
+    "targets": {
+        "latency": {"groups": {"relu/forward/f32/blocked": {}, "relu/forward/s8/blocked": {}, "add/forward/s8": {}}}
+    },
 }
 
 
@@ -48,9 +50,9 @@ def test_a_shallow_search_stays_in_the_folder_and_its_own(tmp_path):
     [
         ("{", "cannot be read"),
         ("[]", "schema None"),
-        (json.dumps(CARD | {"schema": 2}), "schema 2, this version reads 1"),
+        (json.dumps(CARD | {"schema": 1}), "schema 1, this version reads 2"),
         (json.dumps({k: v for k, v in CARD.items() if k != "identity"}), "damaged"),
-        (json.dumps(CARD | {"groups": 3}), "damaged"),
+        (json.dumps(CARD | {"targets": 3}), "damaged"),
         (json.dumps(CARD | {"identity": []}), "damaged"),
         (json.dumps(CARD | {"n_ops": "many"}), "damaged"),
     ],

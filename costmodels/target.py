@@ -1,0 +1,224 @@
+"""Everything that is fitted for one target (latency, energy) of one device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from costmodels import saved
+from costmodels.estimators import NonNegativeTerms, WorkRegressor
+from costmodels.features import WorkFunction, geometry_features, group_key, kernel_work, plain_terms, work_terms
+from costmodels.group import Group, typical_error_percent
+from costmodels.priors import prior_costs
+from profiler.ops import Op
+
+#: Key of the pooled terms of all passes, for a pass that was never measured.
+ANY_PASS = "any"
+#: Standard deviations to either side of the mean that hold 90 % of normal errors.
+NORMAL_90 = 1.645
+
+#: Told before each group of ops: how many are done, how many there are, and which comes.
+OnGroup = Callable[[int, int, str], None]
+
+
+def silent(done: int, groups: int, key: str) -> None:
+    """An :data:`OnGroup` that tells nobody."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What ops cost, each an array of shape (n_ops,) in the target's unit.
+
+    Attributes:
+        mean: The predicted cost.
+        std: One standard deviation of its error.
+        low_90, high_90: Between these lie 90 % of measured costs of such ops.
+        extrapolates: bool: something of the op lies outside what the fit saw.
+    """
+
+    mean: np.ndarray
+    std: np.ndarray
+    low_90: np.ndarray
+    high_90: np.ndarray
+    extrapolates: np.ndarray
+
+
+class TargetModel:
+    """Costs of ops for one target: an estimator a group of ops (a kernel), and pooled terms for what has none.
+
+    An op of a group that was never measured gets the pooled terms of its pass (in its dtype, if that was measured), and
+    ``extrapolates`` says so.
+
+    Args:
+        work: The kernels' work counts; the firmware's own by default.
+
+    Attributes (after :meth:`fit` or :meth:`from_record`):
+        groups: Group key to what was learned.
+        pooled: Pass, ``PASS/DTYPE`` or ``any`` to terms over :data:`~costmodels.features.PLAIN_TERMS`.
+        noise_floor: Median relative standard error of the measured costs: no interval is narrower.
+        n_ops: How many ops were fitted.
+    """
+
+    def __init__(self, *, work: WorkFunction = kernel_work) -> None:
+        self.work = work
+        self._checked: set[str] = set()
+        self._training: dict[Op, tuple[float, float]] = {}
+
+    # ------------------------------------------------------------------------------------------------ fitting
+
+    def fit(
+        self, ops: Sequence[Op], y: np.ndarray, noise: np.ndarray | None = None, on_group: OnGroup = silent
+    ) -> TargetModel:
+        """Learn from these ops, all of them.
+
+        Args:
+            ops: Each once.
+            y: Their costs, positive, of shape (n_ops,).
+            noise: Relative standard errors of ``y``; None: 0.
+            on_group: Told of progress.
+
+        Returns:
+            self
+        """
+        self._training = {}
+        self.groups: dict[str, Group] = {}
+        return self.update(ops, y, noise, on_group)
+
+    def update(
+        self, ops: Sequence[Op], y: np.ndarray, noise: np.ndarray | None = None, on_group: OnGroup = silent
+    ) -> TargetModel:
+        """Learn from these ops besides those of before; an op that was known has its new cost.
+
+        Only the groups that they belong to are fitted again, so that measuring can ask for it again and again.
+        """
+        noise = np.zeros(len(y)) if noise is None else np.asarray(noise, dtype=np.float64)
+        self._training |= {op: (float(v), float(s)) for op, v, s in zip(ops, y, noise, strict=True)}
+        stale = dict.fromkeys(map(group_key, ops))
+        training = list(self._training)
+        cost = np.array([value for value, _ in self._training.values()])
+        # Matrices are small: more threads only wait for each other.
+        with threadpool_limits(1):
+            self._fit_groups(training, cost, stale, on_group)
+            self._fit_pooled(training, cost)
+        self.noise_floor = float(np.median([spread for _, spread in self._training.values()]))
+        self.n_ops = len(training)
+        return self
+
+    def _fit_groups(self, ops: Sequence[Op], y: np.ndarray, stale: Iterable[str], on_group: OnGroup) -> None:
+        rows_of = rows_by(map(group_key, ops))
+        work_of = {key: work_terms([ops[i] for i in rows], self.work) for key, rows in rows_of.items()}
+        priors = prior_costs(
+            {key: (names, T, NonNegativeTerms().fit(T, y[rows_of[key]])) for key, (names, T) in work_of.items()}
+        )
+        chosen = list(stale)
+        for done, key in enumerate(chosen):
+            on_group(done, len(chosen), key)
+            names, T = work_of[key]
+            rows = rows_of[key]
+            X = np.hstack([T, geometry_features([ops[i] for i in rows])])
+            regressor = WorkRegressor(n_terms=len(names), prior=priors[key]).fit(X, y[rows])
+            probe = (ops[rows[0]], tuple(T[0].astype(int).tolist()))
+            self.groups[key] = Group(names, regressor, probe)
+
+    def _fit_pooled(self, ops: Sequence[Op], y: np.ndarray) -> None:
+        X = plain_terms(ops)
+        self.pooled = {
+            key: NonNegativeTerms().fit(X[rows], y[rows])
+            for keys in ((str(op.pass_) for op in ops), map(_pass_and_dtype, ops))
+            for key, rows in rows_by(keys).items()
+        }
+        self.pooled[ANY_PASS] = NonNegativeTerms().fit(X, y)
+
+    @property
+    def typical_error_percent(self) -> float:
+        """Median of the groups' cross-validated errors; 0 where no group has one."""
+        return typical_error_percent(self.groups.values())
+
+    # --------------------------------------------------------------------------------------------- predicting
+
+    def predict(self, ops: Sequence[Op]) -> Prediction:
+        """Costs of ops, in order.
+
+        Raises:
+            UserError: the kernels count other work than those that the model was fitted on.
+        """
+        mean, std = np.empty(len(ops)), np.empty(len(ops))
+        outside = np.ones(len(ops), dtype=bool)
+        for key, rows in rows_by(map(group_key, ops)).items():
+            members = [ops[i] for i in rows]
+            group = self.groups.get(key)
+            if group is None:
+                levels = (_pass_and_dtype(members[0]), str(members[0].pass_), ANY_PASS)
+                pooled = next(self.pooled[level] for level in levels if level in self.pooled)
+                mean[rows], std[rows] = pooled.predict(plain_terms(members), return_std=True)
+                continue
+            if key not in self._checked:
+                group.check(key, self.work)
+                self._checked.add(key)
+            X = np.hstack([work_terms(members, self.work)[1], geometry_features(members)])
+            mean[rows], std[rows] = group.regressor.predict(X, return_std=True)
+            outside[rows] = group.regressor.extrapolates(X)
+            if np.isnan(group.regressor.cv_error_percent_):
+                # Too few ops to see how they scatter: as much as those of the other groups.
+                std[rows] = np.maximum(std[rows], self.typical_error_percent / 100 * mean[rows])
+        std = np.maximum(std, self.noise_floor * mean)
+        return Prediction(mean, std, np.maximum(mean - NORMAL_90 * std, 0.0), mean + NORMAL_90 * std, outside)
+
+    # ------------------------------------------------------------------------------------------------- saving
+
+    def to_record(self, prefix: str, arrays: saved.Arrays) -> dict:
+        """The JSON part; arrays go into ``arrays`` under ``prefix``."""
+        groups = {}
+        for i, (key, group) in enumerate(sorted(self.groups.items())):
+            op, counts = group.probe
+            where = f"{prefix}group{i}/"
+            groups[key] = {
+                "terms": group.terms,
+                "probe": {"op": op.to_dict(), "counts": counts},
+                "arrays": where,
+                **saved.regressor_to_record(group.regressor, where, arrays),
+            }
+        pooled = {}
+        for key, terms in sorted(self.pooled.items()):
+            where = f"{prefix}pooled-{key}/"
+            pooled[key] = {"arrays": where, **saved.terms_to_record(terms, where, arrays)}
+        return {"n_ops": self.n_ops, "noise_floor": self.noise_floor, "groups": groups, "pooled": pooled}
+
+    @classmethod
+    def from_record(cls, record: dict, arrays: saved.Arrays, *, work: WorkFunction = kernel_work) -> TargetModel:
+        """What :meth:`to_record` wrote; the ops that it was fitted to are not in it, so it cannot be updated.
+
+        Raises:
+            KeyError, TypeError, ValueError: the record is damaged.
+        """
+        model = cls(work=work)
+        model.n_ops, model.noise_floor = int(record["n_ops"]), float(record["noise_floor"])
+        model.groups = {
+            key: Group(
+                tuple(part["terms"]),
+                saved.regressor_from_record(part, part["arrays"], arrays),
+                (Op.from_dict(part["probe"]["op"]), tuple(part["probe"]["counts"])),
+            )
+            for key, part in record["groups"].items()
+        }
+        model.pooled = {
+            key: saved.terms_from_record(part, part["arrays"], arrays) for key, part in record["pooled"].items()
+        }
+        if ANY_PASS not in model.pooled:
+            raise ValueError(f"no pooled terms {ANY_PASS}")
+        return model
+
+
+def rows_by(keys: Iterable[str]) -> dict[str, list[int]]:
+    """Row numbers by key, keys in the order in which they first appear."""
+    rows: dict[str, list[int]] = {}
+    for i, key in enumerate(keys):
+        rows.setdefault(key, []).append(i)
+    return rows
+
+
+def _pass_and_dtype(op: Op) -> str:
+    return f"{op.pass_}/{op.dtype}"
