@@ -15,20 +15,25 @@ if TYPE_CHECKING:
     from profiler.energy.windows import EnergyWindow
 
 _COLUMNS = ["start_s", "stop_s", "energy_uj", "energy_uncertainty_uj", "power_uw", "baseline_power_uw", "net_energy_uj"]
-_COLUMNS += ["net_energy_uncertainty_uj", "status"]
+_COLUMNS += ["net_energy_uncertainty_uj", "inferences", "inference_energy_uj", "status"]
 
 
 def energy(
     recording: Annotated[
         Path,
         typer.Argument(
-            metavar="FILE", help="A Joulescope's JLS file, a trace of MLPerf Tiny's energy runner, or a CSV."
+            metavar="FILE",
+            help="A Joulescope's JLS file, a trace or results.json of MLPerf Tiny's energy runners, or a CSV.",
         ),
     ],
     *,
     windows: Annotated[
         Path | None,
-        typer.Option("--windows", metavar="JSON", help="Of a trace: list of seconds: first moment, start, stop, ..."),
+        typer.Option(
+            "--windows",
+            metavar="JSON",
+            help="Of a trace: list of seconds: first moment, start, stop, start, stop, ...; or of [start, stop].",
+        ),
     ] = None,
     run: Annotated[
         Path | None,
@@ -49,9 +54,9 @@ def energy(
 ) -> int:
     """Say what every window of a recording took.
 
-    Windows are where the trigger was high (JLS), or those of a list (traces). Energies are gross; the net ones have the
-    mean power around the window subtracted. Uncertainties are standard uncertainties without what the instrument's own
-    gain is off by.
+    Windows are where the trigger was high (JLS), those of a list (traces), or the file's own (results.json). Energies
+    are gross; the net ones have the mean power around the window subtracted. Uncertainties are standard uncertainties
+    without what the instrument's own gain is off by.
 
     Example: profile energy trace1-energy.bin --windows trace1-timestamps.json
 
@@ -63,6 +68,12 @@ def energy(
         if windows is not None:
             raise UserError("--windows is for traces", hint="a JLS file has the trigger's own", exit_status=2)
         return _recorded(recording, run, out, trigger_input, plot, json_=json_)
+    if recording.suffix.lower() == ".json":
+        if windows is not None or run is not None:
+            raise UserError(
+                "--windows and --run are not for a results.json", hint="it holds its windows itself", exit_status=2
+            )
+        return _session(recording, plot, json_=json_)
     if windows is None or run is not None:
         raise UserError(
             f"{recording} is no JLS file: a trace wants --windows and no --run",
@@ -88,6 +99,21 @@ def _traced(path: Path, windows: Path, voltage: float | None, plot: Path | None,
         plot_trace(trace, found, plot)
     about = {"trace": str(path), "source": trace.source, "rate_hz": trace.rate_hz, "duration_s": trace.duration_s}
     return _say(about, found, [window.to_dict() for window in found], json_=json_)
+
+
+def _session(path: Path, plot: Path | None, *, json_: bool) -> int:
+    from profiler.energy import mlperf_session  # noqa: PLC0415 - keeps --help fast
+
+    measurements = mlperf_session.read_session(path)
+    trace, along = mlperf_session.joined(measurements)
+    if plot is not None:
+        from profiler.energy.plot import plot_trace  # noqa: PLC0415 - matplotlib takes a second
+
+        plot_trace(trace, along, plot)
+    found = [measurement.window() for measurement in measurements]
+    rows = [mlperf_session.to_dict(*pair) for pair in zip(measurements, found, strict=True)]
+    about = {"trace": str(path), "source": trace.source, "rate_hz": trace.rate_hz, "duration_s": trace.duration_s}
+    return _say(about, found, rows, json_=json_)
 
 
 def _recorded(

@@ -1,5 +1,7 @@
 """Traces as CSV: a column of times, and power, or current and voltage, or energy a sample.
 
+Values are apart by commas, semicolons or tabs; where it is not the comma, that may stand before decimals.
+
 Columns are found by their names, in the spellings of the instruments in use: ``time_s``, ``Timestamp(ms)``,
 ``#time``, ``Current(uA)``, ``Main current (A)``, ``power_mw``, ``energy_uj``. The unit stands at the end of the name or
 in brackets; without one, times are seconds, currents amperes, voltages volts and powers watts.
@@ -43,10 +45,11 @@ class _Column:
 
 
 def read_trace(path: Path, *, supply_v: float | None = None) -> Trace:
-    """Read a trace; the file stays as it is. Samples missing between two others become NaN.
+    """Read a trace; the file stays as it is. Samples missing between two others become NaN. Windows of it are told by
+    the clock of its column of times.
 
     Args:
-        path: A CSV file with a header, a row a sample.
+        path: A file with a header, a row a sample, between the values commas, semicolons or tabs.
         supply_v: The supply's voltage, where the file has currents only.
 
     Raises:
@@ -66,12 +69,12 @@ def read_trace(path: Path, *, supply_v: float | None = None) -> Trace:
     scattered = _sample_energy_uj(path, table, columns, rate_hz, supply_v)
     energies = np.full(int(places[-1]) + 1, np.nan)
     energies[places] = scattered
-    return Trace(rate_hz, energies, f"CSV {path.name}")
+    return Trace(rate_hz, energies, f"CSV {path.name}", start_s=float(times_s[0]))
 
 
 def _read(path: Path) -> pd.DataFrame:
     try:
-        table = pd.read_csv(path, skipinitialspace=True)
+        table = pd.read_csv(path, skipinitialspace=True, **_dialect(path))
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}", hint="check its name and permissions") from None
     except (ValueError, UnicodeDecodeError) as error:  # pandas' own errors are ValueErrors
@@ -80,6 +83,14 @@ def _read(path: Path) -> pd.DataFrame:
     if len(table) < 2:
         raise UserError(f"{path} holds {len(table)} samples", hint="give the whole recording")
     return table
+
+
+def _dialect(path: Path) -> dict[str, str]:
+    """What stands between values and before decimals, by the header and the row below it."""
+    with path.open(encoding="utf-8-sig") as stream:
+        header, row = stream.readline(), stream.readline()
+    separator = max(",;\t", key=header.count)
+    return {"sep": separator, "decimal": "," if separator != "," and "," in row else ".", "encoding": "utf-8-sig"}
 
 
 def _find(table: pd.DataFrame) -> dict[str, _Column]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,16 +27,7 @@ _HEADER_BYTES = 5
 _RATE_MAX_HZ = 20e6
 #: Decimals of the runner's time stamps.
 RESOLUTION_S = 1e-3
-
-
-def is_trace(path: Path) -> bool:
-    """Whether a file begins like one of these.
-
-    Raises:
-        UserError: it cannot be read.
-    """
-    with _opened(path) as stream:
-        return stream.read(1) == bytes([_MARK])
+_HINT = "give a JSON list of seconds: the recording's first moment, then start, stop, start, stop ..."
 
 
 def read_trace(path: Path) -> Trace:
@@ -67,37 +59,70 @@ def read_trace(path: Path) -> Trace:
 
 
 def read_windows(path: Path) -> tuple[list[Span], list[str]]:
-    """Read time stamps.
+    """Read time stamps: the runner's list, or one of windows: pairs, or ``start_s`` and ``stop_s`` as ``profile energy
+    --json`` prints them.
 
     Returns:
         (the windows, a sentence for everything that is odd about them).
 
     Raises:
-        UserError: it cannot be read, is no list of ascending times, or holds no window.
+        UserError: it cannot be read, is no such list of ascending times, or holds no window.
     """
-    hint = "give a JSON list of seconds: the recording's first moment, then start, stop, start, stop ..."
-    try:
-        stamps: Any = json.loads(path.read_text())
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}", hint="check its name") from None
-    except ValueError as error:
-        raise UserError(f"{path} is no JSON ({error})", hint=hint) from None
-    if not isinstance(stamps, list) or not all(_is_time(stamp) for stamp in stamps):
-        raise UserError(f"{path} holds something else than a list of seconds", hint=hint)
-    for index, (earlier, later) in enumerate(itertools.pairwise(stamps)):
-        if later <= earlier:
-            raise UserError(f"{path}: time stamp {index + 2} ({later:g} s) is not after {earlier:g} s", hint=hint)
-    spans = [Span(float(start), float(stop)) for start, stop in zip(stamps[1::2], stamps[2::2], strict=False)]
-    if not spans:
-        raise UserError(f"{path} holds no window, only {len(stamps)} time stamps", hint=hint)
+    stamps = read_json(path, hint=_HINT)
     odd = []
-    if len(stamps) % 2 == 0:
-        odd.append(f"the last window, from {stamps[-1]:g} s on, was never finished and is left out")
+    if isinstance(stamps, dict):
+        stamps = stamps.get("windows")
+    if isinstance(stamps, list) and stamps and all(map(_is_window, stamps)):
+        times = [time_s for window in stamps for time_s in _ends(window)]
+        _check_ascending(path, times, first=0)
+    elif isinstance(stamps, list) and all(map(_is_time, stamps)):
+        times = stamps[1 : len(stamps) - (len(stamps) + 1) % 2]
+        if len(stamps) > 1 and len(stamps) % 2 == 0:
+            odd.append(f"the last window, from {stamps[-1]:g} s on, was never finished and is left out")
+        _check_ascending(path, stamps, first=1)
+    else:
+        raise UserError(f"{path} holds something else than a list of seconds", hint=_HINT)
+    spans = [Span(float(start), float(stop)) for start, stop in zip(times[::2], times[1::2], strict=True)]
+    if not spans:
+        raise UserError(f"{path} holds no window, only {len(stamps)} time stamps", hint=_HINT)
     return spans, odd
+
+
+def _check_ascending(path: Path, stamps: Sequence[float], *, first: int) -> None:
+    """A window may begin where the one before it stops, but each lasts a while; the ``first`` begins there."""
+    for index, (earlier, later) in enumerate(itertools.pairwise(stamps)):
+        lasts = (index - first) % 2 == 0
+        if later < earlier or (lasts and later == earlier):
+            raise UserError(f"{path}: time stamp {index + 2} ({later:g} s) is not after {earlier:g} s", hint=_HINT)
 
 
 def _is_time(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
+
+
+def _is_window(value: Any) -> bool:
+    ends = _ends(value)
+    return len(ends) == 2 and all(map(_is_time, ends))
+
+
+def _ends(window: Any) -> Sequence[Any]:
+    if isinstance(window, dict):
+        return [window.get("start_s"), window.get("stop_s")]
+    return window if isinstance(window, list) else []
+
+
+def read_json(path: Path, *, hint: str) -> Any:
+    """What a JSON file holds.
+
+    Raises:
+        UserError: it cannot be read or is no JSON.
+    """
+    try:
+        return json.loads(path.read_text())
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}", hint="check its name") from None
+    except ValueError as error:
+        raise UserError(f"{path} is no JSON ({error})", hint=hint) from None
 
 
 def _opened(path: Path):

@@ -36,7 +36,7 @@ def plot_trace(trace: Trace, windows: Sequence[EnergyWindow], path: Path) -> Non
         UserError: the file cannot be written, or its name says another format.
     """
     power_mw = trace.sample_energy_uj * trace.rate_hz * 1e-3
-    _draw(_envelope([power_mw], len(power_mw), trace.rate_hz, 0.0), windows, trace.source, path)
+    _draw(_envelope([power_mw], len(power_mw), trace.rate_hz, trace.start_s), windows, trace.source, path)
 
 
 def plot_recording(recording: Recording, windows: Sequence[EnergyWindow], path: Path) -> None:

@@ -30,24 +30,33 @@ class Trace:
         rate_hz: Samples a second.
         sample_energy_uj: float64 [samples]; NaN where the instrument lost a sample.
         source: What it was read from, in words: goes into tables.
+        start_s: When its first sample begins, on the clock that its windows are told by.
+        adds_periods: Whether times are told by adding periods up, as the benchmark's first runner does: the rounding of
+            that sum decides on which side of a boundary a time stamp of three decimals falls, and with it a sample at
+            either end. Otherwise sample n begins at n / rate.
     """
 
     rate_hz: float
     sample_energy_uj: np.ndarray
     source: str
+    start_s: float = 0.0
+    adds_periods: bool = True
 
     @property
     def duration_s(self) -> float:
         return len(self.sample_energy_uj) / self.rate_hz
 
+    @property
+    def stop_s(self) -> float:
+        return self.start_s + self.duration_s
+
     @cached_property
     def sample_times_s(self) -> np.ndarray:
-        """When each sample begins, float64 [samples + 1].
-
-        The periods are added up one by one, as the benchmark's own runner does: the rounding of that sum decides on
-        which side of a boundary a time stamp of three decimals falls, and with it a sample at either end.
-        """
-        return np.concatenate([[0.0], np.cumsum(np.full(len(self.sample_energy_uj), 1.0 / self.rate_hz))])
+        """When each sample begins, float64 [samples + 1]."""
+        count = len(self.sample_energy_uj)
+        if not self.adds_periods:
+            return self.start_s + np.arange(count + 1) / self.rate_hz
+        return self.start_s + np.concatenate([[0.0], np.cumsum(np.full(count, 1.0 / self.rate_hz))])
 
     def first_at(self, time_s: float) -> int:
         """Index of the first sample that begins at ``time_s`` or later."""
@@ -78,10 +87,12 @@ class Trace:
         uncertainty_uj = math.hypot(*(power * width_s / math.sqrt(12) for power in edges_uw))
         baseline_uw, baseline_uncertainty_uw = self._baseline(before, after)
         status, reason = Status.OK, ""
-        if not len(samples):
+        if not len(samples) and self.start_s <= span.start_s < self.stop_s:
             status, reason = Status.REFUSED, "it holds no sample"
-        elif span.stop_s > self.duration_s + 0.5 / self.rate_hz:
-            status, reason = Status.REFUSED, f"the recording ends before it, at {self.duration_s:g} s"
+        elif span.stop_s > self.stop_s + 0.5 / self.rate_hz:
+            status, reason = Status.REFUSED, f"the recording ends before it, at {self.stop_s:g} s"
+        elif span.start_s < self.start_s - 0.5 / self.rate_hz:
+            status, reason = Status.REFUSED, f"the recording begins after it did, at {self.start_s:g} s"
         elif missing > NAN_SHARE_LIMIT * len(samples):
             status, reason = Status.REFUSED, f"{missing} of {len(samples)} samples are missing"
         return EnergyWindow(
@@ -128,8 +139,8 @@ def windows_of(trace: Trace, spans: list[Span], *, resolution_s: float = 0.0) ->
         spans: The windows, in order and apart from each other.
         resolution_s: Of the spans' ends.
     """
-    stops = [0.0] + [span.stop_s for span in spans]
-    starts = [span.start_s for span in spans[1:]] + [trace.duration_s]
+    stops = [trace.start_s] + [span.stop_s for span in spans]
+    starts = [span.start_s for span in spans[1:]] + [trace.stop_s]
     found = []
     for span, stop_before_s, start_after_s in zip(spans, stops, starts, strict=False):
         before = Span(stop_before_s, span.start_s)

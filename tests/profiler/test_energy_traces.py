@@ -216,3 +216,100 @@ def test_files_that_make_no_sense_are_one_sentence(content, stamps, found, tmp_p
     windows.write_text(stamps)
     status, out, err = profile("energy", trace, "--windows", windows)
     assert status == 1 and out == "" and found in err and "Traceback" not in err
+
+
+def test_windows_may_be_pairs_or_what_the_command_itself_printed(tmp_path):
+    trace = write_trace(tmp_path / "energy.bin", np.linspace(1, 2, 3000))
+    runners = write_stamps(tmp_path / "stamps.json", 0.004, 1.0, 2.0, 2.0, 2.5)
+    told = profile("energy", trace, "--windows", runners, "--json")
+    printed, pairs = tmp_path / "printed.json", tmp_path / "pairs.json"
+    printed.write_text(told[1])
+    pairs.write_text("[[1.0, 2.0], [2.0, 2.5]]")
+    for other in (printed, pairs):
+        assert profile("energy", trace, "--windows", other, "--json") == told
+
+
+# ---------------------------------------------------------------- a session's results.json
+
+
+def session(*stamps, count=3000, loud=(1000, 2000)):
+    """An entry as the runner writes it: 1 uJ a sample, 4 uJ within ``loud``."""
+    samples = np.full(count, 1e-6)
+    samples[slice(*loud)] = 4e-6
+    return {
+        "file": "x.bin",
+        "infer": {"iterations": 10},
+        "power": {"samples": samples.tolist(), "timestamps": list(stamps), "voltage": 3},
+    }
+
+
+def test_a_sessions_windows_lie_between_the_last_two_time_stamps(tmp_path):
+    path = tmp_path / "results.json"
+    first, second = session(["00", 10], ["01", 1000], ["02", 2000]), session(["03", 999], ["04", 2001])
+    path.write_text(json.dumps([first, second]))
+    before = path.read_bytes()
+    status, out, _ = profile("energy", path, "--json", "--plot", tmp_path / "p.png")
+    one, two = json.loads(out)["windows"]
+    assert status == 0 and one["status"] == "ok" and path.read_bytes() == before
+    # To the sample: a window of n samples holds those from the first stamp's on, up to the second's.
+    assert one["energy_uj"] == pytest.approx(4000, rel=1e-12) and two["energy_uj"] == pytest.approx(4002, rel=1e-12)
+    assert one["inference_energy_uj"] == pytest.approx(400) and one["inferences"] == 10
+    assert one["baseline_power_uw"] == pytest.approx(1000)
+    assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_time_stamp_that_was_lost_refuses_its_measurement(tmp_path):
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps([session(["00", 1000], ["01", 2000]), session(["02", 500], ["04", 2000])]))
+    status, out, err = profile("energy", path, "--json")
+    good, bad = json.loads(out)["windows"]
+    assert status == 1 and good["status"] == "ok" and bad["status"] == "refused" and "energy_uj" not in bad
+    assert "time stamps are missing: there are 2, 4" in err
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        ("[]", "holds no measurement"),
+        ('[{"infer": {"iterations": 1}}]', "entry 1 has no power samples"),
+        ('[{"infer": {"iterations": 1}, "power": {"samples": [1, 2]}}]', "entry 1 is not as the runner writes it"),
+        (json.dumps(session(["00", 1000])), "has 1 time stamps: no window"),
+        (json.dumps(session(["00", 1000], ["01", 1000])), "the window goes from sample 1000 to 1000"),
+        (json.dumps(session(["00", 1000], ["01", 2000], count=0)), "holds no energies"),
+        ("[1, 2", "is no JSON"),
+    ],
+)
+def test_sessions_that_make_no_sense_are_one_sentence(content, found, tmp_path):
+    path = tmp_path / "results.json"
+    path.write_text(content)
+    status, out, err = profile("energy", path)
+    assert status == 1 and out == "" and found in err and "Traceback" not in err
+
+
+# ---------------------------------------------------------------- spellings of CSV
+
+
+def test_a_csvs_windows_are_told_by_its_own_clock(tmp_path):
+    path = tmp_path / "t.csv"
+    rows = [f"{100 + n / 100:.2f},{4 if 100 <= n < 200 else 1}" for n in range(300)]
+    path.write_text("\n".join(["time_s,power_w", *rows]))
+    (window,) = windows_of(csv_trace.read_trace(path), [Span(101.0, 102.0)])
+    assert window.status is Status.OK and window.energy_uj == pytest.approx(4e6, rel=0.011)
+    early, late = windows_of(csv_trace.read_trace(path), [Span(1.0, 2.0), Span(102.5, 103.5)])
+    assert "begins after it did, at 100 s" in early.reason and "ends before it, at 103 s" in late.reason
+
+
+def test_semicolons_tabs_and_decimal_commas_are_read(tmp_path):
+    rows = [(n / 1000, 0.5 + n / 8) for n in range(20)]
+    plain = "\n".join(["time_s,current_ma", *(f"{t},{i}" for t, i in rows)])
+    wanted = np.array([i for _, i in rows])  # mA at 1 V and 1 ms: uJ
+    for text in (
+        plain,
+        plain.replace(",", "\t"),
+        plain.replace(",", ";"),
+        plain.replace(",", ";").replace(".", ","),
+        "\ufeff" + plain,
+    ):
+        path = tmp_path / "t.csv"
+        path.write_text(text)
+        assert csv_trace.read_trace(path, supply_v=1.0).sample_energy_uj == pytest.approx(wanted)
