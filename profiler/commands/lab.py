@@ -34,6 +34,7 @@ def measure_lab(ctx: typer.Context, file: Path, out: Path | None, *, json_: bool
     lab = load(file)
     if _was_given(ctx, "name"):
         raise UserError("--name goes with --port", hint=f"boards are named in {file}", exit_status=2)
+    _check_one_instrument_a_board(ctx, file)
     message(f"measuring {len(lab.boards)} boards: {', '.join(board.name for board in lab.boards)}")
     with display([board.name for board in lab.boards]) as shown:
         outcomes = measure_boards(lab, lambda board: board_arguments(ctx, board, out), shown)
@@ -70,6 +71,17 @@ def board_arguments(ctx: typer.Context, board: Board, out: Path | None) -> list[
     own = {name.replace("-", "_") for name in options}
     arguments += _given_arguments(ctx, without=_OF_THE_LAB | own)
     return arguments + [f"--{name}={value}" for name, value in options.items()]
+
+
+def _check_one_instrument_a_board(ctx: typer.Context, file: Path) -> None:
+    for option in ("energy", "target_power"):
+        text = ctx.params[option]
+        if text is not None and text.partition(":")[0] == "joulescope":
+            raise UserError(
+                f"--lab and --{option.replace('_', '-')} {text} exclude each other: one instrument is on one board",
+                hint=f"name it in {file}, at its board: `{option}: joulescope:SERIAL`",
+                exit_status=2,
+            )
 
 
 def _was_given(ctx: typer.Context, name: str) -> bool:

@@ -143,16 +143,9 @@ def measure(
             hint="give --port PORT for one device, or --lab FILE for those that the file lists",
             exit_status=2,
         )
-    meters = energy_source(energy, energy_window, trigger_input, recording, energy_rate)
     if lab is not None:
-        if target_power is not None or (meters is not None and meters.kind == "joulescope"):
-            option = "--energy joulescope" if target_power is None else "--target-power"
-            raise UserError(
-                f"--lab and {option} exclude each other: one instrument is on one board",
-                hint="profile that board by itself with --port",
-                exit_status=2,
-            )
         return measure_lab(ctx, lab, out, json_=json_)
+    meters = energy_source(energy, energy_window, trigger_input, recording, energy_rate)
     start = time.monotonic()
     folder = run_folder(out)
     timings = parse_caches(caches)

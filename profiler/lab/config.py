@@ -27,11 +27,16 @@ _BOARD_KEYS: dict[str, tuple[tuple[type, ...], str]] = {
     "power_cycle": ((str, bool), "a shell command, or true for the place's own power switch"),
     "caches": ((str,), "text"),
     "repetitions": ((int,), "a whole number above 0"),
+    "energy": ((str,), "text: joulescope:SERIAL, recording or emulated"),
+    "target_power": ((str,), "text: joulescope:SERIAL"),
+    "trigger_input": ((int,), "a whole number from 0 to 3"),
     "out": ((str,), "text"),
 }
 _LAB_KEYS = ("boards", "coordinator")
 #: Keys of a board that are options of the command, which they override.
-_OPTIONS = ("baud", "region", "caches", "repetitions")
+_OPTIONS = ("baud", "region", "caches", "repetitions", "energy", "target_power", "trigger_input")
+#: Numbers that may be 0.
+_FROM_ZERO = ("trigger_input",)
 
 
 @dataclass(frozen=True)
@@ -155,7 +160,7 @@ def _board(path: Path, number: int, item: Any) -> Board:
     return Board(
         name,
         port,
-        {key: str(item[key]) for key in _OPTIONS if key in item},
+        {key.replace("_", "-"): str(item[key]) for key in _OPTIONS if key in item},
         power_cycle or None,
         Path(item["out"]) if "out" in item else None,
     )
@@ -171,18 +176,20 @@ def _check_key(path: Path, name: str, key: str, value: Any) -> None:
     types, called = _BOARD_KEYS[key]
     # True and False are integers to Python.
     right = isinstance(value, types) and (bool in types or not isinstance(value, bool))
-    if not right or value == "" or (isinstance(value, int) and not isinstance(value, bool) and value < 1):
+    least = 0 if key in _FROM_ZERO else 1
+    if not right or value == "" or (isinstance(value, int) and not isinstance(value, bool) and value < least):
         raise _of_board(path, name, f"has {key}: {value!r}", f"{key} is {called}")
 
 
 def _check_apart(path: Path, boards: tuple[Board, ...]) -> None:
-    """Two boards that share a name, a port or a folder would write over each other."""
+    """Two boards that share a name, a port, an instrument or a folder would write over each other."""
     taken: dict[tuple[str, str], Board] = {}
     for board in boards:
         claims = [("name", store.slug(board.name), board.name)]
         if not board.port.startswith(_OWN_DEVICE):
             local = "://" not in board.port
             claims.append(("port", os.path.realpath(board.port) if local else board.port, board.port))
+        claims += [("instrument", instrument, instrument) for instrument in _instruments(board)]
         if board.out is not None:
             claims.append(("out", os.path.realpath(board.out), str(board.out)))
         for key, claim, shown in claims:
@@ -191,5 +198,11 @@ def _check_apart(path: Path, boards: tuple[Board, ...]) -> None:
                 raise _wrong(
                     path,
                     f"is not right: boards {other.name} and {board.name} have the same {key} ({shown})",
-                    f"give each board a {key} of its own",
+                    f"give each board {'an' if key[0] in 'aeiou' else 'a'} {key} of its own",
                 )
+
+
+def _instruments(board: Board) -> set[str]:
+    """The Joulescopes that a board's energy and supply name: one instrument is on one board."""
+    named = (board.options.get(option, "") for option in ("energy", "target-power"))
+    return {text for text in named if text.partition(":")[0] == "joulescope"}

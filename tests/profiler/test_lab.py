@@ -121,6 +121,22 @@ def test_boards_are_measured_at_the_same_time_each_into_its_own_run_and_a_bad_po
     assert max(s["started_at"] for s in sittings) <= min(s["ended_at"] for s in sittings)
 
 
+def test_a_board_may_have_an_instrument_of_its_own():
+    Path("lab.yaml").write_text(
+        "boards:\n"
+        f"  - {{name: metered, port: '{EMULATED}', energy: 'emulated:js110'}}\n"
+        f"  - {{name: bare, port: '{EMULATED}'}}\n"
+        "  - {name: wired, port: 'native://', energy: 'joulescope:001122'}\n"
+    )
+    plan = (*NETWORK, "--passes", "forward", "--limit", "2", "--no-companions", "--repetitions", "2")
+    status, out, _ = profile("--lab", "lab.yaml", *plan, "--out", "runs", "--json")
+    metered, bare, wired = json.loads(out)["boards"]
+    assert status == 2 and (metered["status"], bare["status"]) == ("ok", "ok")
+    assert "nothing at native:// that a Joulescope could be wired to" in wired["reason"]
+    assert set(store.load("runs/metered").energy_source) == {"simulated"}
+    assert store.load("runs/bare").energy_uj.isna().all()
+
+
 @pytest.mark.slow
 def test_a_board_that_dies_in_the_middle_stops_none_and_all_go_on_with_resume():
     port = free_port()
@@ -202,6 +218,11 @@ def test_a_mistake_in_the_options_is_told_once_for_all_boards():
     ("arguments", "sentence"),
     [
         (("--lab", "lab.yaml", "--port", EMULATED, *PLAN), "--port and --lab exclude each other"),
+        (
+            ("--lab", "lab.yaml", "--energy", "joulescope:7", *PLAN),
+            "--lab and --energy joulescope:7 exclude each other",
+        ),
+        (("--lab", "lab.yaml", "--target-power", "joulescope", *PLAN), "name it in lab.yaml, at its board"),
         (PLAN, "the command needs --port or --lab"),
         (("--lab", "none.yaml", *PLAN), "none.yaml does not exist"),
         (("--lab", "lab.yaml", "--name", "x", *PLAN), "--name goes with --port"),

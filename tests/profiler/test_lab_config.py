@@ -32,6 +32,9 @@ boards:
     power_cycle: uhubctl -a cycle -p 2
     caches: both
     repetitions: 30
+    energy: joulescope:001122
+    target_power: joulescope:001122
+    trigger_input: 0
     out: runs/elsewhere
   - {name: rack-1, place: h743-3, power_cycle: true}
   - {name: far, port: "rfc2217://lab-pc:4000"}
@@ -42,7 +45,15 @@ boards:
         Board(
             "bench-a",
             "/dev/ttyACM0",
-            {"baud": "115200", "region": "dtcm", "caches": "both", "repetitions": "30"},
+            {
+                "baud": "115200",
+                "region": "dtcm",
+                "caches": "both",
+                "repetitions": "30",
+                "energy": "joulescope:001122",
+                "target-power": "joulescope:001122",
+                "trigger-input": "0",
+            },
             "uhubctl -a cycle -p 2",
             Path("runs/elsewhere"),
         ),
@@ -76,6 +87,16 @@ MISTAKES = {
     "port auto": (board(name="a", port="auto"), "board a has the port auto; name its port"),
     "empty port": (board(name="a", port='""'), "board a has port: ''; port is text"),
     "baud as text": (board(**PORT, baud="fast"), "board a has baud: 'fast'; baud is a whole number above 0"),
+    "energy yes": (board(**PORT, energy="yes"), "board a has energy: True; energy is text: joulescope:SERIAL"),
+    "input below 0": (board(**PORT, trigger_input=-1), "board a has trigger_input: -1; .* whole number from 0 to 3"),
+    "the same instrument": (
+        board(**PORT, energy="joulescope:7") + "  - {name: b, port: /dev/ttyACM1, target_power: joulescope:7}\n",
+        r"boards a and b have the same instrument \(joulescope:7\); give each board an instrument of its own",
+    ),
+    "instruments without names": (
+        board(**PORT, energy="joulescope") + "  - {name: b, port: /dev/ttyACM1, energy: joulescope}\n",
+        r"boards a and b have the same instrument \(joulescope\)",
+    ),
     "baud 0": (board(**PORT, baud=0), "board a has baud: 0"),
     "repetitions yes": (board(**PORT, repetitions="yes"), "board a has repetitions: True"),
     "power switch without place": (board(**PORT, power_cycle="true"), "board a has power_cycle: true and no place"),
