@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, get_args
 
 from profiler.buffers import Access, BufferSpec, buffers_f32
@@ -222,7 +223,7 @@ class Op:
         """Sum of all buffers' bytes, scratch left out."""
         return sum(b.byte_count for b in self.buffers())
 
-    @property
+    @cached_property
     def key(self) -> str:
         """A short, stable name: equal ops have equal keys."""
         parts = [self.kind, str(self.pass_), self.dtype, "x".join(map(str, self.geometry.values()))]

@@ -36,6 +36,7 @@ MANIFEST_FIELDS: dict[str, str] = {
     "instrument": "object or null: what measured energy",
     "plan": "object: kind `ops`, `steps` or `imported`; what is measured, with the options that said so; compared on "
     "going on",
+    "design": "object: only where ops were chosen while measuring: profiler.measure.design.Record, field by field",
     "policy": "object: profiler.measure.schedule.Policy: how often; time_per_op_s in seconds",
     "not_measured": "list of objects: op_key, reason, bytes_wanted and bytes_available (bytes or null)",
     "sittings": "list of objects: started_at, ended_at (ISO 8601, UTC), outcome `complete`, `interrupted` or `failed`, "
@@ -90,6 +91,7 @@ OP_FIELDS: dict[str, str] = {
     "op_key": "str: equal for equal ops",
     "op": "object: profiler.ops.Op.to_dict",
     "macs": "int: multiply-accumulates by the textbook formula",
+    "held_out": "bool: only where true: a design keeps this op from every fit, whatever its kind",
 }
 #: Of the trials of training steps besides.
 STEP_FIELDS: dict[str, str] = {

@@ -89,10 +89,13 @@ COLUMNS: tuple[str, ...] = (
 )
 
 
-@lru_cache(maxsize=65536)
 def _held_out(kind: str, values: tuple[int, ...]) -> bool:
-    if kind in NEVER_HELD_OUT:
-        return False
+    return kind not in NEVER_HELD_OUT and set_aside(kind, values)
+
+
+@lru_cache(maxsize=65536)
+def set_aside(kind: str, values: tuple[int, ...]) -> bool:
+    """Whether the hash of a geometry falls into the share that is held out, of any kind."""
     digest = hashlib.sha256(f"{HELD_OUT_SALT}/{kind}/{'x'.join(map(str, values))}".encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2.0**64 < HELD_OUT_SHARE
 
@@ -135,7 +138,8 @@ def extra_columns(manifest: dict[str, Any]) -> tuple[str, ...]:
 
 
 def held_out_trial(trial: dict[str, Any]) -> bool:
-    return _held_out(trial["op"]["kind"], tuple(trial["op"]["geometry"].values()))
+    """Whether the op of a trial is kept from every fit: by its geometry, or since whoever measured it set it aside."""
+    return trial.get("held_out", False) or _held_out(trial["op"]["kind"], tuple(trial["op"]["geometry"].values()))
 
 
 def own_trials(folder: Path, manifest: dict[str, Any], damage: list[str] | None = None) -> Iterator[dict[str, Any]]:

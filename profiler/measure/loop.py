@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+import time
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -54,6 +56,10 @@ class Loop:
         expected: Gives the reference of a program (see :func:`profiler.measure.verify.expected_outputs`).
         meter: Measures energy too; None: time and memory only.
         on_trial: Called with every trial that was written.
+        reference: What shows drift, and its program; None: the op in the middle.
+        first_index: What places of the reference op count from: one run may have several loops, one after the other.
+        held_out: Ops that no fit may see, besides those that the store keeps from every fit.
+        deadline_s: On the clock ``time.monotonic``: no trial begins after it.
     """
 
     def __init__(
@@ -68,19 +74,29 @@ class Loop:
         expected: Callable[[Any], dict[str, verify.Expected]] | None = None,
         meter: EnergyMeter | None = None,
         on_trial: Callable[[dict[str, Any]], None] = lambda trial: None,
+        reference: tuple[Op, Any] | None = None,
+        first_index: int = 0,
+        held_out: Collection[Op] = (),
+        deadline_s: float = math.inf,
     ) -> None:
         self.device, self.run, self.policy, self.seed = device, run, policy, seed
-        self.programs = programs
         self.ops = [op for op in programs if op != EMPTY]
+        self.reference = reference[0] if reference else reference_op(self.ops) if self.ops else None
+        self.programs = programs | dict([reference] if reference else [])
+        self.first_index = first_index
+        self.held_out = frozenset(held_out)
+        self.deadline_s = deadline_s
         self.wanted = [(op, c) for op in self.ops for c in caches]
         self._expected = expected or (lambda program: verify.expected_outputs(program, seed, device.memory))
         self.meter = meter
         self.on_trial = on_trial
         self._known: dict[tuple[str, str], _Known] = {(op.key, c): _Known() for op, c in self.wanted}
+        self._keys = {op.key for op in self.ops}
         self._verified: set[str] = set()
         self._reference_verified = self._reference_bad = False
         self._failures: dict[str, str] = {}
-        self._slots = set()
+        self._given_up: set[str] = set()
+        self._slots: set[str] = set()
         for trial in run.trials:
             self._learn(trial)
 
@@ -95,6 +111,8 @@ class Loop:
             known = self._known.get((trial["op_key"], caches_of(trial)))
             if known is not None:
                 known.add(trial)
+            if trial["status"] != "ok":
+                self._given_up.add(trial["op_key"])
             if trial["relative_error"] is not None and trial["status"] != "wrong":
                 self._verified.add(trial["op_key"])
 
@@ -104,7 +122,7 @@ class Loop:
             return self.wanted
         earlier: dict[tuple[str, str], _Known] = {}
         for trial in self.run.trials:
-            if trial["type"] == "op" and trial["round"] < round_:
+            if trial["type"] == "op" and trial["round"] < round_ and trial["op_key"] in self._keys:
                 earlier.setdefault((trial["op_key"], caches_of(trial)), _Known()).add(trial)
         result = []
         for op, caches in self.wanted:
@@ -118,8 +136,7 @@ class Loop:
         wanted = self.pending(round_)
         if not wanted:
             return []
-        reference = reference_op(self.ops)
-        slots = round_slots(wanted, reference, round_, self.policy, self.seed)
+        slots = round_slots(wanted, self.reference, round_, self.policy, self.seed, first_index=self.first_index)
         return [slot for slot in slots if slot.name not in self._slots and slot.op in self.programs]
 
     def measure(self, *, on_round: Callable[[int, int], None] = lambda round_, slots: None) -> None:
@@ -135,16 +152,19 @@ class Loop:
             wanted = [op for op in wanted if op.key not in self._verified]
             with verify.Ahead([(op.key, self.programs[op]) for op in wanted], self._expected) as references:
                 for slot in slots:
+                    if time.monotonic() >= self.deadline_s:
+                        return
                     self._fill(slot, references)
 
     def _fill(self, slot: Slot, references: verify.Ahead) -> None:
-        given_up = any(known.given_up for (key, _), known in self._known.items() if key == slot.op.key)
-        if slot.type == "reference" and (given_up or self._reference_bad):
+        if slot.type == "reference" and (slot.op.key in self._given_up or self._reference_bad):
             return
         verified = slot.type == "empty" or slot.op.key in self._verified
         verified |= slot.type == "reference" and self._reference_verified
         device = self.device
         trial = op_trial(slot, build_hash=device.identity.build_hash, seed=self.seed, region=device.arena_region)
+        if slot.op in self.held_out:
+            trial["held_out"] = True
         program = self.programs[slot.op]
         try:
             if slot.op.key in self._failures:  # it brought the device down often enough, in whichever slot

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 
 from profiler.devices.identity import Identity
@@ -70,6 +70,16 @@ class Policy:
         each = -(-repetitions // rounds)
         return cls(repetitions=each, rounds_min=rounds, rounds_max=rounds, time_per_op_s=time_s)
 
+    @classmethod
+    def for_design(
+        cls, identity: Identity, repetitions: int | None = None, time_per_op_s: float | None = None
+    ) -> Policy:
+        """For many ops that a model learns from: where every repetition is the same, two of them show that it is."""
+        policy = cls.for_device(identity, repetitions, time_per_op_s)
+        if repetitions is None and identity.counts_instructions:
+            policy = replace(policy, warm_ups=0, repetitions=2)
+        return policy
+
     def done(self, ticks: Sequence[int], rounds: int, spent_s: float) -> bool:
         """Whether an op needs no further round."""
         if rounds < self.rounds_min:
@@ -121,12 +131,18 @@ def reference_op(ops: Sequence[Op]) -> Op:
 
 
 def round_slots(
-    wanted: Sequence[tuple[Op, Caches]], reference: Op | None, round_: int, policy: Policy, seed: int
+    wanted: Sequence[tuple[Op, Caches]],
+    reference: Op | None,
+    round_: int,
+    policy: Policy,
+    seed: int,
+    *,
+    first_index: int = 0,
 ) -> Iterator[Slot]:
     """One round: the empty op, then what is wanted in random order with the reference op in between and at both ends.
 
     Where the reference op comes depends on its place alone, so a resumed run makes the same slots. It is timed as the
-    round's other ops are, warm where those are both.
+    round's other ops are, warm where those are both. Its places count from ``first_index``.
     """
     kinds = [caches for caches in Caches if any(c is caches for _, c in wanted)]
     for caches in kinds:
@@ -135,7 +151,7 @@ def round_slots(
     random.Random(f"{seed}/{round_}").shuffle(order)
     for index, (op, caches) in enumerate(order):
         if reference is not None and index % policy.reference_every == 0:
-            yield Slot("reference", reference, round_, index, kinds[0])
+            yield Slot("reference", reference, round_, first_index + index, kinds[0])
         yield Slot("op", op, round_, caches=caches)
     if reference is not None and order:
-        yield Slot("reference", reference, round_, len(order), kinds[0])
+        yield Slot("reference", reference, round_, first_index + len(order), kinds[0])
