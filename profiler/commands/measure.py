@@ -21,6 +21,17 @@ from profiler.cli_support import (
     tell,
     warn,
 )
+from profiler.commands.design import measure_design
+from profiler.commands.design_options import (
+    DesignOption,
+    MaybeDtypeOption,
+    MaybeInputOption,
+    MaybeNetworkOption,
+    TargetErrorOption,
+    TimeOption,
+    Wish,
+    wished,
+)
 from profiler.commands.lab import measure_lab
 from profiler.commands.metering import energy_source, instrument_around
 from profiler.commands.options import (
@@ -29,17 +40,14 @@ from profiler.commands.options import (
     BaudOption,
     CachesOption,
     ClassesOption,
-    DtypeOption,
     EnergyOption,
     EnergyRateOption,
     EnergyWindowOption,
     HeadOption,
-    InputOption,
     JsonOption,
     LabOption,
     LimitOption,
     LinkLogOption,
-    NetworkOption,
     OptimizerOption,
     PassesOption,
     PortOrLabOption,
@@ -54,7 +62,6 @@ from profiler.commands.options import (
     open_chosen_device,
     parse_caches,
     run_folder,
-    wanted_ops,
 )
 from profiler.errors import UserError
 from profiler.link.transport import BAUD
@@ -67,6 +74,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from profiler.measure.trust import Trust
+    from profiler.ops import Op
 
 
 def measure(
@@ -74,10 +82,13 @@ def measure(
     *,
     port: PortOrLabOption = None,
     lab: LabOption = None,
-    network: NetworkOption,
-    input_: InputOption,
+    network: MaybeNetworkOption = None,
+    input_: MaybeInputOption = None,
+    design: DesignOption = None,
+    time_: TimeOption = None,
+    target_error: TargetErrorOption = None,
     passes: PassesOption = None,
-    dtype: DtypeOption = "f32",
+    dtype: MaybeDtypeOption = None,
     ratios: RatiosOption = DEFAULT_RATIOS,
     optimizer: OptimizerOption = None,
     head: HeadOption = "cosine_prototype",
@@ -87,7 +98,9 @@ def measure(
     ] = None,
     time_per_op: Annotated[
         float | None,
-        typer.Option("--time", min=0.0, metavar="SECONDS", help="No further repetitions of an op after this time."),
+        typer.Option(
+            "--time-per-op", min=0.0, metavar="SECONDS", help="No further repetitions of an op after this time."
+        ),
     ] = None,
     limit: LimitOption = None,
     caches: CachesOption = "warm",
@@ -129,12 +142,14 @@ def measure(
     trial_limit: TrialLimitOption = TRIAL_LIMIT_S,
     json_: JsonOption = False,
 ) -> int:
-    """Measure every op of a network on a device. This is the default verb.
+    """Measure every op of a network on a device, or those that a design chooses. This is the default verb.
 
     Each op is checked against PyTorch first (an int8 one against integer arithmetic, exactly); one whose result is
     wrong is not timed.
 
     Example: profile --port qemu://stm32f405 --network mcunet-5fps --input 3x64x64
+
+    Example: profile --port qemu://stm32f405 --design active --time 5m
     """
 
     if (port is None) == (lab is None):
@@ -149,13 +164,16 @@ def measure(
     start = time.monotonic()
     folder = run_folder(out)
     timings = parse_caches(caches)
-    wanted = wanted_ops(
-        network,
-        input_,
+    wish, plan = wished(
+        design,
+        time_,
+        target_error,
+        network=network,
+        input_=input_,
         passes=passes,
         dtype=dtype,
         ratios=ratios,
-        optimizers=optimizer,
+        optimizer=optimizer,
         head=head,
         classes=classes,
         limit=limit,
@@ -170,9 +188,13 @@ def measure(
     ):
         identity = device.identity
         check_caches(identity, timings)
-        policy = Policy.for_device(identity, repetitions, time_per_op)
-        programs, left = split(wanted.ops, identity, device.memory, policy.warm_ups + policy.repetitions)
-        plan = wanted.plan | {"caches": [str(c) for c in timings], "region": device.arena_region}
+        if isinstance(wish, Wish):
+            policy = Policy.for_design(identity, repetitions, time_per_op)
+            programs, left = {}, []
+        else:
+            policy = Policy.for_device(identity, repetitions, time_per_op)
+            programs, left = split(wish, identity, device.memory, policy.warm_ups + policy.repetitions)
+        plan |= {"caches": [str(c) for c in timings], "region": device.arena_region}
         if meters is not None:
             plan["energy"] = energy
         fresh = manifest(device, device.url, plan, policy, left)
@@ -186,21 +208,23 @@ def measure(
                 message(f"going on with {run.folder}: {len(run.trials)} trials are there")
             elif resume:
                 message("there is no trial to go on with; beginning a new run")
-            count = len(wanted.ops) - len(left)
             message(
-                f"measuring {count} of {len(wanted.ops)} ops of {network}{_beside(wanted.plan)} on {identity.board} "
-                f"(timer: {identity.timer_label}, caches: {caches}) into {run.folder}"
+                f"measuring {_what(wish, plan, len(left))} on {identity.board} (timer: {identity.timer_label}, caches: "
+                f"{caches}) into {run.folder}"
             )
             if "qemu user" in identity.core.lower():
                 warn("this device is translated instruction by instruction: its times say nothing about real ones")
             with around.meter(device, run) as meter:
-                _sit(device, run, Loop(device, run, programs, policy, seed, caches=timings, meter=meter))
+                if isinstance(wish, Wish):
+                    measure_design(device, run, wish, policy, caches=timings, meter=meter, on_trial=_tell_failure)
+                else:
+                    _sit(device, run, Loop(device, run, programs, policy, seed, caches=timings, meter=meter))
             trials, record = list(run.trials), run.manifest
     if not any(trial["type"] == "op" for trial in trials):
         _print_left(left, json_)
         raise UserError(
-            f"no op of {network} at {input_} could be measured on {identity.board}",
-            hint="take a smaller input or another device",
+            f"no op of {f'{network} at {input_}' if network else 'the space'} could be measured on {identity.board}",
+            hint="take a smaller input, another device, or more time",
         )
     table = store.load(run.folder, status=None)
     from profiler.measure.trust import examine  # noqa: PLC0415 - keeps --help fast
@@ -209,8 +233,12 @@ def measure(
     return _report(run.folder, table, left, trust, seconds=time.monotonic() - start, json_=json_)
 
 
-def _beside(plan: dict[str, Any]) -> str:
-    return f" ({plan['companions']} of them companions)" if plan["companions"] else ""
+def _what(wish: Wish | list[Op], plan: dict[str, Any], left: int) -> str:
+    of = f"of {plan['network']}" if plan["network"] else "of the general op space"
+    if isinstance(wish, Wish):
+        return f"ops {of}, {wish.name} design,"
+    beside = f" ({plan['companions']} of them companions)" if plan["companions"] else ""
+    return f"{len(wish) - left} of {len(wish)} ops {of}{beside}"
 
 
 def _sit(device: Any, run: store.Run, loop: Loop) -> None:
@@ -223,9 +251,13 @@ def _sit(device: Any, run: store.Run, loop: Loop) -> None:
         loop.measure(on_round=lambda round_, slots: _grow(ticker, loop, round_, slots))
 
 
-def _tick(ticker: Ticker, trial: dict[str, Any]) -> None:
+def _tell_failure(trial: dict[str, Any]) -> None:
     if trial["status"] != "ok":
         message(f"{trial['status']}: {trial['op_key']}: {trial['reason']}")
+
+
+def _tick(ticker: Ticker, trial: dict[str, Any]) -> None:
+    _tell_failure(trial)
     if trial["type"] != "reference":
         ticker.advance(note=trial["op_key"])
 

@@ -9,8 +9,11 @@ from profiler.errors import UserError
 #: Which ops and steps are wanted. These may change: an op that is there already, by its key and caches, is not measured
 #: again. Everything else in a plan makes trials what they are.
 WANTED = frozenset(
-    {"caches", "classes", "companions", "dtypes", "head", "limit", "ops", "optimizers", "passes", "plans", "ratios"}
-)
+    {
+        "caches", "classes", "companions", "design", "dtypes", "head", "limit", "ops", "optimizers", "passes", "plans",
+        "ratios", "target_error", "time_s",
+    }
+)  # fmt: skip
 
 
 def check_goes_on(where: Any, old: dict[str, Any], fresh: dict[str, Any]) -> None:

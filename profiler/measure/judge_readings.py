@@ -79,7 +79,7 @@ def _steadiness(evidence: Evidence, target: float) -> Iterator[Finding]:
             Weight.STOP if hopeless > HOPELESS_SHARE * len(told) else Weight.CARE,
             f"{len(found)} of {len(ops)} ops are not steady (95 % interval of the median wider than ±{100 * target:g} %"
             f", the worst ±{100 * worst:.2g} %): {named(list(found))}",
-            "leave the device alone while it measures, or give more --repetitions or --time",
+            "leave the device alone while it measures, or give more --repetitions or --time-per-op",
             tuple(found),
             {"interval_target": target, "interval_worst": worst},
         )

@@ -214,7 +214,9 @@ def open_run(folder: Path | None, *, resume: bool, fresh: dict[str, Any]) -> sto
         if resume:
             folder = next((p for p in reversed(store.find_runs(device_folder)) if _holds_all(p, fresh)), None)
         if folder is None:
-            folder = store.new_run_folder(store.MEASUREMENTS, fresh["device"], fresh["plan"]["network"])
+            folder = store.new_run_folder(
+                store.MEASUREMENTS, fresh["device"], fresh["plan"]["network"] or fresh["plan"]["design"]
+            )
     if not (resume and store.holds_run(folder)):
         return store.Run.create(folder, fresh)
     run = store.Run.open(folder)

@@ -1,0 +1,325 @@
+"""Designs: which ops of a space to measure, chosen while measuring.
+
+A design goes on in batches. Each holds ops that were chosen and some that never are: held-out ops, drawn at random from
+the same space in an order that is fixed beforehand, on which the model is judged after every batch. The run's manifest
+has the batch in flight and what was decided before, so that a design that was killed goes on with the same ops.
+"""
+
+from __future__ import annotations
+
+import datetime
+import itertools
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from profiler.measure.chosen import Pace, Results
+from profiler.measure.design_terms import (
+    LEAST_JUDGED,
+    Chooser,
+    DesignName,
+    Drawn,
+    Goal,
+    Outcome,
+    Record,
+    group_name,
+    judgements,
+)
+from profiler.measure.loop import Loop
+from profiler.measure.schedule import Caches, Policy, reference_op
+from profiler.measure.sitting import Left, split
+from profiler.measure.space_filling import spread
+from profiler.ops import Op
+from profiler.store import Run, now
+from profiler.workloads.op_space import Family, Space
+
+if TYPE_CHECKING:
+    from profiler.energy.meter import EnergyMeter
+    from profiler.measure.verify import Expected
+
+#: Of each family, ops in the first batch, before anything is known.
+FIRST_EACH = 2
+#: Share of all ops that is held out.
+HELD_OUT_SHARE = 1 / 6
+#: A batch takes this share of the time that the design took so far, within limits in seconds: later ones change less.
+_BATCH_SHARE, _BATCH_LEAST_S, _BATCH_MOST_S = 0.2, 5.0, 60.0
+#: Candidates of a family to choose from: so many, and so many more for each op of it that is measured.
+_POOL_LEAST, _POOL_EACH = 32, 3
+
+
+class Design:
+    """Chooses and measures until its goal is reached. May be interrupted at any point; another one goes on.
+
+    Args:
+        device: An open device.
+        run: Where trials and decisions go; what it holds already is gone on with.
+        space: What to choose from.
+        sets_aside: Whether an op belongs to those that are never chosen.
+        policy: How often each op is measured.
+        seed: Of the inputs and of the order.
+        name: How ops are chosen.
+        goal: When to end.
+        chooser: The model; needed by an active design, and by a target.
+        caches: With what in them each op is timed; the first of them is what the model learns.
+        meter: Measures energy too.
+        expected: As of :class:`~profiler.measure.loop.Loop`.
+        on_trial: Called with every trial that was written.
+        on_batch: Called when a batch is chosen, with how many ops it has, and the record.
+    """
+
+    def __init__(
+        self,
+        device: Any,
+        run: Run,
+        space: Space,
+        policy: Policy,
+        seed: int,
+        *,
+        name: DesignName,
+        goal: Goal,
+        sets_aside: Callable[[Op], bool],
+        chooser: Chooser | None = None,
+        caches: Sequence[Caches] = (Caches.WARM,),
+        meter: EnergyMeter | None = None,
+        expected: Callable[[Any], dict[str, Expected]] | None = None,
+        on_trial: Callable[[dict[str, Any]], None] = lambda trial: None,
+        on_batch: Callable[[int, Record], None] = lambda ops, record: None,
+    ) -> None:
+        self.device, self.run, self.space, self.policy, self.seed = device, run, space, policy, seed
+        self.name, self.goal, self.chooser = name, goal, chooser
+        self.caches, self.meter = tuple(caches), meter
+        self.on_trial, self.on_batch = on_trial, on_batch
+        self._expected = expected
+        self._sets_aside = sets_aside
+        self.results = Results(device.identity, self.caches[0])
+        for trial in run.trials:
+            self.results.add(trial)
+        self.record = Record(**run.manifest.get("design", {"name": str(name)}))
+        self._left = {item["op_key"] for item in run.manifest["not_measured"]}
+        self._candidates = {family: Drawn(self._draws(family, aside=False)) for family in space.families}
+        self._held_out = {family: Drawn(self._draws(family, aside=True)) for family in space.families}
+        self._before_s = self._spent_before()
+        self._start_s = time.monotonic()
+
+    def measure(self) -> Outcome:
+        """Measure until the goal is reached.
+
+        Raises:
+            UserError: whatever ends the measuring.
+        """
+        self.record.outcome = None
+        if self.record.pending:
+            pending = [Op.from_dict(record) for record in self.record.pending]
+            self._measure_batch(pending, set(self.record.pending_held_out))
+        while True:
+            outcome, errors = self._judge()
+            if outcome is None:
+                chosen, held_out = self._choose(errors)
+                if not chosen and not held_out:
+                    outcome = Outcome.EXHAUSTED
+            if outcome is not None:
+                self.record.outcome, self.record.spent_s = str(outcome), round(self.spent_s, 3)
+                self._write()
+                return outcome
+            self._measure_batch([*chosen, *held_out], {op.key for op in held_out})
+
+    @property
+    def spent_s(self) -> float:
+        """Time that the design took so far, all sittings together."""
+        return self._before_s + time.monotonic() - self._start_s
+
+    # ---------------------------------------------------------------- choosing
+
+    def _draws(self, family: Family, *, aside: bool) -> Iterator[Op]:
+        ops = self.space.draw(family, "held out" if aside else "candidates")
+        return (op for op in ops if self._sets_aside(op) is aside)
+
+    def _choose(self, errors: Mapping[Family, Sequence[float]]) -> tuple[list[Op], list[Op]]:
+        """The next batch: what was chosen, and what is held out."""
+        measured = self._measured_by_family()
+        count = sum(map(len, measured.values()))
+        most = math.inf if self.goal.most_ops is None else self.goal.most_ops - count
+        pools = {
+            family: self._unmeasured(self._candidates[family], _POOL_LEAST + _POOL_EACH * len(measured[family]))
+            for family in self.space.families
+        }
+        if not count:
+            picked = self._spread(pools, measured, FIRST_EACH * len(self.space.families))
+        else:
+            left_s = self.goal.time_s - self.spent_s
+            budget_s = min(max(_BATCH_SHARE * self.spent_s, _BATCH_LEAST_S), _BATCH_MOST_S, left_s)
+            pace = self.results.pace()
+            budget_s *= 1 - HELD_OUT_SHARE
+            if self.name is DesignName.ACTIVE:
+                assert self.chooser is not None
+                picked = self.chooser.choose(pools, errors, pace.seconds, budget_s)
+            else:
+                picked = self._spread(pools, measured, max(1, round(budget_s / self._mean_s(pace))))
+        picked = picked[: int(min(most, len(picked)))]
+        held = len(self.results.held_out)
+        wanted = round((count + len(picked)) * HELD_OUT_SHARE / (1 - HELD_OUT_SHARE)) - held
+        return picked, self._next_held_out(max(0, wanted) if count else len(self.space.families))
+
+    def _mean_s(self, pace: Pace) -> float:
+        known = self.results.known(self.results.ops)
+        return float(pace.seconds(known.latency_us).mean()) if len(known.ops) else 0.1
+
+    def _spread(self, pools: Mapping[Family, list[Op]], measured: Mapping[Family, list[Op]], count: int) -> list[Op]:
+        """Space-filling: of each family in turn the op farthest from those that are measured."""
+        each = -(-count // max(1, len(pools)))
+        by_family = [spread(pools[family], measured[family], each) for family in pools]
+        turns = itertools.zip_longest(*by_family)
+        return [op for turn in turns for op in turn if op is not None][:count]
+
+    def _next_held_out(self, count: int) -> list[Op]:
+        """The next of the held-out ops: the families' first, then their second, and so on."""
+        done = {family: 0 for family in self.space.families}
+        for key in self.results.held_out:
+            family = Family.of(self.results.ops[key])
+            done[family] = done.get(family, 0) + 1
+        found: list[Op] = []
+        while len(found) < count and done:
+            family = min(done, key=done.__getitem__)
+            taken = {op.key for op in found}
+            op = next((op for op in self._unmeasured(self._held_out[family], 1, taken)), None)
+            if op is None:
+                del done[family]
+                continue
+            found.append(op)
+            done[family] += 1
+        return found
+
+    def _unmeasured(self, drawn: Drawn, count: int, taken: Iterable[str] = ()) -> list[Op]:
+        """The first so many of a family's ops that are neither measured nor known not to fit."""
+        return drawn.without({*self.results.ops, *self._left, *taken}, count)
+
+    def _measured_by_family(self) -> dict[Family, list[Op]]:
+        measured: dict[Family, list[Op]] = {family: [] for family in self.space.families}
+        for key, op in self.results.ops.items():
+            if key not in self.results.held_out:
+                measured.setdefault(Family.of(op), []).append(op)
+        return measured
+
+    # ---------------------------------------------------------------- judging
+
+    def _judge(self) -> tuple[Outcome | None, dict[Family, list[float]]]:
+        """Whether to end, and the errors on held-out ops by family."""
+        errors: dict[Family, list[float]] = {}
+        chosen = [key for key in self.results.ops if key not in self.results.held_out]
+        if self.chooser is not None and chosen:
+            self.chooser.learn(self.results.known(chosen))
+            held = self.results.known(self.results.held_out & self.results.ops.keys())
+            if held.ops:
+                for op, error in zip(held.ops, self.chooser.predict(held.ops) / held.latency_us - 1, strict=True):
+                    errors.setdefault(Family.of(op), []).append(float(error))
+            self._note(errors)
+        reached = bool(errors) and self.goal.target_error is not None and self._reached(errors, self.goal.target_error)
+        if reached:
+            return Outcome.TARGET, errors
+        if self.spent_s >= self.goal.time_s:
+            return Outcome.TIME, errors
+        if self.goal.most_ops is not None and len(chosen) >= self.goal.most_ops:
+            return Outcome.COUNT, errors
+        return None, errors
+
+    def _reached(self, errors: Mapping[Family, Sequence[float]], target: float) -> bool:
+        """Whether every kind, pass and dtype that has held-out ops is foretold well enough."""
+        for name, judged in judgements(errors).items():
+            if judged.n < LEAST_JUDGED:
+                more = any(self._unmeasured(self._held_out[f], 1) for f in self.space.families if group_name(f) == name)
+                if more:
+                    return False
+            elif judged.upper > target:
+                return False
+        return True
+
+    def _note(self, errors: Mapping[Family, Sequence[float]]) -> None:
+        """Add what was found to the last batch's record."""
+        if not self.record.batches or not errors:
+            return
+        judged = judgements(errors)
+        worst = sorted(judged, key=lambda name: -judged[name].upper)[:5]
+        every = [abs(error) for values in errors.values() for error in values]
+        self.record.batches[-1] |= {
+            "error": round(float(np.mean(every)), 6),
+            "worst": {name: round(judged[name].upper, 6) for name in worst if math.isfinite(judged[name].upper)},
+        }
+
+    # ---------------------------------------------------------------- measuring
+
+    def _measure_batch(self, ops: list[Op], held_out: set[str]) -> None:
+        programs, left = self._programs(ops)
+        self._left |= {item.op.key for item in left}
+        ops = [op for op in ops if op in programs]
+        if ops and self.record.reference is None:
+            self.record.reference = reference_op(ops).to_dict()
+        self.record.spent_s, self.record.batch_began_at = round(self.spent_s, 3), now()
+        self.record.pending = [op.to_dict() for op in ops]
+        self.record.pending_held_out = [op.key for op in ops if op.key in held_out]
+        self._write(op.key for op in ops)
+        self.on_batch(len(ops), self.record)
+        loop = Loop(
+            self.device,
+            self.run,
+            programs,
+            self.policy,
+            self.seed,
+            caches=self.caches,
+            expected=self._expected,
+            meter=self.meter,
+            on_trial=self._take_in,
+            reference=self._reference(),
+            first_index=1000 * len(self.record.batches),
+            held_out={op for op in ops if op.key in held_out},
+            deadline_s=self._start_s + self.goal.time_s - self._before_s,
+        )
+        self._last_s = time.monotonic()
+        loop.measure()
+        measured = self._measured_by_family()
+        self.record.pending, self.record.pending_held_out = [], []
+        self.record.batches.append(
+            {
+                "chosen": sum(map(len, measured.values())),
+                "held_out": len(self.results.held_out),
+                "spent_s": round(self.spent_s, 3),
+            }
+        )
+
+    def _reference(self) -> tuple[Op, Any] | None:
+        if self.record.reference is None:
+            return None
+        op = Op.from_dict(self.record.reference)
+        programs, _ = self._programs([op])
+        return (op, programs[op]) if op in programs else None
+
+    def _programs(self, ops: Sequence[Op]) -> tuple[dict[Op, Any], list[Left]]:
+        return split(ops, self.device.identity, self.device.memory, self.policy.warm_ups + self.policy.repetitions)
+
+    def _take_in(self, trial: dict[str, Any]) -> None:
+        end_s = time.monotonic()
+        self.results.add(trial, end_s - self._last_s)
+        self._last_s = end_s
+        self.on_trial(trial)
+
+    # ---------------------------------------------------------------- the manifest
+
+    def _write(self, more: Iterable[str] = ()) -> None:
+        """Have what was decided on disk. The plan lists what is measured and what is about to be."""
+        keys = list(dict.fromkeys([*self.results.ops, *more]))
+        self.run.write_manifest(
+            design=asdict(self.record),
+            plan=self.run.manifest["plan"] | {"ops": keys},
+        )
+
+    def _spent_before(self) -> float:
+        """Time that earlier sittings took: until their last batch began, and from then until its last trial."""
+        began = self.record.batch_began_at
+        if began is None or not self.record.pending or not self.run.trials:
+            return self.record.spent_s
+        last = self.run.trials[-1]["at"]
+        more = datetime.datetime.fromisoformat(last) - datetime.datetime.fromisoformat(began)
+        return self.record.spent_s + max(0.0, more.total_seconds())
