@@ -1,123 +1,171 @@
-"""How well a model predicts ops and whole steps that it never saw, beside the baselines."""
+"""How well a model predicts ops, networks and whole steps that it never saw, beside the baselines."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 
-from costmodels.accuracy import LinearBaseline, ScalarBaseline, accuracy
+from costmodels.evaluate_points import Points, baseline_names, by_target, joined, judge, only, summary
 from costmodels.measured import Measured
 from costmodels.model import CostModel
+from costmodels.training_ops import TrainingOps
 from profiler.errors import UserError
 
-#: Columns of :attr:`Evaluation.by_op` and of the overall rows that people see.
-FIGURES = ("n", "mape_percent", "within_5_percent", "within_10_percent", "p95_percent", "bias_percent")
-
-
-#: Names of what predicts, as columns of :attr:`Evaluation.points`.
-PREDICTORS = ("fitted", ScalarBaseline.name, LinearBaseline.name)
 #: What was judged where the fit saw every op.
 LEFT_OUT = "ops left out in turn"
+#: What was judged where networks were left out of the fit.
+NETWORKS_LEFT_OUT = "networks left out in turn"
 #: Into how many parts the geometries are split where none was held out.
 FOLDS = 5
+
+#: A network's label to the keys of its ops.
+Networks = Mapping[str, frozenset[str]]
+#: Told before each model that is fitted on the way: how many are done, how many there are, and what is left out.
+OnFit = Callable[[int, int, str], None]
+
+
+def silent(done: int, fits: int, left_out: str) -> None:
+    """An :data:`OnFit` that tells nobody."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Accuracy of a model on one run.
+    """Accuracy of a model on runs of its device.
 
     Attributes:
-        device, timer: Of run and model.
-        judged_on: Which ops were judged: ``held-out ops``, ``unseen ops`` or ``ops left out in turn``.
-        overall: Figures by predictor (``fitted``, ``c × MACs``, ``linear in MACs``) over all judged ops, and over
-            those with MACs.
-        by_op: Records with ``kind, pass, dtype``, the fitted model's figures and coverage, and each baseline's MAPE.
-        memory: Figures of predicted against measured arena and stack.
-        points: A row an op: ``op_key, kind, pass, dtype, macs, measured_us``, and a column of predictions a predictor.
+        device, timer, caches: Of runs and model.
+        energy_source: What measured energy; None: nothing did.
+        judged_on: Which ops were judged: ``held-out ops``, ``unseen ops``, ``ops left out in turn`` or ``networks left
+            out in turn``.
+        points: What was measured and foreseen, see :data:`~costmodels.evaluate_points.Points`.
+        networks: Label of each network in the runs to the keys of all of its ops.
+        left_out: By network: the points of all of its ops, judged by a model that was fitted without it; None: not
+            asked for.
     """
 
     device: str
     timer: str
+    caches: str
+    energy_source: str | None
     judged_on: str
-    overall: dict[str, dict[str, dict[str, float]]]
-    by_op: list[dict[str, object]]
-    memory: dict[str, float]
-    points: pd.DataFrame
+    points: Points
+    networks: Networks
+    left_out: dict[str, Points] | None = None
+
+    @property
+    def baselines(self) -> tuple[str, ...]:
+        """Names of the baselines, in order."""
+        return baseline_names(self.points)
+
+    def by_network(self) -> list[dict[str, object]]:
+        """A record a network: ``network``, how many ops it has (``n_ops``), and the judged ones' figures by target."""
+        return [
+            {"network": name, "n_ops": len(keys), **by_target(only(self.points, keys))}
+            for name, keys in self.networks.items()
+        ]
 
     def to_dict(self) -> dict:
         """JSON-ready: everything but the points."""
-        return {
+        record = {
             "device": self.device,
             "timer": self.timer,
+            "caches": self.caches,
+            "energy_source": self.energy_source,
             "judged_on": self.judged_on,
-            "overall": {"latency": self.overall["all ops"]["fitted"], "energy": None, "memory": self.memory},
-            "overall_ops_with_macs": {"latency": self.overall["ops with MACs"]["fitted"]},
-            "by_op": [
-                {name: row[name] for name in ("kind", "pass", "dtype")}
-                | {"latency": {name: row[name] for name in _LATENCY_FIGURES}}
-                for row in self.by_op
-            ],
-            "baselines": {
-                name: {"latency": figures, "latency_ops_with_macs": self.overall["ops with MACs"][name]}
-                for name, figures in self.overall["all ops"].items()
-                if name != "fitted"
-            },
+            **summary(self.points),
+            "networks": self.by_network(),
+            "leave_one_network_out": None,
         }
+        if self.left_out is not None:
+            record["leave_one_network_out"] = {
+                **summary(joined(list(self.left_out.values()))),
+                "networks": [
+                    {"network": name, "n_ops": len(points["latency"]), **by_target(points)}
+                    | {"baselines": {other: by_target(points, other) for other in self.baselines}}
+                    for name, points in self.left_out.items()
+                ],
+            }
+        return record
 
 
-_LATENCY_FIGURES = (*FIGURES, "coverage_90_percent")
+def evaluate(
+    model: CostModel,
+    measured: Measured,
+    networks: Networks | None = None,
+    *,
+    leave_one_network_out: bool = False,
+    on_fit: OnFit = silent,
+) -> Evaluation:
+    """Judge ``model`` on ops of ``measured`` whose geometry its fit never saw.
 
+    Where the fit saw every one, the figures are those of models fitted like this one without a network at a time, or,
+    of fewer than two networks, without a fifth of the geometries at a time: nothing else would be honest. The baselines
+    learn from the same ops as the model that they stand beside.
 
-def evaluate(model: CostModel, measured: Measured) -> Evaluation:
-    """Judge ``model`` on ops of ``measured`` whose geometry the fit never saw.
-
-    Where the fit saw every one, the figures are those of models fitted like this one with a fifth of the geometries
-    left out at a time: nothing else would be honest. The baselines learn from the same ops as what they stand beside,
-    or, on another run than the model's, from that run itself, which favours them.
+    Args:
+        model: What is judged.
+        measured: Ops of its device.
+        networks: Label of each network in the runs to the keys of its ops.
+        leave_one_network_out: Judge also models fitted to ``measured`` without a network at a time, on all ops of that
+            network: how well a network is foretold of which not one layer was measured.
+        on_fit: Told before each fit on the way.
 
     Raises:
-        UserError: the run is of another device, timer or firmware build than the model.
+        UserError: the run is of another device, timer, caches or firmware build than the model; nothing is left to be
+            judged; or there are no two networks to leave one out.
     """
     check_same_device(model, measured)
-    judged_on, splits = _splits(model, measured)
-    parts = [_judge(*split) for split in splits]
-    points = pd.concat([part[0] for part in parts], ignore_index=True)
-    truth_bytes, predicted_bytes = (np.concatenate(arrays) for arrays in zip(*(part[1] for part in parts), strict=True))
-    columns = [name for name in points if name in PREDICTORS]
-    with_macs = points[points["macs"] > 0]
-    overall = {
-        name: {c: accuracy(rows["measured_us"].to_numpy(), rows[c].to_numpy()) for c in columns}
-        for name, rows in (("all ops", points), ("ops with MACs", with_macs))
-    }
-    overall["all ops"]["fitted"]["coverage_90_percent"] = _coverage(points)
-    by_op = []
-    for (kind, pass_, dtype), rows in points.groupby(["kind", "pass", "dtype"], sort=True):
-        measured_us = rows["measured_us"].to_numpy()
-        record = {"kind": kind, "pass": pass_, "dtype": dtype, **accuracy(measured_us, rows["fitted"].to_numpy())}
-        record["coverage_90_percent"] = _coverage(rows)
-        for name in columns:
-            if name != "fitted":
-                record[f"{name} mape_percent"] = accuracy(measured_us, rows[name].to_numpy())["mape_percent"]
-        by_op.append(record)
-    memory = accuracy(truth_bytes, predicted_bytes)
-    return Evaluation(measured.device, measured.timer, judged_on, overall, by_op, memory, points)
-
-
-def _splits(model: CostModel, measured: Measured) -> tuple[str, Iterator[tuple[CostModel, Measured, Measured]]]:
-    """What to judge: its name, and (model, ops for the baselines to learn from, ops to judge) one or several times."""
+    networks = networks or {}
     fitted = set(model.card_["fitted_geometries"])
     unseen = np.array([geometry not in fitted for geometry in measured.geometries])
-    if not unseen.any():
-        return LEFT_OUT, _folds(model, measured)
-    held_out = bool(measured.frame["held_out"].to_numpy()[unseen].all())
-    training = measured.subset(~unseen) if not unseen.all() else measured
-    return "held-out ops" if held_out else "unseen ops", iter([(model, training, measured.subset(unseen))])
+    left_out = None
+    if leave_one_network_out or (not unseen.any() and len(networks) > 1):
+        left_out = _without_networks(model, measured, networks, on_fit)
+    if unseen.any():
+        held_out = bool(measured.frame["held_out"].to_numpy()[unseen].all())
+        judged_on = "held-out ops" if held_out else "unseen ops"
+        points = judge(model, model.training, measured.subset(unseen))
+    elif left_out is not None:
+        judged_on, points = NETWORKS_LEFT_OUT, joined(list(left_out.values()))
+    else:
+        judged_on, points = LEFT_OUT, joined([judge(*part) for part in _folds(model, measured, on_fit)])
+    return Evaluation(
+        measured.device,
+        measured.timer,
+        measured.caches,
+        measured.energy_source,
+        judged_on,
+        points,
+        networks,
+        left_out if leave_one_network_out or judged_on == NETWORKS_LEFT_OUT else None,
+    )
 
 
-def _folds(model: CostModel, measured: Measured) -> Iterator[tuple[CostModel, Measured, Measured]]:
+def _without_networks(model: CostModel, measured: Measured, networks: Networks, on_fit: OnFit) -> dict[str, Points]:
+    """By network: its points, judged by a model fitted like ``model`` to what is of none of its geometries."""
+    if len(networks) < 2:
+        raise UserError(
+            f"leaving a network out takes two, and the runs are of {', '.join(networks) or 'none by name'}",
+            hint="name the runs of several networks",
+        )
+    keys, geometries = measured.frame["op_key"].to_numpy(), np.array(measured.geometries)
+    points = {}
+    for done, (name, own) in enumerate(networks.items()):
+        on_fit(done, len(networks), name)
+        judged = np.isin(keys, list(own))
+        training = ~np.isin(geometries, geometries[judged])
+        if not training.any():
+            raise UserError(
+                f"without {name} no op is left to fit: the other runs are of the same layers",
+                hint="name the runs of networks that differ",
+            )
+        points[name] = judge(*_refitted(model, measured.subset(training)), measured.subset(judged))
+    return points
+
+
+def _folds(model: CostModel, measured: Measured, on_fit: OnFit) -> Iterator[tuple[CostModel, TrainingOps, Measured]]:
     """A fifth of the geometries of each kind left out at a time; a kind of one geometry is never left out."""
     fold_of: dict[str, int] = {}
     of_kind: dict[str, list[str]] = {}
@@ -133,37 +181,16 @@ def _folds(model: CostModel, measured: Measured) -> Iterator[tuple[CostModel, Me
             "the fit saw every op of this run, and no kind has a second geometry to leave out",
             hint="profile a network with more layers, or judge the model on another run",
         )
-    for fold in np.unique(folds[folds >= 0]):
-        training = measured.subset(folds != fold)
-        yield (
-            CostModel(work=model.work, scratch_bytes=model.scratch_bytes).fit_measured(training),
-            training,
-            measured.subset(folds == fold),
-        )
+    found = np.unique(folds[folds >= 0])
+    for done, fold in enumerate(found):
+        on_fit(done, len(found), f"a fifth of the geometries ({done + 1} of {len(found)})")
+        yield *_refitted(model, measured.subset(folds != fold)), measured.subset(folds == fold)
 
 
-def _judge(
-    model: CostModel, training: Measured, judged: Measured
-) -> tuple[pd.DataFrame, tuple[np.ndarray, np.ndarray]]:
-    """A row an op with every predictor's answer, and (measured, predicted) bytes of peak memory."""
-    predicted = model.predict(judged.ops)
-    columns = {"fitted": predicted["latency_us"].to_numpy()}
-    for baseline in (ScalarBaseline(), LinearBaseline()):
-        columns[baseline.name] = baseline.fit(training.ops, training.latency_us).predict(judged.ops)
-    points = pd.DataFrame(
-        {
-            "op_key": [op.key for op in judged.ops],
-            "kind": [op.kind for op in judged.ops],
-            "pass": [str(op.pass_) for op in judged.ops],
-            "dtype": [op.dtype for op in judged.ops],
-            "macs": [op.macs for op in judged.ops],
-            "measured_us": judged.latency_us,
-            "std_us": predicted["latency_std_us"],
-            "extrapolates": predicted["extrapolates"],
-            **columns,
-        }
-    )
-    return points, _memory(judged, predicted)
+def _refitted(model: CostModel, training: Measured) -> tuple[CostModel, TrainingOps]:
+    """A model like this one of other ops, and those."""
+    fitted = CostModel(work=model.work, scratch_bytes=model.scratch_bytes).fit_measured(training)
+    return fitted, fitted.training
 
 
 def check_same_device(model: CostModel, measured: Measured) -> None:
@@ -180,17 +207,3 @@ def check_same_device(model: CostModel, measured: Measured) -> None:
                 f"the model was fitted to {name} {ours!r}, the run was measured with {theirs!r}",
                 hint="fit a model to this run with `costmodels fit RUN --out MODEL`",
             )
-
-
-def _coverage(rows: pd.DataFrame) -> float:
-    """Share of ops, in percent, inside ± 1.645 predicted standard deviations; a reading's last digit is forgiven."""
-    slack = 1e-6 * rows["measured_us"]
-    return float(100 * np.mean(np.abs(rows["fitted"] - rows["measured_us"]) <= 1.645 * rows["std_us"] + slack))
-
-
-def _memory(judged: Measured, predicted: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    if "memory_peak_bytes" not in judged.frame:
-        return np.empty(0), np.empty(0)
-    truth = judged.frame["memory_peak_bytes"].to_numpy(dtype=float)
-    known = truth > 0
-    return truth[known], predicted["memory_bytes"].to_numpy(dtype=float)[known]

@@ -79,8 +79,15 @@ class Measured:
     @property
     def stack_peak_bytes(self) -> np.ndarray:
         """0 where nobody measured it."""
-        peaks = self.frame.get("stack_peak_bytes", pd.Series(0.0, index=self.frame.index))
-        return peaks.fillna(0).to_numpy(dtype=np.float64)
+        return self._peaks("stack_peak_bytes")
+
+    @property
+    def memory_bytes(self) -> np.ndarray:
+        """Peaks of arena and stack; 0 where nobody measured them."""
+        return self._peaks("memory_peak_bytes")
+
+    def _peaks(self, name: str) -> np.ndarray:
+        return self.frame.get(name, pd.Series(0.0, index=self.frame.index)).fillna(0).to_numpy(dtype=np.float64)
 
     @property
     def geometries(self) -> tuple[str, ...]:

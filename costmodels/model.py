@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 
 from costmodels import saved
-from costmodels.accuracy import ScalarBaseline, accuracy
+from costmodels.accuracy import accuracy
 from costmodels.analytical import AnalyticalCosts
+from costmodels.baselines import ScalarBaseline
 from costmodels.features import GEOMETRY_FEATURES, PLAIN_TERMS, WorkFunction, kernel_work
 from costmodels.measured import Measured, read
 from costmodels.memory import ArenaMemory
@@ -20,6 +21,7 @@ from costmodels.stack import StackPeaks
 from costmodels.steps import step_cost
 from costmodels.sums import OpSums
 from costmodels.target import OnGroup, TargetModel, silent
+from costmodels.training_ops import TrainingOps
 from profiler.errors import UserError
 from profiler.ops import Layer, Op, Optimizer
 from profiler.workloads.network import Network
@@ -51,6 +53,7 @@ class CostModel:
 
     Attributes (after :meth:`fit` or :meth:`load`):
         targets: ``latency`` (us) and, where energy was measured, ``energy`` (uJ).
+        training: The ops that it was fitted to, and what they cost.
         stack: Stack as measured.
         memory: The arena planner for this device.
         card_: What ``model.json`` says, targets and stack left out.
@@ -105,7 +108,8 @@ class CostModel:
         judged = measured.subset(held_out)
         figures = None
         if not include_held_out and judged.ops:
-            figures = accuracy(judged.latency_us, self.latencies_us(judged.ops))
+            foreseen = np.array([cost[:4] for cost in self.costs("latency", judged.ops)])
+            figures = accuracy(judged.latency_us, foreseen[:, 0], foreseen[:, 2], foreseen[:, 3])
         self.card_ |= {"held_out_accuracy": figures, "run_hash": measured.run_hash}
         return self
 
@@ -120,6 +124,7 @@ class CostModel:
             self.targets["energy"] = energy.fit(
                 with_energy.ops, with_energy.energy_uj, with_energy.energy_noise, on_group
             )
+        self.training = TrainingOps.of(training)
         self.stack = StackPeaks.measured(training.ops, training.stack_peak_bytes, self.work)
         self.card_ = self._card_of(training)
         self.memory = ArenaMemory(training.identity)
@@ -139,7 +144,7 @@ class CostModel:
             "identity": identity,
             "plain_terms": PLAIN_TERMS,
             "geometry_features": GEOMETRY_FEATURES,
-            "us_per_mac": None if np.isnan(scalar.us_per_mac_) else scalar.us_per_mac_,
+            "us_per_mac": None if np.isnan(scalar.cost_per_mac_) else scalar.cost_per_mac_,
             "typical_error_percent": self.targets["latency"].typical_error_percent,
             "noise_floor_percent": 100 * self.targets["latency"].noise_floor,
             "energy_source": training.energy_source,
@@ -247,6 +252,7 @@ class CostModel:
     def save(self, folder: Path | str) -> None:
         """Write ``model.json`` and ``arrays.npz`` into ``folder``."""
         arrays: saved.Arrays = {}
+        self.training.to_arrays(arrays)
         targets = {name: target.to_record(f"{name}/", arrays) for name, target in self.targets.items()}
         card = {**self.card_, "targets": targets, "stack_peak_bytes": self.stack.peaks}
         saved.write(Path(folder), card, arrays)
@@ -280,6 +286,7 @@ class CostModel:
                 for name, record in card.pop("targets").items()
                 if name in TARGET_UNITS
             }
+            model.training = TrainingOps.from_arrays(arrays)
             model.stack = StackPeaks(card.pop("stack_peak_bytes"))
             model.memory = ArenaMemory(card["identity"])
             if "latency" not in model.targets:

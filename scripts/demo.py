@@ -136,7 +136,11 @@ def accuracy_rows(accuracy: dict[str, dict]) -> list[dict]:
                 "n": fitted["n"],
                 "fitted: MAPE %": fitted["mape_percent"],
                 "within 10 %": fitted["within_10_percent"],
-                **{f"{name}: MAPE %": figures["latency"]["mape_percent"] for name, figures in baselines.items()},
+                **{
+                    f"{name}: MAPE %": figures["latency"]["mape_percent"]
+                    for name, figures in baselines.items()
+                    if figures["latency"]["n"]
+                },
             }
         )
     return rows

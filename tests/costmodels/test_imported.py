@@ -46,9 +46,10 @@ def test_an_imported_run_is_fitted_evaluated_saved_and_asked_for_a_step(tmp_path
     result = evaluate(model, read(run))
     # Not exact: the terms are those of kernels that did not run there.
     assert result.judged_on == "held-out ops"
-    assert result.overall["all ops"]["fitted"]["mape_percent"] < 8
-    assert result.overall["all ops"]["fitted"]["mape_percent"] < result.overall["all ops"]["c × MACs"]["mape_percent"]
-    assert result.memory["n"] > 0
+    figures = result.to_dict()
+    assert figures["overall"]["latency"]["mape_percent"] < 8
+    assert figures["overall"]["latency"]["mape_percent"] < figures["baselines"]["c × MACs"]["latency"]["mape_percent"]
+    assert figures["overall"]["memory"]["n"] > 0
     _, network = load_network("mcunet-5fps", (3, 32, 32))
     plan = StepPlan.for_network(network, {layer.name: LayerPlan((0, 1)) for layer in network.trainable[-2:]})
     cost = model.step(network, plan)

@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 import synthetic
 
-from costmodels.accuracy import ScalarBaseline, accuracy
+from costmodels.accuracy import accuracy
+from costmodels.baselines import ScalarBaseline
 from costmodels.evaluate import check_same_device
 from costmodels.features import PLAIN_TERMS, plain_terms
 from costmodels.measured import from_frame
@@ -77,7 +78,7 @@ def test_a_saved_model_is_json_and_plain_arrays(model, tmp_path):
     card = json.loads((tmp_path / "model.json").read_text())
     assert card["device"] == "synthetic" and card["timer"] == "made-up" and card["us_per_mac"] > 0
     with np.load(tmp_path / "arrays.npz", allow_pickle=False) as arrays:
-        assert all(arrays[name].dtype == np.float64 for name in arrays.files)
+        assert {arrays[name].dtype for name in arrays.files} == {np.dtype(np.float64), np.dtype(np.uint8)}
 
 
 def test_a_file_with_pickled_objects_is_refused(model, tmp_path):
