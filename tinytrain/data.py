@@ -31,9 +31,10 @@ EMBEDDED_FOLDER = Path(__file__).parent / "embedded"
 UNSEEN_DIGITS = (5, 6, 7, 8, 9)
 
 _FILES = {
-    "omniglot": "omniglot_small_105.npz",
-    "gtsrb": "gtsrb_43x100_64.npz",
-    "dtd": "dtd10_128.npz",
+    "omniglot": ("omniglot_small_105.npz",),
+    "gtsrb": ("gtsrb_43x100_64.npz",),
+    "dtd": ("dtd10_128.npz",),
+    "mini-imagenet": ("mini_imagenet_100x100_84_part0.npz", "mini_imagenet_100x100_84_part1.npz"),
 }
 
 _TINY_TRAINING = (
@@ -104,7 +105,7 @@ class FolderSource:
             return images.digits()
         if name not in _FILES:
             raise _no_dataset(name, [*_FILES, "digits"])
-        return images.from_npz(self.folder / "images" / _FILES[name], name)
+        return images.from_npz([self.folder / "images" / file for file in _FILES[name]], name)
 
 
 @dataclass(frozen=True)
@@ -241,6 +242,23 @@ def locate(
     except (OSError, ValueError) as error:  # requests' exceptions are OSErrors; pooch's wrong checksum a ValueError
         return EmbeddedSource(f"{why} and fetching failed: {str(error).splitlines()[0][:120]}")
     return cache
+
+
+def image_set(source: Source, dataset: str | None) -> ImageSet:
+    """The set of this name, or the images of this folder (``FOLDER/CLASS/image.jpg``), whichever source is used."""
+    return images.from_folder(Path(dataset)) if dataset and is_folder(dataset) else source.images(dataset)
+
+
+def pictures_label(source: Source, images: ImageSet, dataset: str | None) -> str:
+    """Where the images come from, for people: every source has the digits, and folders are no source's."""
+    if is_folder(dataset):
+        return f"the folder {dataset}"
+    return "scikit-learn's digits" if images.name == "digits" != source.dataset else source.label
+
+
+def is_folder(dataset: str | None) -> bool:
+    """Whether ``--dataset`` names a folder of images and no set."""
+    return dataset is not None and ("/" in dataset or Path(dataset).is_dir())
 
 
 def cache_folder() -> Path:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +29,8 @@ class ImageSet:
         pixels: Image number to pixels: uint8 of shape (height, width) or (height, width, 3).
         groups: Physical object of each image, shape (images,), where images of one object must stay on one side of
             support and query; None where every image stands for itself.
+        splits: Of each class number, which part of the set it belongs to (``train``, ``val``, ``test``), shape
+            (classes,); None where the set is whole.
     """
 
     name: str
@@ -34,6 +38,32 @@ class ImageSet:
     class_names: tuple[str, ...]
     pixels: Callable[[int], np.ndarray]
     groups: np.ndarray | None = None
+    splits: np.ndarray | None = None
+
+    def classes(self, split: str | None = None) -> np.ndarray:
+        """Numbers of the classes that have images, ascending; with ``split`` those of that part only.
+
+        Raises:
+            UserError: the set has no such part.
+        """
+        present = np.unique(self.labels)
+        if split is None:
+            return present
+        parts = [] if self.splits is None else sorted(set(self.splits.tolist()))
+        if split not in parts:
+            raise UserError(
+                f"the image set {self.name} has no part {split!r}",
+                hint=f"it has {', '.join(parts)}" if parts else "it is not divided",
+            )
+        return present[self.splits[present] == split]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of the class of every image and of the groups: image numbers mean the same where it is the same."""
+        digest = hashlib.sha256("\n".join(self.class_names).encode())
+        for array in (self.labels, self.groups):
+            digest.update(b"" if array is None else np.ascontiguousarray(array, np.int64).tobytes())
+        return digest.hexdigest()[:16]
 
     def tensor(self, numbers: Sequence[int], size: tuple[int, int]) -> Tensor:
         """Images as a network takes them: float32 of shape (n, 3, *size), values in [-1, 1]."""
@@ -48,28 +78,57 @@ def to_input(pixels: np.ndarray, size: tuple[int, int]) -> Tensor:
 
     Args:
         pixels: uint8 of shape (height, width) or (height, width, 3).
-        size: Height and width wanted; resized with an antialiased bilinear filter where they differ.
+        size: Height and width wanted; the largest middle part of this shape is resized with an antialiased bilinear
+            filter.
 
     Returns:
         float32 of shape (3, *size).
     """
-    image = Image.fromarray(pixels)
+    height, width = pixels.shape[:2]
+    crop_height, crop_width = (
+        min(height, round(width * size[0] / size[1])),
+        min(width, round(height * size[1] / size[0])),
+    )
+    top, left = (height - crop_height) // 2, (width - crop_width) // 2
+    image = Image.fromarray(pixels[top : top + max(1, crop_height), left : left + max(1, crop_width)])
     if image.size != size[::-1]:
         image = image.resize(size[::-1], Image.Resampling.BILINEAR)
     values = torch.from_numpy(np.array(image.convert("RGB"), dtype=np.float32))
     return values.permute(2, 0, 1).div(255).sub(0.5).div(0.5)
 
 
-def from_npz(path: Path, name: str) -> ImageSet:
-    """Read one ``.npz``: JPEG streams back to back (``blob``, ``offset``) or bits (``packed``, ``shape``), ``label``,
-    ``class_names`` and, where there are any, ``group``.
+def from_npz(path: Path | Sequence[Path], name: str) -> ImageSet:
+    """Read one ``.npz`` or several parts of one set.
+
+    JPEG streams back to back (``blob``, ``offset``) or bits (``packed``, ``shape``), ``label``, ``class_names`` and,
+    where there are any, ``group`` (a number within its class) and ``split`` (of each class).
 
     Raises:
         UserError: no such file, or one that is laid out differently.
     """
+    parts = [_read_part(part) for part in ([path] if isinstance(path, Path) else path)]
+    first = parts[0][0]
+    if any(list(arrays["class_names"]) != list(first["class_names"]) for arrays, _ in parts):
+        raise UserError(f"the parts of {name} have different classes", hint="look what the data folder holds")
+    starts = np.cumsum([0, *(len(arrays["label"]) for arrays, _ in parts)])
+
+    def pixels(number: int) -> np.ndarray:
+        part = int(np.searchsorted(starts, number, "right")) - 1
+        return parts[part][1](number - int(starts[part]))
+
+    def joined(key: str) -> np.ndarray | None:
+        return np.concatenate([arrays[key] for arrays, _ in parts]).astype(int) if key in first else None
+
+    return ImageSet(
+        name, joined("label"), tuple(map(str, first["class_names"])), pixels, joined("group"), first.get("split")
+    )
+
+
+def _read_part(path: Path) -> tuple[dict[str, np.ndarray], Callable[[int], np.ndarray]]:
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {key: file[key] for key in file.files}
+        arrays["label"], arrays["class_names"]
         if "packed" in arrays:
             height, width = map(int, arrays["shape"])
             packed = arrays["packed"]
@@ -84,9 +143,7 @@ def from_npz(path: Path, name: str) -> ImageSet:
                 stream = blob[offset[number] : offset[number + 1]].tobytes()
                 return np.asarray(Image.open(io.BytesIO(stream)).convert("RGB"))
 
-        return ImageSet(
-            name, arrays["label"].astype(int), tuple(map(str, arrays["class_names"])), pixels, arrays.get("group")
-        )
+        return arrays, pixels
     except OSError as error:
         raise UserError(
             f"cannot read the images {path}: {error.strerror or error}", hint="look what the data folder holds"
@@ -95,6 +152,53 @@ def from_npz(path: Path, name: str) -> ImageSet:
         raise UserError(
             f"{path} is no image archive ({error})", hint="it needs blob and offset, or packed and shape, and label"
         ) from None
+
+
+#: Endings of the files that an image folder may hold.
+_IMAGE_ENDINGS = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".webp"})
+
+
+def from_folder(folder: Path, name: str | None = None) -> ImageSet:
+    """Read images that lie in one folder a class: ``folder/CLASS/image.jpg``.
+
+    A folder below that is a group, whose images stay on one side of a task: ``folder/CLASS/GROUP/image.jpg``. Where a
+    set has groups, every image that lies in none is a group of its own. Names that start with a dot are passed over.
+
+    Args:
+        folder: Holds a folder a class.
+        name: Of the set; by default the folder's own.
+
+    Raises:
+        UserError: no such folder, or fewer than two classes with images in it.
+    """
+    found: list[tuple[str, str, Path]] = []
+    if folder.is_dir():
+        for path in sorted(folder.rglob("*")):
+            parts = path.relative_to(folder).parts
+            if path.suffix.lower() in _IMAGE_ENDINGS and len(parts) in (2, 3) and not any(p[0] == "." for p in parts):
+                found.append((parts[0], parts[1] if len(parts) == 3 else "", path))
+    names = sorted({class_name for class_name, _, _ in found})
+    if len(names) < 2:
+        raise UserError(
+            f"{folder} is no image folder: it has images of {len(names)} classes",
+            hint="lay images out as FOLDER/CLASS/image.jpg, with two classes at least",
+        )
+    number = {class_name: index for index, class_name in enumerate(names)}
+    groups = None
+    if any(group for _, group, _ in found):
+        keys = [(c, group or path.name) for c, group, path in found]
+        order = {key: index for index, key in enumerate(dict.fromkeys(keys))}
+        groups = np.array([order[key] for key in keys])
+
+    def pixels(image: int) -> np.ndarray:
+        path = found[image][2]
+        try:
+            with Image.open(path) as file:
+                return np.asarray(file.convert("RGB"))
+        except OSError as error:
+            raise UserError(f"cannot read the image {path}: {error}", hint="repair or remove it") from None
+
+    return ImageSet(name or folder.name, np.array([number[c] for c, _, _ in found]), tuple(names), pixels, groups)
 
 
 def omniglot_from_zips(paths: Sequence[Path]) -> ImageSet:

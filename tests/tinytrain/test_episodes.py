@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -37,11 +39,39 @@ def test_equal_seeds_give_equal_episodes_and_other_seeds_others(images):
     assert episodes.draw(images, 3) != episodes.draw(images, 4)
 
 
-def test_shots_come_from_different_groups_as_long_as_there_are_any(images):
-    episode = episodes.draw(images, 0, ways=2, shots=4)
-    for way in range(2):
-        support = [n for n, label in zip(episode.support, episode.support_labels, strict=True) if label == way]
-        assert len({int(images.groups[n]) for n in support}) == 4
+def test_shots_are_drawn_from_half_of_the_groups_whatever_their_group(images):
+    counts = set()
+    for seed in range(20):
+        episode = episodes.draw(images, seed, ways=2, shots=3)
+        for way in range(2):
+            sides = [
+                {int(images.groups[n]) for n, label in zip(numbers, labels, strict=True) if label == way}
+                for numbers, labels in (
+                    (episode.support, episode.support_labels),
+                    (episode.query, episode.query_labels),
+                )
+            ]
+            assert len(sides[1]) == 3  # of five groups of two; two hold three shots
+            counts.add(len(sides[0]))
+    assert counts == {2}
+    drawn = [episodes.draw(images, seed, ways=2, shots=2) for seed in range(20)]
+    own = {len({int(images.groups[n]) for n in e.support[:2]}) for e in drawn}
+    assert own == {1, 2}
+
+
+def test_episodes_on_disk_are_those_that_were_drawn_and_refused_with_other_images(images, tmp_path):
+    drawn = [episodes.draw(images, seed, ways=3, shots=2) for seed in range(3)]
+    path = tmp_path / "episodes.json"
+    episodes.save(path, drawn, images)
+    assert episodes.load(path, images) == drawn
+    other = replace(images, labels=images.labels[::-1].copy())
+    with pytest.raises(UserError, match="not those that were drawn from"):
+        episodes.load(path, other)
+    path.write_text("[]")
+    with pytest.raises(UserError, match="is no file of episodes"):
+        episodes.load(path, images)
+    with pytest.raises(UserError, match="cannot read the episodes"):
+        episodes.load(tmp_path / "none.json", images)
 
 
 def test_more_ways_than_classes_or_more_shots_than_images_are_refused(images):
@@ -69,12 +99,14 @@ def test_accuracy_counts_the_query_nearest_to_its_own_prototype():
 
 
 @pytest.mark.slow
-def test_frozen_features_separate_omniglot_as_published(data_folder):
+@pytest.mark.parametrize(("dataset", "five", "one"), [("omniglot", 91, 78), ("gtsrb", 70, 57), ("dtd", 75, 55)])
+def test_frozen_features_separate_the_sets_as_well_as_they_should(data_folder, dataset, five, one):
     source = data.FolderSource(data_folder, "--data")
-    model, images = backbones.create("mcunet-5fps", source.weights("mcunet-5fps")), source.images()
-    accuracies = []
-    for seed in range(20):
-        task = episodes.draw(images, seed, queries=5).load(images, (128, 128))
-        accuracies.append(100 * episodes.accuracy(model, task, 5))
-    # 90.8 over 300 episodes with 15 queries; 20 episodes scatter by about 1.3 points.
-    assert np.mean(accuracies) == pytest.approx(91, abs=4)
+    model, images = backbones.create("mcunet-5fps", source.weights("mcunet-5fps")), source.images(dataset)
+    model = model.to(memory_format=torch.channels_last)
+    parts = np.array_split(np.arange(len(images)), 60)
+    features = torch.cat([episodes.embed(model, images.tensor(part, (128, 128))) for part in parts])
+    for shots, expected in ((5, five), (1, one)):
+        drawn = [episodes.draw(images, seed, shots=shots).of_features(features) for seed in range(300)]
+        accuracies = [100 * episodes.accuracy(nn.Identity(), task, 5) for task in drawn]
+        assert np.mean(accuracies) == pytest.approx(expected, abs=1.5), shots
