@@ -8,6 +8,7 @@ import typer
 
 from profiler.cli_support import run_app
 from tinytrain.commands.adapt import adapt
+from tinytrain.commands.meta_train import meta_train
 from tinytrain.commands.select import select
 
 app = typer.Typer(
@@ -24,6 +25,9 @@ app.command(
     "--out plan.json"
 )(select)
 app.command(epilog="Example: tinytrain adapt --plan plan.json --steps 40")(adapt)
+app.command(
+    "meta-train", epilog="Example: tinytrain meta-train --network mcunet-5fps --episodes 2000 --out meta/mcunet-5fps"
+)(meta_train)
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:

@@ -15,6 +15,7 @@ from profiler.workloads.plan import Head
 from tinytrain import backbones, data, episodes
 from tinytrain.episodes import Episode, Task
 from tinytrain.folding import fold_norms
+from tinytrain.weights import read_npz
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +46,7 @@ def prepare(
     input_shape: tuple[int, int, int],
     *,
     data_folder: str | Path | None = None,
+    weights_file: Path | None = None,
     dataset: str | None = None,
     seed: int = 0,
     ways: int = 5,
@@ -57,7 +59,8 @@ def prepare(
         network: A backbone's name, or ``module:factory``, which brings its own weights.
         input_shape: Channels (3), height, width.
         data_folder: What ``--data`` said; see :func:`tinytrain.data.locate`.
-        dataset: Name of the image set; None for the source's own.
+        weights_file: A backbone's weights instead of the source's, as :mod:`tinytrain.weights` writes them.
+        dataset: Name of the image set, or a folder with a folder of images a class; None for the source's own.
         seed: Of the episode.
         ways: Classes.
         shots: Support images a class.
@@ -74,13 +77,19 @@ def prepare(
         )
     model, lowered = load_network(network, input_shape)
     is_backbone = network in backbones.GEOMETRIES
-    source = data.locate(data_folder, network=network if is_backbone else None, dataset=dataset, tell=tell)
-    images = source.images(dataset)
-    # Every source has the digits, which are not what its label names.
-    pictures = "scikit-learn's digits" if images.name == "digits" != source.dataset else source.label
+    source = data.locate(
+        data_folder,
+        network=network if is_backbone and weights_file is None else None,
+        dataset=None if data.is_folder(dataset) else dataset,
+        tell=tell,
+    )
+    images = data.image_set(source, dataset)
+    pictures = data.pictures_label(source, images, dataset)
     if is_backbone:
-        model = backbones.create(network, source.weights(network))
-        label = source.label if pictures == source.label else f"images: {pictures}; weights: {source.label}"
+        given = source.weights(network) if weights_file is None else read_npz(weights_file)
+        model = backbones.create(network, given)
+        origin = source.label if weights_file is None else str(weights_file)
+        label = origin if pictures == origin else f"images: {pictures}; weights: {origin}"
     else:
         label = f"images: {pictures}; weights: those that {network} brings"
     episode = episodes.draw(images, seed, ways=ways, shots=shots)
