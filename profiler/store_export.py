@@ -36,17 +36,14 @@ from typing import Any, TextIO
 from profiler.measure.trials import caches_of
 from profiler.store import read_manifest
 from profiler.store_energy import ENERGY_COLUMNS, energy_columns
+from profiler.store_merged import PEAKS, UNKNOWN, Overhead, peaks_of
 from profiler.store_tables import (
     OP_COLUMNS,
-    PEAKS,
-    UNKNOWN,
-    Overhead,
     device_columns,
     extra_columns,
     held_out_trial,
     op_columns,
     own_trials,
-    peaks_of,
 )
 
 #: Takes rows of :func:`export_rows`, in order.

@@ -9,19 +9,19 @@ from __future__ import annotations
 import json
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import IO, Any
 
-import orjson
+import msgspec
 
 #: Longest line that is written or read as one; a whole training step of a large network takes less than a tenth.
 MAX_LINE_BYTES = 1 << 24
 
 _MARK = b',"crc32":"'
-#: ,"crc32":" + 8 hexadecimal digits + "}
-_SUFFIX_BYTES = len(_MARK) + 8 + 2
+#: ,"crc32":" + 8 hexadecimal digits + "} and the end of line.
+_END_BYTES = len(_MARK) + 8 + 3
 _SUFFIX = re.compile(rb',"crc32":"[0-9a-f]{8}"\}')
 #: Where a record may begin inside a line whose beginning is damaged.
 _BEGIN = re.compile(rb'\{"schema":')
@@ -74,49 +74,81 @@ def _check_integers(value: Any) -> None:
             _check_integers(item)
 
 
-def decode(line: bytes) -> dict[str, Any]:
+def parser_of(fields: type | None) -> Callable[[bytes], Any]:
+    """What parses of a record only ``fields``, a ``TypedDict``, in about half the time that all of it takes.
+
+    A field of type ``msgspec.Raw`` is left as it stands in the line: :func:`parse` reads it. None: all fields.
+    """
+    return msgspec.json.decode if fields is None else msgspec.json.Decoder(fields).decode
+
+
+def parse(value: Any) -> Any:
+    """What stands in a field that :func:`parser_of` left as it was; any other as it is."""
+    return msgspec.json.decode(value) if isinstance(value, msgspec.Raw) else value
+
+
+def decode(line: bytes, parser: Callable[[bytes], Any] = msgspec.json.decode) -> dict[str, Any]:
     """Read :func:`encode`'s line, with or without its newline.
+
+    Args:
+        line: As it stands in the file.
+        parser: Of :func:`parser_of`; a record that it cannot read is read whole.
 
     Raises:
         ValueError: it is no such line, or its checksum does not match.
     """
-    line = line.rstrip(b"\r\n")
-    body, suffix = line[:-_SUFFIX_BYTES], line[-_SUFFIX_BYTES:]
-    if suffix != b'%b%08x"}' % (_MARK, zlib.crc32(body)):
-        if not _SUFFIX.fullmatch(suffix):
+    if not line.endswith(b'"}\n'):
+        line = line.rstrip(b"\r\n") + b"\n"
+    body = line[:-_END_BYTES]
+    if line[-_END_BYTES:] != b',"crc32":"%08x"}\n' % zlib.crc32(body):
+        if not _SUFFIX.fullmatch(line[-_END_BYTES:-1]):
             raise ValueError("it does not end in a checksum")
         raise ValueError("its checksum does not match")
     try:
-        record = orjson.loads(body + b"}")
-    except ValueError:
-        record = json.loads(body + b"}")  # takes half a surrogate pair too, as names of files may have
+        record = parser(body + b"}")
+    except (ValueError, RecursionError):
+        record = _read_whole(body + b"}")
     if not isinstance(record, dict):
         raise ValueError("it is no record")
     return record
 
 
-def read(stream: IO[bytes]) -> Iterator[dict[str, Any] | Damage]:
+def _read_whole(text: bytes) -> Any:
+    """As Python's own reader does: it takes half a surrogate pair too, as names of files may have."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def read(stream: IO[bytes], parser: Callable[[bytes], Any] = msgspec.json.decode) -> Iterator[dict[str, Any] | Damage]:
     """Every record of ``stream`` in order, and a :class:`Damage` for all else.
 
     A record whose checksum matches is right wherever it stands: also where its end of line is missing, or that of the
     line before it. Memory does not grow with the file: one line is held at a time, :data:`MAX_LINE_BYTES` at most.
+
+    Args:
+        stream: From the beginning of a line on.
+        parser: As in :func:`decode`.
     """
     start = 0
     for number, line in enumerate(iter(partial(stream.readline, MAX_LINE_BYTES), b""), start=1):
         size = len(line)
         try:
-            yield decode(line)
+            yield decode(line, parser)
         except ValueError as error:
             if size == MAX_LINE_BYTES and not line.endswith(b"\n"):
                 size, torn, zeros = _skip_line(stream, line)
                 reason = _zero_bytes(size) if zeros else f"it has {size:,} bytes and no end of line among them"
                 yield Damage(number, torn, start, reason)
             else:
-                yield from _salvage(line, number, start, str(error))
+                yield from _salvage(line, number, start, str(error), parser)
         start += size
 
 
-def _salvage(line: bytes, number: int, start: int, reason: str) -> Iterator[dict[str, Any] | Damage]:
+def _salvage(
+    line: bytes, number: int, start: int, reason: str, parser: Callable[[bytes], Any]
+) -> Iterator[dict[str, Any] | Damage]:
     """The records that stand whole in a damaged line, then what it is damaged by."""
     end = 0  # of what has been looked at
     whole = 0  # of the last record
@@ -126,7 +158,7 @@ def _salvage(line: bytes, number: int, start: int, reason: str) -> Iterator[dict
         first = line.find(b"{", end, suffix.start())
         for beginning in sorted({first, *beginnings} - {-1}):
             try:
-                record = decode(line[beginning : suffix.end()])
+                record = decode(line[beginning : suffix.end()], parser)
             except ValueError:
                 continue
             damaged += line[end:beginning]

@@ -113,7 +113,7 @@ def damage_sentence(folder: Path, damage: Damage | Repeated) -> str:
 
 
 def read_trials(
-    stream: IO[bytes], folder: Path, manifest: dict[str, Any]
+    stream: IO[bytes], folder: Path, manifest: dict[str, Any], only: type | None = None
 ) -> Iterator[dict[str, Any] | Damage | Repeated]:
     """Every trial of an open ``trials.jsonl`` in order, as of the newest schema, and what else there is.
 
@@ -123,7 +123,7 @@ def read_trials(
         UserError: a newer version wrote a trial.
     """
     last, repeated, first_repeated = -1, 0, 0
-    for item in store_lines.read(stream):
+    for item in store_lines.read(stream, store_lines.parser_of(only)):
         if isinstance(item, Damage):
             yield item
             continue
@@ -147,12 +147,14 @@ def read_trials(
         yield Repeated(repeated, first_repeated)
 
 
-def iterate(folder: Path, damage: list[str] | None = None) -> Iterator[dict[str, Any]]:
+def iterate(folder: Path, damage: list[str] | None = None, only: type | None = None) -> Iterator[dict[str, Any]]:
     """Every readable trial of a run, one at a time, so that a run of any size takes little memory.
 
     Args:
         folder: The run's.
         damage: Receives a sentence for every line that cannot be read; without it each is a ``DamagedRunWarning``.
+        only: The fields that are wanted, a ``TypedDict``; the others are not parsed
+            (:func:`profiler.store_lines.parser_of`), which takes half the time. All, where it is None.
 
     Raises:
         UserError: there is no such run, or a newer version wrote it.
@@ -168,7 +170,7 @@ def iterate(folder: Path, damage: list[str] | None = None) -> Iterator[dict[str,
     except OSError as error:
         raise UserError(f"cannot read {folder / TRIALS}: {error.strerror}", hint="check its permissions") from None
     with stream:
-        for item in read_trials(stream, folder, manifest):
+        for item in read_trials(stream, folder, manifest, only):
             if isinstance(item, dict):
                 yield item
             elif damage is not None:

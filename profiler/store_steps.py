@@ -19,7 +19,8 @@ from profiler.measure.statistics import mad, median
 from profiler.measure.trials import step_ticks
 from profiler.store import read_manifest
 from profiler.store_energy import ENERGY_COLUMNS, energy_columns
-from profiler.store_tables import OP_COLUMNS, Overhead, device_columns, op_columns, own_trials
+from profiler.store_merged import Overhead
+from profiler.store_tables import OP_COLUMNS, device_columns, op_columns, own_trials
 
 #: Of :func:`load_steps`.
 STEP_COLUMNS: tuple[str, ...] = (

@@ -9,24 +9,22 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import warnings
-from array import array
 from collections import Counter
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from profiler.errors import UserError
-from profiler.measure.observed import trial_disturbances
-from profiler.measure.statistics import median
-from profiler.measure.trials import accepted, accepted_ticks, caches_of
+from profiler.measure.trials import caches_of
 from profiler.ops import GEOMETRIES, Op
 from profiler.store import DamagedRunWarning, iterate, read_manifest
 from profiler.store_builds import foreign_sentences, of_one_build
-from profiler.store_energy import ENERGY_COLUMNS, Energies, HarnessPower
+from profiler.store_energy import ENERGY_COLUMNS
+from profiler.store_lines import parse
+from profiler.store_merged import Fields, Merged, Overhead
 from profiler.store_schema import default_region
 
 #: Share of geometries that no fit may see.
@@ -142,7 +140,9 @@ def held_out_trial(trial: dict[str, Any]) -> bool:
     return trial.get("held_out", False) or _held_out(trial["op"]["kind"], tuple(trial["op"]["geometry"].values()))
 
 
-def own_trials(folder: Path, manifest: dict[str, Any], damage: list[str] | None = None) -> Iterator[dict[str, Any]]:
+def own_trials(
+    folder: Path, manifest: dict[str, Any], damage: list[str] | None = None, only: type | None = None
+) -> Iterator[dict[str, Any]]:
     """Every readable trial of the run's own firmware build, one at a time; those of another are left out and said.
 
     Args:
@@ -150,41 +150,18 @@ def own_trials(folder: Path, manifest: dict[str, Any], damage: list[str] | None 
         manifest: The run's.
         damage: Receives a sentence for every line that cannot be read, and for every other build; without it each is a
             ``DamagedRunWarning``.
+        only: The fields that are wanted, as in :func:`profiler.store.iterate`.
 
     Raises:
         UserError: there is no such run.
     """
     foreign: Counter[str] = Counter()
-    yield from of_one_build(iterate(folder, damage), manifest, foreign)
+    yield from of_one_build(iterate(folder, damage, only), manifest, foreign)
     for sentence in foreign_sentences(folder, manifest, foreign):
         if damage is not None:
             damage.append(sentence)
         else:
             warnings.warn(sentence, DamagedRunWarning, stacklevel=2)
-
-
-class Overhead:
-    """The harness's own cost of timing one op: what a run's trials of the empty op took, and its power."""
-
-    def __init__(self) -> None:
-        self._ticks: dict[str, array[float]] = {}
-        self._medians: dict[str, float] = {}
-        self.harness = HarnessPower()
-
-    def add(self, trial: dict[str, Any]) -> None:
-        """Learn from a trial, if it is one of the empty op."""
-        if trial["type"] == "empty" and trial["status"] == "ok":
-            caches = caches_of(trial)
-            self.harness.add(trial, caches)
-            self._ticks.setdefault(caches, array("d")).extend(accepted_ticks(trial))
-            self._medians.pop(caches, None)
-
-    def ticks(self, caches: str) -> float:
-        """Their median; 0 where there was none with such caches."""
-        found = self._medians.get(caches)
-        if found is None:
-            found = self._medians[caches] = median(self._ticks[caches]) if self._ticks.get(caches) else 0.0
-        return found
 
 
 def load(path: Path | str, *, status: str | None = "ok") -> pd.DataFrame:
@@ -215,15 +192,16 @@ def load(path: Path | str, *, status: str | None = "ok") -> pd.DataFrame:
     folder = Path(path)
     manifest = read_manifest(folder)
     damage: list[str] = []
-    ops: dict[tuple[str, str], _Merged] = {}
+    ops: dict[tuple[str, str], Merged] = {}
     overhead = Overhead()
-    for trial in own_trials(folder, manifest, damage):
+    for trial in own_trials(folder, manifest, damage, Fields):
         if trial["type"] == "op":
             timing = trial["op_key"], caches_of(trial)
             merged = ops.get(timing)
             if merged is None:
+                trial["op"] = parse(trial["op"])
                 columns = op_columns(trial) | {"caches": timing[1], "held_out": held_out_trial(trial)}
-                merged = ops[timing] = _Merged(columns)
+                merged = ops[timing] = Merged(columns)
             merged.add(trial)
         else:
             overhead.add(trial)
@@ -245,107 +223,6 @@ def load(path: Path | str, *, status: str | None = "ok") -> pd.DataFrame:
     table = pd.DataFrame.from_records(rows, columns=[*COLUMNS, *extra_columns(manifest)])
     table.attrs["damage"] = damage
     return table
-
-
-PEAKS = ("arena_peak_bytes", "scratch_peak_bytes", "stack_peak_bytes", "memory_peak_bytes")
-#: A peak that nobody measured, as only imported trials have it: less than any.
-UNKNOWN = -1
-
-
-class _Merged:
-    """All trials of one op; of each only what the table shows is kept, and eight bytes a counted repetition."""
-
-    def __init__(self, columns: dict[str, Any]) -> None:
-        self.columns = columns
-        self._status = "ok"
-        self._stopped = False
-        self.reason = ""
-        self.ticks: array[float] = array("d")
-        self.rounds = self.warm_ups = self.disturbed = 0
-        self.relative_error = np.nan
-        self.peaks = (UNKNOWN,) * len(PEAKS)
-        self.energies_uj: array[float] = array("d")
-        self.energies: Energies | None = None
-        self.extra: dict[str, list[Any]] = {}
-
-    def add(self, trial: dict[str, Any]) -> None:
-        error = trial.get("relative_error")
-        if error is not None and not error <= self.relative_error:
-            self.relative_error = error
-        if trial["status"] == "stopped":
-            self._stopped = True
-            self.reason = self.reason or trial.get("reason", "")
-            if not accepted_ticks(trial):
-                return
-        elif trial["status"] != "ok":
-            self._status, self.reason = trial["status"], trial.get("reason", "")
-            return
-        self.ticks.extend(accepted_ticks(trial))
-        self.rounds += 1
-        self.warm_ups += trial["warm_ups"]
-        if "state" in trial:
-            self.disturbed += bool(trial_disturbances(trial))
-        if "energy" in trial:
-            self.energies = self.energies or Energies()
-            self.energies.add(trial)
-        if "energy_uj" in trial:
-            self.energies_uj.extend(e for e in accepted(trial, trial["energy_uj"]) if e is not None)
-        if "extra" in trial:
-            for name, values in trial["extra"].items():
-                self.extra.setdefault(name, []).extend(v for v in accepted(trial, values) if v is not None)
-        found = peaks_of(trial)
-        if found != self.peaks:
-            self.peaks = tuple(map(max, found, self.peaks))
-
-    @property
-    def status(self) -> str:
-        """A trial that was stopped counts with its whole repetitions; ``stopped`` is an op without any."""
-        return "stopped" if self._status == "ok" and self._stopped and not self.ticks else self._status
-
-    def row(self, overhead: Overhead, timer_hz: int) -> dict[str, Any]:
-        caches = self.columns["caches"]
-        overhead_ticks = overhead.ticks(caches)
-        row = dict(self.columns)
-        row |= {"status": self.status, "reason": self.reason, "rounds": self.rounds, "warm_ups": self.warm_ups}
-        row |= {"repetitions": len(self.ticks), "relative_error": self.relative_error}
-        row["energy_uj"] = median(self.energies_uj) if self.energies_uj else np.nan
-        if self.energies is not None:
-            row |= self.energies.columns(overhead.harness, caches, overhead_ticks / timer_hz)
-        row |= {name: _agreed(values) for name, values in self.extra.items() if values}
-        row["disturbed_trials"] = self.disturbed
-        row["overhead_ticks"] = overhead_ticks
-        if self.ticks:
-            row |= {name: peak for name, peak in zip(PEAKS, self.peaks, strict=True) if peak != UNKNOWN}
-            us_per_tick = 1e6 / timer_hz
-            row["ticks"], row["ticks_mad"] = _median_and_mad(self.ticks)
-            row["latency_us"] = max(row["ticks"] - overhead_ticks, 0.0) * us_per_tick
-            row["latency_mad_us"] = row["ticks_mad"] * us_per_tick
-        return row
-
-
-def _median_and_mad(ticks: array[float]) -> tuple[float, float]:
-    """As :mod:`profiler.measure.statistics` has them; of hundreds of values several times as fast."""
-    ordered = np.sort(np.frombuffer(ticks))
-    low, high = (len(ordered) - 1) // 2, len(ordered) // 2
-    middle = (ordered[low] + ordered[high]) / 2
-    deviations = np.sort(np.abs(ordered - middle))
-    return float(middle), float(deviations[low] + deviations[high]) / 2
-
-
-def peaks_of(trial: dict[str, Any]) -> tuple[int, int, int, int]:
-    """Arena, scratch, stack and memory (arena and stack, or what an imported trial states), in bytes, or UNKNOWN."""
-    arena, scratch, stack = trial["arena_peak_bytes"], trial["scratch_peak_bytes"], trial["stack_peak_bytes"]
-    if "memory_peak_bytes" not in trial:
-        return arena, scratch, stack, arena + stack
-    known = (arena, scratch, stack, trial["memory_peak_bytes"])
-    return tuple(UNKNOWN if peak is None else peak for peak in known)  # type: ignore[return-value]
-
-
-def _agreed(values: list[Any]) -> Any:
-    """The median of numbers; of anything else what all values are, or nothing where they differ."""
-    if not any(isinstance(v, str) for v in values):
-        return median(values)
-    return values[0] if all(v == values[0] for v in values) else None
 
 
 def ops_of(table: pd.DataFrame) -> list[Op]:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from profiler import store_lines
 from profiler.store_lines import Damage
+from profiler.store_merged import Fields
 
 NUMBERS = st.one_of(st.integers(-(2**63), 2**64 - 1), st.floats(allow_nan=False, allow_infinity=False))
 VALUES = st.recursive(
@@ -151,3 +152,45 @@ def test_a_line_with_the_right_checksum_that_is_no_record_is_damage():
     with pytest.raises(ValueError):
         store_lines.decode(line)
     assert read(line)[0] == []
+
+
+NAMES = st.sampled_from([*Fields.__annotations__, "another", "before"])
+STATE = st.dictionaries(st.sampled_from(["before", "after", "cpu"]), st.one_of(VALUES, st.dictionaries(NAMES, VALUES)))
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.dictionaries(NAMES, VALUES, min_size=1), st.one_of(st.none(), VALUES, STATE))
+def test_reading_some_fields_gives_of_these_what_reading_all_gives(record, state):
+    record |= {} if state is None else {"state": state}
+    line = store_lines.encode(record)
+    some, every = store_lines.decode(line, store_lines.parser_of(Fields)), store_lines.decode(line)
+    some = {name: store_lines.parse(value) for name, value in some.items()}
+    for name in Fields.__annotations__:
+        assert (name in some) == (name in every)
+        if name == "state" and name in some and isinstance(every["state"], dict):
+            assert_some_of(some[name], every[name])
+        elif name in some:
+            assert some[name] == every[name]
+            assert type(some[name]) is type(every[name])
+
+
+def assert_some_of(some, every):
+    """Of nested records too only fields are read: those that are there are right."""
+    for name, value in some.items():
+        if isinstance(value, dict):
+            assert_some_of(value, every[name])
+        else:
+            assert value == every[name]
+
+
+def test_fields_that_are_not_wanted_are_not_there():
+    line = store_lines.encode({"schema": 2, "op": {"kind": "relu"}, "slot": "x", "state": {"before": {"cpu": 3}}})
+    record = store_lines.decode(line, store_lines.parser_of(Fields))
+    assert set(record) == {"schema", "op", "state"} and record["state"] == {"before": {}}
+    assert record["op"] != {"kind": "relu"} and store_lines.parse(record["op"]) == {"kind": "relu"}
+
+
+def test_a_record_too_deep_for_any_reader_is_damage():
+    body = b'{"schema":2,"a":' + b"[" * 100_000 + b"]" * 100_000
+    line = b'%b,"crc32":"%08x"}\n' % (body, zlib.crc32(body))
+    assert [type(item) for item in store_lines.read(io.BytesIO(line))] == [Damage]
