@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 PIPE_WIDTH = 400
 #: Seconds between two plain progress lines where stderr is no terminal.
 PLAIN_PROGRESS_S = 5.0
+#: Items that :func:`watched` lets by between two words about it.
+_WATCHED_EVERY = 500
 #: Environment variable: number of a file descriptor that progress goes to instead, as lines of JSON. A display of
 #: several commands sets it for those that it starts.
 PROGRESS_DESCRIPTOR = "PROFILE_PROGRESS_DESCRIPTOR"
@@ -363,3 +365,12 @@ def progress(total: float, description: str, *, quiet: bool = False) -> Iterator
         )
         with bar:
             yield _RichTicker(bar, total, description)
+
+
+def watched(items: Iterable[Any], total: float, description: str) -> Iterator[Any]:
+    """``items`` one by one, with :func:`progress` among so many."""
+    with progress(total, description) as ticker:
+        for number, item in enumerate(items, start=1):
+            yield item
+            if number % _WATCHED_EVERY == 0:
+                ticker.advance(_WATCHED_EVERY)

@@ -32,6 +32,7 @@ from profiler.store_read import (
     MANIFEST,
     MEASUREMENTS,
     TRIALS,
+    Damaged,
     DamagedRunWarning,
     Repeated,
     damage_sentence,
@@ -169,20 +170,20 @@ class Run:
                 "they are"
             )
         foreign: Counter[str] = Counter()
-        found: list[Damage | Repeated] = []
+        found: list[Damage | Damaged | Repeated] = []
         with (self.folder / TRIALS).open("rb") as stream:
             trials = self._numbered(read_trials(stream, self.folder, self.manifest), found)
             self.trials += of_one_build(trials, self.manifest, foreign)
         self.notices += foreign_sentences(self.folder, self.manifest, foreign)
         self.notices += (damage_sentence(self.folder, item) for item in found)
-        torn = [item.start for item in found if isinstance(item, Damage) and item.torn]
+        torn = [item.start for item in found if isinstance(item, Damage)]
         if torn:
             self._cut(torn[0])
         if self._end and os.pread(self._file, 1, self._end - 1) != b"\n":
             self._write(b"\n")
 
     def _numbered(
-        self, items: Iterable[dict[str, Any] | Damage | Repeated], found: list[Damage | Repeated]
+        self, items: Iterable[dict[str, Any] | Damage | Damaged | Repeated], found: list[Damage | Damaged | Repeated]
     ) -> Iterator[dict[str, Any]]:
         """The trials among ``items``, the rest in ``found``; no number is given twice, also not a damaged trial's."""
         for item in items:
@@ -191,9 +192,9 @@ class Run:
                 yield share(item, self._common)
             else:
                 found.append(item)
-                if isinstance(item, Damage) and not item.torn:
+                if isinstance(item, Damaged):
                     # Lines count from 1 and trials from 0: this is the number after that of the damaged trial.
-                    self._next_number = max(self._next_number, item.line)
+                    self._next_number = max(self._next_number, item.last_line)
 
     def append(self, trial: dict[str, Any]) -> dict[str, Any]:
         """Write one trial and have it on disk when this returns: :meth:`extend` by one."""

@@ -23,8 +23,10 @@ from profiler.store_import_trials import (
     Clock,
     RowsRead,
     TrialRows,
+    Watched,
     read_rows,
     records,
+    unwatched,
 )
 
 #: What the timer and the energy of an imported run are called in every table and plot.
@@ -70,6 +72,7 @@ def import_table(
     timer_hz: int | None = None,
     reading: Reading | None = None,
     skip_bad: bool = False,
+    watched: Watched = unwatched,
 ) -> Imported:
     """Make a run of a table with a row a repetition, or a row an op.
 
@@ -81,6 +84,7 @@ def import_table(
         timer_hz: Ticks a second, where the table has ``ticks`` and does not say.
         reading: Other names of the columns, values that the table does not say, and which rows to read.
         skip_bad: Leave out rows that are no measurement of an op instead of refusing the table.
+        watched: Sees rows and trials go by, as :func:`profiler.cli_support.watched` does.
 
     Raises:
         UserError: no table, rows that are no measurement of an op, or a folder that is not empty.
@@ -92,7 +96,7 @@ def import_table(
         raise UserError(f"{folder} is there already and not empty", hint="give --out a new folder")
     _check_one_device(path, table)
     clock = Clock.of(path, table, timer_hz)
-    read = read_rows(table, clock)
+    read = read_rows(table, clock, watched)
     if read.bad and not skip_bad:
         raise _refusal(path, read, len(table.rows))
     measured = [trial for trial in read.trials if trial.type == "op"]
@@ -114,7 +118,8 @@ def import_table(
     if any(row.energy_uj is not None for trial in measured for row in trial.rows):
         manifest["labels"]["energy"] = IMPORTED
     identity = manifest["identity"]
-    _write(folder, manifest, records(read.trials, clock, identity["timer_hz"], identity["build_hash"], extra))
+    trials = records(read.trials, clock, identity["timer_hz"], identity["build_hash"], extra)
+    _write(folder, manifest, watched(trials, len(read.trials), "writing trials"))
     return Imported(
         folder,
         len(ops),

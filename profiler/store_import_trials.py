@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -134,11 +134,20 @@ class Clock:
         return int(time) if timer_hz == self.hz else round(time * self.unit_us * timer_hz / 1e6)
 
 
-def read_rows(table: Table, clock: Clock) -> RowsRead:
+#: Lets items by, and shows how many of how many have passed.
+Watched = Callable[[Iterable[Any], float, str], Iterable[Any]]
+
+
+def unwatched(items: Iterable[Any], total: float, description: str) -> Iterable[Any]:
+    """Lets items by and shows nothing."""
+    return items
+
+
+def read_rows(table: Table, clock: Clock, watched: Watched = unwatched) -> RowsRead:
     """Trials of a table's rows; what is no op is counted, what cannot be one is told."""
     read = RowsRead()
     trials: dict[tuple, TrialRows] = {}
-    for row in table.rows:
+    for row in watched(table.rows, len(table.rows), "reading rows"):
         try:
             reason = _not_wanted(row, clock)
             if reason:

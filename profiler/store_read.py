@@ -22,7 +22,26 @@ MEASUREMENTS = Path("measurements")
 
 
 class DamagedRunWarning(UserWarning):
-    """Some line of a run could not be read; everything else was."""
+    """Some lines of a run could not be read; everything else was."""
+
+
+@dataclass(frozen=True)
+class Damaged:
+    """Lines that hold bytes which are no trial, a torn last one not among them.
+
+    Attributes:
+        lines: How many.
+        first: The first few: a file that is damaged all over takes no more memory than one that is not.
+        last_line: Number of the last such line, from 1.
+    """
+
+    lines: int
+    first: tuple[Damage, ...]
+    last_line: int
+
+
+#: Damaged lines that are told one by one.
+MOST_DAMAGE_TOLD = 5
 
 
 @dataclass(frozen=True)
@@ -93,29 +112,38 @@ def _runs_hint(folder: Path) -> str:
     return f"give the folder of a run, {MEASUREMENTS}/<device>/<run>"
 
 
-def damage_sentence(folder: Path, damage: Damage | Repeated) -> str:
-    """What was wrong with a line, and what to do about it."""
+def damage_sentence(folder: Path, damage: Damage | Damaged | Repeated) -> str:
+    """What was wrong with a torn last line, or with others, and what to do about it."""
+    file = folder / TRIALS
     if isinstance(damage, Repeated):
         lines = "1 line" if damage.lines == 1 else f"{damage.lines:,} lines"
         return (
-            f"{lines} of {folder / TRIALS}, from trial {damage.trial} on, repeat trials that stand before them, as "
+            f"{lines} of {file}, from trial {damage.trial} on, repeat trials that stand before them, as "
             "where copies of a run were joined; the first of each counts; nothing is lost"
         )
-    if damage.torn:
+    if isinstance(damage, Damage):
         return (
-            f"the last line ({damage.line}) of {folder / TRIALS} is torn ({damage.reason}): its trial was in flight "
+            f"the last line ({damage.line}) of {file} is torn ({damage.reason}): its trial was in flight "
             "when the writer died and is dropped; nothing else is lost; `profile ... --resume` measures it again"
         )
+    if damage.lines == 1:
+        line = damage.first[0]
+        return (
+            f"line {line.line} of {file} is damaged ({line.reason}) and left out; nothing else is lost; "
+            "`profile ... --resume` measures its trial again"
+        )
+    told = ", ".join(f"line {line.line} ({line.reason})" for line in damage.first)
+    more = ", ..." if damage.lines > len(damage.first) else ""
     return (
-        f"line {damage.line} of {folder / TRIALS} is damaged ({damage.reason}) and left out; nothing else is lost; "
-        "`profile ... --resume` measures its trial again"
+        f"{damage.lines:,} lines of {file} are damaged and left out: {told}{more}; nothing else is lost; "
+        "`profile ... --resume` measures their trials again"
     )
 
 
 def read_trials(
     stream: IO[bytes], folder: Path, manifest: dict[str, Any], only: type | None = None
-) -> Iterator[dict[str, Any] | Damage | Repeated]:
-    """Every trial of an open ``trials.jsonl`` in order, as of the newest schema, and what else there is.
+) -> Iterator[dict[str, Any] | Damage | Damaged | Repeated]:
+    """Every trial of an open ``trials.jsonl`` in order, as of the newest schema, and at its end what else there is.
 
     Trials are numbered, rising. A line whose number is not above those before it repeats a trial and is left out.
 
@@ -123,9 +151,15 @@ def read_trials(
         UserError: a newer version wrote a trial.
     """
     last, repeated, first_repeated = -1, 0, 0
+    damaged, first_damaged, last_damaged = 0, [], 0
     for item in store_lines.read(stream, store_lines.parser_of(only)):
         if isinstance(item, Damage):
-            yield item
+            if item.torn:
+                yield item
+                continue
+            damaged, last_damaged = damaged + 1, item.line
+            if damaged <= MOST_DAMAGE_TOLD:
+                first_damaged.append(item)
             continue
         number, schema = item.get("trial"), item.get("schema")
         if schema == SCHEMA and type(number) is int and number > last:  # the usual one, quickly
@@ -143,6 +177,8 @@ def read_trials(
             yield upgraded_trial(item, manifest)
         else:
             raise _newer(f"trial {number} of the run {folder}", schema, manifest.get("versions"))
+    if damaged:
+        yield Damaged(damaged, tuple(first_damaged), last_damaged)
     if repeated:
         yield Repeated(repeated, first_repeated)
 
@@ -152,7 +188,8 @@ def iterate(folder: Path, damage: list[str] | None = None, only: type | None = N
 
     Args:
         folder: The run's.
-        damage: Receives a sentence for every line that cannot be read; without it each is a ``DamagedRunWarning``.
+        damage: Receives a sentence for all lines that cannot be read, one for a torn last line, one for repeated ones;
+            without it each is a ``DamagedRunWarning``.
         only: The fields that are wanted, a ``TypedDict``; the others are not parsed
             (:func:`profiler.store_lines.parser_of`), which takes half the time. All, where it is None.
 

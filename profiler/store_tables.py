@@ -148,7 +148,7 @@ def own_trials(
     Args:
         folder: The run's.
         manifest: The run's.
-        damage: Receives a sentence for every line that cannot be read, and for every other build; without it each is a
+        damage: Receives a sentence for the lines that cannot be read, and for every other build; without it each is a
             ``DamagedRunWarning``.
         only: The fields that are wanted, as in :func:`profiler.store.iterate`.
 
@@ -183,7 +183,7 @@ def load(path: Path | str, *, status: str | None = "ok") -> pd.DataFrame:
         ``disturbed_trials`` counts the rounds in which the device itself told of heat, throttling or another frequency.
         The run's own :func:`extra_columns` follow: the median of numbers, of anything else what all repetitions agree
         on.
-        ``attrs["damage"]`` holds a sentence for every line that could not be read, and for trials of another firmware
+        ``attrs["damage"]`` holds a sentence for the lines that could not be read, and for trials of another firmware
         build than the run's, which are left out.
 
     Raises:

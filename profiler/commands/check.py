@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
-from profiler.cli_support import console_out, print_json
+from profiler.cli_support import console_out, print_json, progress
 from profiler.commands.options import JsonOption
 from profiler.measure.findings import Weight
+from profiler.store_read import TRIALS
 
 #: What people read for a finding's weight.
 _WEIGHTS = {Weight.NOTE: "note", Weight.CARE: "care", Weight.STOP: "stop"}
@@ -30,7 +31,10 @@ def check(
     """
     from profiler.measure.trust import Verdict, examine_run  # noqa: PLC0415 - keeps --help fast
 
-    trust = examine_run(run)
+    trials = run / TRIALS
+    megabytes = trials.stat().st_size / 1e6 if trials.exists() else 0.0
+    with progress(megabytes, "reading, MB") as ticker:
+        trust = examine_run(run, lambda byte: ticker.advance(byte / 1e6 - ticker.done))
     device, timer = trust.manifest["device"], trust.manifest["labels"]["timer"]
     ops = len({key for key, _ in trust.evidence.timings})
     if json_:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from profiler.cli_support import message
+from profiler.cli_support import message, warn
 from profiler.errors import UserError
 from profiler.store import read_manifest
 
@@ -48,9 +48,10 @@ def export(
     named = " and ".join(str(path) for path in (csv, parquet) if path is not None and str(path) != "-")
     message(f"{count} rows of {run}" + (f" in {named}" if named else ""))
     if damage:
-        more = f" (and {len(damage) - 1} lines more)" if len(damage) > 1 else ""
+        for sentence in damage[1:]:
+            warn(sentence)
         raise UserError(
-            f"{damage[0].rpartition('; ')[0]}{more}; the {count} rows of the sound trials are exported",
+            f"{damage[0].rpartition('; ')[0]}; the {count} rows of the sound trials are exported",
             hint="`profile ... --resume` measures the missing ones again",
         )
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from profiler.cli_support import message, print_json, print_table, warn
+from profiler.cli_support import message, print_json, print_table, warn, watched
 from profiler.commands.options import JsonOption, run_folder
 from profiler.errors import UserError
 
@@ -75,7 +75,9 @@ def import_(
         values=_pairs("--set", set_),
         where=_pairs("--where", where),
     )
-    found = import_table(table, device, run_folder(out), timer_hz=timer_hz, reading=reading, skip_bad=skip_bad)
+    found = import_table(
+        table, device, run_folder(out), timer_hz=timer_hz, reading=reading, skip_bad=skip_bad, watched=watched
+    )
     from profiler.store import load  # noqa: PLC0415
 
     ops = load(found.folder)

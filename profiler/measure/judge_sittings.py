@@ -8,7 +8,7 @@ from typing import Any
 
 from profiler.measure.evidence import Evidence
 from profiler.measure.findings import Finding, Weight, named
-from profiler.store_read import Damage, Repeated
+from profiler.store_read import Damage, Damaged, Repeated
 
 #: Damaged lines, as a share of all, from which on the disk cannot be trusted.
 DAMAGE_STOPS = 0.05
@@ -21,7 +21,7 @@ LOAD_NOTED = 0.5
 _RESUME = "go on with the same command and --resume"
 
 
-def judge_files(damage: Sequence[Damage | Repeated], foreign: Counter[str], trials: int) -> Iterator[Finding]:
+def judge_files(damage: Sequence[Damage | Damaged | Repeated], foreign: Counter[str], trials: int) -> Iterator[Finding]:
     """What is wrong with a run's files.
 
     Args:
@@ -29,17 +29,16 @@ def judge_files(damage: Sequence[Damage | Repeated], foreign: Counter[str], tria
         foreign: Trials of other firmware builds, by build.
         trials: How many are sound.
     """
-    damaged = [d for d in damage if isinstance(d, Damage) and not d.torn]
-    if damaged:
-        lines = ", ".join(str(d.line) for d in damaged[:5]) + (", ..." if len(damaged) > 5 else "")
+    for damaged in (d for d in damage if isinstance(d, Damaged)):
+        lines = ", ".join(str(d.line) for d in damaged.first) + (", ..." if damaged.lines > len(damaged.first) else "")
         yield Finding(
             "damaged",
-            Weight.STOP if len(damaged) > DAMAGE_STOPS * (trials + len(damaged)) else Weight.CARE,
-            f"{len(damaged)} lines of its trials are damaged and left out (line {lines})",
+            Weight.STOP if damaged.lines > DAMAGE_STOPS * (trials + damaged.lines) else Weight.CARE,
+            f"{damaged.lines} lines of its trials are damaged and left out (line {lines})",
             f"check the disk; {_RESUME}, which measures them again",
-            figures={"damaged_lines": len(damaged)},
+            figures={"damaged_lines": damaged.lines},
         )
-    if any(isinstance(d, Damage) and d.torn for d in damage):
+    if any(isinstance(d, Damage) for d in damage):
         why = "the last line is torn: its trial was in flight when the writer died"
         yield Finding("torn", Weight.NOTE, why, _RESUME)
     for repeated in (d for d in damage if isinstance(d, Repeated)):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -17,7 +17,7 @@ from profiler.measure.judge_readings import judge_readings, reference_drift, uns
 from profiler.measure.judge_sittings import judge_files, judge_sittings
 from profiler.measure.schedule import Policy
 from profiler.store_builds import of_one_build
-from profiler.store_read import TRIALS, Damage, Repeated, read_manifest, read_trials
+from profiler.store_read import TRIALS, Damage, Damaged, Repeated, read_manifest, read_trials
 
 
 class Verdict(StrEnum):
@@ -29,6 +29,9 @@ class Verdict(StrEnum):
 
 
 _VERDICTS = {Weight.NOTE: Verdict.TRUSTWORTHY, Weight.CARE: Verdict.CARE, Weight.STOP: Verdict.STOP}
+
+#: Trials between two words about how far the reading is.
+_TELL_EVERY = 1000
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ class Trust:
 def examine(
     manifest: dict[str, Any],
     trials: Iterable[dict[str, Any]],
-    damage: Sequence[Damage | Repeated] = (),
+    damage: Sequence[Damage | Damaged | Repeated] = (),
     foreign: Counter[str] | None = None,
 ) -> Trust:
     """Judge a run by its manifest and trials.
@@ -84,19 +87,25 @@ def examine(
     return Trust(manifest, evidence, tuple(sorted(findings, key=lambda finding: -finding.weight)))
 
 
-def examine_run(folder: Path) -> Trust:
+def examine_run(folder: Path, at_byte: Callable[[int], None] | None = None) -> Trust:
     """Judge a run on disk, one trial at a time.
+
+    Args:
+        folder: The run's.
+        at_byte: Told now and then how many bytes of the trials were looked at.
 
     Raises:
         UserError: there is no such run, or a newer version wrote it.
     """
     manifest = read_manifest(folder)
-    damage: list[Damage | Repeated] = []
+    damage: list[Damage | Damaged | Repeated] = []
     foreign: Counter[str] = Counter()
 
     def sound() -> Iterator[dict[str, Any]]:
         with (folder / TRIALS).open("rb") as stream:
-            for item in read_trials(stream, folder, manifest):
+            for number, item in enumerate(read_trials(stream, folder, manifest)):
+                if at_byte is not None and number % _TELL_EVERY == 0:
+                    at_byte(stream.tell())
                 if isinstance(item, dict):
                     yield item
                 else:

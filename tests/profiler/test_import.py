@@ -1,6 +1,5 @@
 """Somebody else's tables: what becomes a run, and what is refused with the line, the column and the value."""
 
-import csv
 import io
 
 import numpy as np
@@ -8,10 +7,10 @@ import pandas as pd
 import pytest
 import torch
 from any_op import ops
-from command_line import profile
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from runs import MANIFEST, trial, write
+from lab_tables import CONV, LAB, LINEAR, cells, table
+from runs import trial, write
 
 from profiler import store, store_export
 from profiler.errors import UserError
@@ -19,23 +18,6 @@ from profiler.ops import Conv2d, Depthwise, Empty, GlobalAvgPool, Linear, Op, Pa
 from profiler.store_import import import_table
 from profiler.store_import_files import BadRowError, Reading
 from profiler.store_import_ops import op_of
-
-CONV = {"kind": "conv2d", "in_h": 16, "in_w": 12, "in_channels": 4, "out_channels": 8, "kernel_h": 3, "kernel_w": 3}
-LINEAR = {"kind": "linear", "in_features": 7, "out_features": 5}
-
-
-def cells(**values):
-    return {name: str(value) for name, value in values.items()}
-
-
-def table(path, *rows, delimiter=","):
-    """Write rows as a CSV with the columns of all of them."""
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    with path.open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, columns, restval="", delimiter=delimiter)
-        writer.writeheader()
-        writer.writerows(rows)
-    return path
 
 
 def imported(tmp_path, *rows, **options):
@@ -187,11 +169,6 @@ def test_unknown_columns_are_kept_in_trials_table_and_export(tmp_path):
 # ----------------------------------------------------------------------------------- tables of another lab's making
 
 
-LAB = [
-    {"board": "m4", "cin": 3, "cout": 16, "size": 32, "kernel": 3, "stride": 2, "out": 16, "cycles": 168, "pad": ""},
-    {"board": "m4", "cin": 16, "cout": 8, "size": 16, "kernel": 1, "stride": 1, "out": 16, "cycles": 336, "pad": ""},
-    {"board": "m33", "cin": 3, "cout": 16, "size": 32, "kernel": 3, "stride": 2, "out": 16, "cycles": 999, "pad": ""},
-]
 LAB_READING = Reading(
     rename={"cin": ["in_channels"], "cout": ["out_channels"], "size": ["in_h", "in_w"], "out": ["out_h", "out_w"],
             "kernel": ["kernel_h", "kernel_w"], "stride": ["stride_h", "stride_w"], "cycles": ["ticks"]},
@@ -392,55 +369,3 @@ def test_an_import_that_fails_leaves_nothing_and_a_folder_in_use_stays_as_it_is(
     with pytest.raises(UserError, match="disk is full"):
         import_table(path, "m4", tmp_path / "run")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["t.csv", "used"]
-
-
-# ------------------------------------------------------------------------------------------------- the command
-
-
-def test_the_command_says_what_it_made(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    table(tmp_path / "lab.csv", *LAB)
-    status, out, err = profile(
-        "import", "lab.csv", "--device", "their m4", "--timer-hz", "168000000", "--set", "kind=conv2d",
-        "--set", "dtype=s8", "--where", "board=m4", "--rename", "cin=in_channels", "--rename", "cout=out_channels",
-        "--rename", "size=in_h,in_w", "--rename", "kernel=kernel_h,kernel_w", "--rename", "stride=stride_h,stride_w",
-        "--rename", "out=out_h,out_w", "--rename", "cycles=ticks",
-    )  # fmt: skip
-    assert status == 0, err
-    assert "their m4: 2 ops (timer: imported)" in out
-    [run] = store.find_runs(tmp_path / "measurements")
-    assert run.parent.name == "their-m4" and "imported-lab" in run.name
-    assert "2 repetitions of 2 ops imported" in err
-
-
-def test_the_command_warns_of_depthwise_convolutions_that_are_called_conv2d(tmp_path):
-    row = CONV | {"out_channels": 4, "groups": 4, "pad_h": 1, "pad_w": 1, "latency_us": 3, "status": "ok"}
-    path = table(tmp_path / "t.csv", row, LINEAR | {"status": "failed"})
-    status, out, err = profile("import", path, "--device", "m4", "--out", tmp_path / "run", "--json")
-    assert status == 0 and '"left_out": {\n  "status failed": 1\n }' in out
-    assert "1 ops are convolutions with a group a channel" in err and "1 rows are left out: status failed" in err
-
-
-@pytest.mark.parametrize(
-    ("options", "match"),
-    [
-        (["--device", " "], "--device is empty"),
-        (["--device", "d", "--rename", "a"], "--rename 'a' is no pair"),
-        (["--device", "d", "--set", "a="], "--set 'a=' is no pair"),
-        (["--device", "d", "--set", "a=1", "--set", "a=2"], "--set names a twice"),
-        (["--device", "d", "--rename", "kind=b,,c"], "has an empty name"),
-        (["--device", "d", "--timer-hz", "0"], "timer-hz"),
-        ([], "device"),
-    ],
-)
-def test_mistakes_in_the_options_are_bad_usage(tmp_path, options, match):
-    path = table(tmp_path / "t.csv", LINEAR | {"latency_us": 1})
-    status, out, err = profile("import", path, "--out", tmp_path / "run", *options)
-    assert status == 2 and match in err and not out
-
-
-def test_the_folder_of_measured_runs_round_trips_by_command(tmp_path):
-    write(tmp_path / "run", [trial(Op(Relu(8), Pass.FORWARD), [9, 10, 11])], MANIFEST)
-    assert profile("export", tmp_path / "run", "--csv", tmp_path / "t.csv")[0] == 0
-    assert profile("import", tmp_path / "t.csv", "--device", "m4", "--out", tmp_path / "again")[0] == 0
-    assert store.load(tmp_path / "again").ticks.tolist() == store.load(tmp_path / "run").ticks.tolist()

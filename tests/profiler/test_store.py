@@ -52,6 +52,27 @@ def test_a_damaged_line_in_the_middle_costs_that_line_only_and_is_named(folder):
         assert run.append(trial(ops[1], [1, 2]))["trial"] == 3
 
 
+def test_a_file_that_is_damaged_all_over_is_one_sentence_of_bounded_length(folder):
+    ops = [Op(Relu(n), Pass.FORWARD) for n in range(1, 1002)]
+    write(folder, [trial(op, [1, 2]) for op in ops])
+    path = folder / store.TRIALS
+    first, *others = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(first + b"".join(line.replace(b'"ok"', b'"oh"') for line in others))
+    said = r"1,000 lines of .* are damaged and left out: line 2 \(its checksum does not match\), .*line 6 .*\), \.\.\.;"
+    with pytest.warns(store.DamagedRunWarning, match=said) as warned:
+        table = store.load(folder)
+    assert len(warned) == 1 and len(str(warned[0].message)) < 600
+    assert list(table.op_key) == [ops[0].key] and len(table.attrs["damage"]) == 1
+    path.write_bytes(path.read_bytes()[:-9])
+    damage = []
+    assert len(list(store.iterate(folder, damage))) == 1
+    assert len(damage) == 2 and "999 lines" in damage[1] and "torn" in damage[0]
+    with store.Run.open(folder) as run:
+        assert len(run.notices) == 2
+        # The numbers of damaged trials are not given away again.
+        assert run.append(trial(ops[1], [1, 2]))["trial"] == 1000
+
+
 def test_two_writers_of_one_run_are_refused(folder):
     with store.Run.create(folder, MANIFEST), pytest.raises(UserError, match="another process is writing"):
         store.Run.open(folder)

@@ -1,6 +1,7 @@
 """Whether a run is trustworthy: quiet runs are, and every disturbance that is put into one is found and named."""
 
 import dataclasses
+import functools
 import itertools
 import json
 import random
@@ -14,7 +15,7 @@ from command_line import profile
 from made_up_run import OPS, REFERENCE, TIMER_HZ, manifest, trial, trials
 from runs import write
 
-from profiler import store
+from profiler import cli_support, store
 from profiler.devices.state import MachineState
 from profiler.errors import UserError
 from profiler.measure.evidence import MOST_READINGS, MOST_REFERENCES, Evidence
@@ -366,3 +367,13 @@ def test_two_modes_are_hardly_ever_seen_where_there_is_one():
     assert np.median([m.high for m in found]) == pytest.approx(110, abs=0.4)  # trimmed
     assert np.median([m.share for m in found]) == pytest.approx(0.4, abs=0.05)
     assert two_modes([1, 2] * 10) is None
+
+
+def test_a_long_run_says_how_far_reading_it_is(tmp_path, monkeypatch):
+    folder = write(tmp_path / "run", list(trials(rounds=50)), {"schema": store.SCHEMA} | manifest())
+    size = (folder / store.TRIALS).stat().st_size
+    told = []
+    examine_run(folder, told.append)
+    assert len(told) == 3 and told == sorted(set(told)) and told[0] < 0.1 * size < 0.7 * size < told[-1] <= size
+    monkeypatch.setattr(cli_support, "PlainTicker", functools.partial(cli_support.PlainTicker, every_s=0.0))
+    assert f"of {size / 1e6:.0f}, about" in profile("check", folder)[2]
