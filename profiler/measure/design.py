@@ -45,8 +45,9 @@ if TYPE_CHECKING:
 FIRST_EACH = 2
 #: Share of all ops that is held out.
 HELD_OUT_SHARE = 1 / 6
-#: A batch takes this share of the time that the design took so far, within limits in seconds: later ones change less.
-_BATCH_SHARE, _BATCH_LEAST_S, _BATCH_MOST_S = 0.2, 5.0, 60.0
+#: A batch takes this share of the time that the design took so far, since later ones change less, but at least so many
+#: seconds, and so many times what learning and choosing took.
+_BATCH_SHARE, _BATCH_LEAST_S, _BATCH_THINKING = 0.2, 5.0, 4.0
 #: Candidates of a family to choose from: so many, and so many more for each op of it that is measured.
 _POOL_LEAST, _POOL_EACH = 32, 3
 
@@ -102,6 +103,7 @@ class Design:
         self._left = {item["op_key"] for item in run.manifest["not_measured"]}
         self._candidates = {family: Drawn(self._draws(family, aside=False)) for family in space.families}
         self._held_out = {family: Drawn(self._draws(family, aside=True)) for family in space.families}
+        self._thinking_s = 0.0
         self._before_s = self._spent_before()
         self._start_s = time.monotonic()
 
@@ -116,9 +118,11 @@ class Design:
             pending = [Op.from_dict(record) for record in self.record.pending]
             self._measure_batch(pending, set(self.record.pending_held_out))
         while True:
+            began_s = time.monotonic()
             outcome, errors = self._judge()
             if outcome is None:
                 chosen, held_out = self._choose(errors)
+                self._thinking_s = time.monotonic() - began_s
                 if not chosen and not held_out:
                     outcome = Outcome.EXHAUSTED
             if outcome is not None:
@@ -151,7 +155,8 @@ class Design:
             picked = self._spread(pools, measured, FIRST_EACH * len(self.space.families))
         else:
             left_s = self.goal.time_s - self.spent_s
-            budget_s = min(max(_BATCH_SHARE * self.spent_s, _BATCH_LEAST_S), _BATCH_MOST_S, left_s)
+            least_s = max(_BATCH_LEAST_S, _BATCH_THINKING * self._thinking_s)
+            budget_s = min(max(_BATCH_SHARE * self.spent_s, least_s), left_s)
             pace = self.results.pace()
             budget_s *= 1 - HELD_OUT_SHARE
             if self.name is DesignName.ACTIVE:

@@ -1,0 +1,203 @@
+"""Which op to measure next: the one that lowers a cost model's mean error over the space most for its time.
+
+Of each family of ops relative errors are taken to be a Gaussian process: a Bayesian linear model over the kernel's work
+counts, each as its share of the op's cost, and a Matérn process over geometry features on top, as large as the family's
+errors on held-out ops. What measuring an op does to the mean variance over a sample of the space is then known before
+it is measured (Cohn, Ghahramani and Jordan, JAIR 4, 1996): the square of its covariance with every other, over its own
+variance. Chosen is, one after the other, the op with the largest drop in expected error a second.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from scipy.linalg import cho_factor, cho_solve
+
+from costmodels.features import WorkFunction, geometry_features, kernel_work, work_terms
+from costmodels.target import TargetModel
+from profiler.measure.chosen import Known
+from profiler.ops import Op
+from profiler.workloads.op_space import Family
+
+#: Standard deviation, before anything is measured, of the share of a cost that one work term makes up.
+TERM_SHARE = 0.3
+#: Relative deviation of a measured cost from the model's, at least: what work counts leave out from op to op.
+LEAST_NOISE = 0.002
+#: Relative error that a family is taken to have before held-out ops tell, and how many of those that is worth.
+UNKNOWN_ERROR, UNKNOWN_WEIGHT = 0.03, 1.0
+#: Larger relative errors count as this much: one op is not to draw everything to its family.
+LARGEST_ERROR = 0.5
+#: Length scale of the Matérn process, in standard deviations of a feature and times the root of their number.
+LENGTH_SCALE = 0.7
+
+
+class ActiveChooser:
+    """The chooser of ``profile --design active`` (:class:`profiler.measure.design_terms.Chooser`).
+
+    Args:
+        identity: Of the device; not looked at, all that matters is measured.
+        work: The kernels' work counts; the firmware's own by default.
+
+    Attributes:
+        model: What was learned so far.
+    """
+
+    def __init__(self, identity: Any = None, *, work: WorkFunction = kernel_work) -> None:
+        self.work = work
+        self.model = TargetModel(work=work)
+        self._known: dict[Op, tuple[float, float]] = {}
+
+    def learn(self, known: Known) -> None:
+        """Fit the groups of which there is something new."""
+        values = zip(known.latency_us.tolist(), known.noise.tolist(), strict=True)
+        new = {op: value for op, value in zip(known.ops, values, strict=True) if self._known.get(op) != value}
+        if not new:
+            return
+        latency, noise = np.array(list(new.values())).T
+        learn = self.model.update if self._known else self.model.fit
+        learn(list(new), latency, noise)
+        self._known |= new
+
+    def predict(self, ops: Sequence[Op]) -> np.ndarray:
+        """Latencies in microseconds, of shape (n_ops,)."""
+        return self.model.predict(ops).mean
+
+    def choose(
+        self,
+        candidates: Mapping[Family, Sequence[Op]],
+        errors: Mapping[Family, Sequence[float]],
+        seconds: Callable[[np.ndarray], np.ndarray],
+        budget_s: float,
+    ) -> list[Op]:
+        """See :class:`profiler.measure.design_terms.Chooser`."""
+        expected = expected_errors(candidates, errors)
+        known: dict[Family, list[Op]] = {}
+        for op in self._known:
+            known.setdefault(Family.of(op), []).append(op)
+        beliefs = []
+        for family, ops in candidates.items():
+            if not ops:
+                continue
+            latency = self.predict(ops)
+            measured = known.get(family, [])
+            observed = np.array([self._known[op] for op in measured]).reshape(-1, 2)
+            belief = Belief(
+                [*measured, *ops],
+                np.concatenate([observed[:, 0], latency]),
+                np.concatenate([observed[:, 1], np.zeros(len(ops))]),
+                n_measured=len(measured),
+                error=expected[family],
+                work=self.work,
+            )
+            beliefs.append((belief, list(ops), seconds(latency)))
+        return _best_for_their_time(beliefs, budget_s)
+
+
+def expected_errors(families: Mapping[Family, Any], errors: Mapping[Family, Sequence[float]]) -> dict[Family, float]:
+    """Mean absolute relative error of each family: its own on held-out ops, drawn towards the median of all."""
+    size = {family: np.minimum(np.abs(values), LARGEST_ERROR) for family, values in errors.items() if len(values)}
+    typical = float(np.median([values.mean() for values in size.values()])) if size else UNKNOWN_ERROR
+    result = {}
+    for family in families:
+        own = size.get(family, np.empty(0))
+        result[family] = float((own.sum() + UNKNOWN_WEIGHT * typical) / (len(own) + UNKNOWN_WEIGHT))
+    return result
+
+
+class Belief:
+    """What is not known yet about the relative errors of one family's ops.
+
+    Args:
+        ops: Measured ones first, then those that stand for the space.
+        cost: Of each, measured or predicted.
+        noise: Relative standard errors of the measured ones.
+        n_measured: How many of them are measured.
+        error: Mean relative error that the family is taken to have now.
+        work: The kernels' work counts.
+
+    Attributes:
+        covariance: Of the relative errors of the ops that stand for the space.
+        error: Mean relative error expected now.
+    """
+
+    def __init__(
+        self,
+        ops: Sequence[Op],
+        cost: np.ndarray,
+        noise: np.ndarray,
+        *,
+        n_measured: int,
+        error: float,
+        work: WorkFunction = kernel_work,
+    ) -> None:
+        counts = work_terms(ops, work)[1]
+        shares = counts / np.maximum(cost, 1e-9)[:, None]
+        size = np.sqrt(np.mean(shares**2, axis=0))
+        shares = TERM_SHARE * shares / np.where(size > 0, size, 1.0)
+        prior = shares @ shares.T + error**2 * _matern(geometry_features(ops))
+        self.noise = max(LEAST_NOISE, 0.1 * error) ** 2
+        seen = slice(0, n_measured)
+        rest = slice(n_measured, None)
+        self.covariance = prior[rest, rest].copy()
+        if n_measured:
+            measured = prior[seen, seen] + np.diag(self.noise + noise[seen] ** 2)
+            cross = prior[seen, rest]
+            self.covariance -= cross.T @ cho_solve(cho_factor(measured), cross)
+        self.error = error
+
+    @property
+    def mean_variance(self) -> float:
+        return max(float(np.diag(self.covariance).mean()), 1e-18)
+
+    def gains(self) -> np.ndarray:
+        """By how much measuring each op lowers the mean relative error."""
+        variance = np.maximum(np.diag(self.covariance), 0.0)
+        drop = (self.covariance**2).mean(axis=0) / (variance + self.noise)
+        left = np.maximum(1 - drop / self.mean_variance, 0.0)
+        return self.error * (1 - np.sqrt(left))
+
+    def measure(self, index: int) -> None:
+        """Take one of the ops to be measured."""
+        before = self.mean_variance
+        column = self.covariance[:, index].copy()
+        self.covariance -= np.outer(column, column) / (max(column[index], 0.0) + self.noise)
+        self.error *= float(np.sqrt(min(1.0, self.mean_variance / before)))
+
+
+def _best_for_their_time(beliefs: list[tuple[Belief, list[Op], np.ndarray]], budget_s: float) -> list[Op]:
+    """Greedily the op with the largest gain a second, of all families, until the time is spent."""
+
+    def entry(number: int) -> tuple[float, int, int]:
+        belief, _, seconds = beliefs[number]
+        worth = np.where(free[number], belief.gains() / seconds, -1.0)
+        best = int(np.argmax(worth))
+        return -float(worth[best]), number, best
+
+    free = [np.ones(len(ops), dtype=bool) for _, ops, _ in beliefs]
+    heap = [entry(number) for number in range(len(beliefs))]
+    heapq.heapify(heap)
+    chosen: list[Op] = []
+    while heap and budget_s > 0:
+        _, number, best = heapq.heappop(heap)
+        belief, ops, seconds = beliefs[number]
+        chosen.append(ops[best])
+        budget_s -= float(seconds[best])
+        belief.measure(best)
+        free[number][best] = False
+        if free[number].any():
+            heapq.heappush(heap, entry(number))
+    return chosen
+
+
+def _matern(features: np.ndarray) -> np.ndarray:
+    """Matérn-5/2 correlations (Rasmussen and Williams, eq. 4.17) of standardised features."""
+    deviation = features.std(axis=0)
+    varying = deviation > 1e-9
+    Z = (features - features.mean(axis=0))[:, varying] / deviation[varying]
+    Z = Z / (LENGTH_SCALE * max(1.0, np.sqrt(varying.sum())))
+    squared = np.maximum((Z**2).sum(1)[:, None] + (Z**2).sum(1)[None, :] - 2 * Z @ Z.T, 0.0)
+    r = np.sqrt(5 * squared)
+    return (1 + r + r**2 / 3) * np.exp(-r)

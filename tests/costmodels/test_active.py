@@ -1,0 +1,135 @@
+"""Which ops an active design chooses: what it knows of errors, and that it is worth it."""
+
+from __future__ import annotations
+
+import itertools
+import tomllib
+from importlib.metadata import EntryPoint
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from costmodels.active import ActiveChooser, Belief, expected_errors
+from profiler import kernels
+from profiler.measure.chosen import Known
+from profiler.ops import Op, Pass
+from profiler.workloads.op_space import Family, OpSpace
+from profiler.workloads.program import DeviceMemory
+
+MEMORY = DeviceMemory(arena_bytes=120_000, blob_bytes=65_536, blob_seed=5, blob_segments=(128, 125), entry_bytes=96)
+DEPTHWISE = Family("depthwise", Pass.FORWARD, "f32")
+RELU = Family("relu", Pass.FORWARD, "f32")
+SPACE = OpSpace((DEPTHWISE, RELU), MEMORY, seed=2)
+
+
+def draw(family: Family, count: int, stream: str = "candidates") -> list[Op]:
+    return list(itertools.islice(SPACE.draw(family, stream), count))
+
+
+def cost(ops) -> np.ndarray:
+    """Unit costs that differ by term, times a factor that depends on the geometry: what no work count tells."""
+    values = []
+    for op in ops:
+        counts = kernels.work(op)
+        value = sum((i % 5 + 1) * count for i, count in enumerate(counts.values()))
+        values.append(value * (1 + 0.02 * np.sin(np.log(op.geometry.values()[0]))) / 1e3)
+    return np.array(values)
+
+
+def known(ops) -> Known:
+    return Known(list(ops), cost(ops), np.zeros(len(ops)))
+
+
+def belief(measured, rest, error=0.05) -> Belief:
+    ops = [*measured, *rest]
+    return Belief(ops, cost(ops), np.zeros(len(ops)), n_measured=len(measured), error=error)
+
+
+def test_gains_are_what_measuring_then_does_to_the_variance() -> None:
+    ops = draw(DEPTHWISE, 30)
+    for index in (0, 7, 20):
+        now = belief(ops[:5], ops[5:])
+        gain = now.gains()[index]
+        before = now.error
+        now.measure(index)
+        assert before - now.error == pytest.approx(gain, rel=1e-6)
+        # The same by conditioning on it from the start.
+        rest = [op for i, op in enumerate(ops[5:]) if i != index]
+        later = belief([*ops[:5], ops[5 + index]], rest)
+        left = np.delete(np.diag(now.covariance), index)
+        assert np.diag(later.covariance) == pytest.approx(left, rel=1e-6, abs=1e-9)
+
+
+def test_what_is_measured_already_is_worth_nothing_more() -> None:
+    ops = draw(DEPTHWISE, 25)
+    gains = belief(ops[:12], ops).gains()
+    assert gains[:12].max() < 0.1 * gains[12:].max()
+
+
+def test_an_op_with_a_loop_that_no_measured_op_enters_is_worth_most() -> None:
+    ops = draw(DEPTHWISE, 150)
+    names = list(kernels.work(ops[0]))
+    counts = np.array([list(kernels.work(op).values()) for op in ops])
+    rare = int(np.argmin(np.where((counts > 0).sum(axis=0) > 5, (counts > 0).sum(axis=0), 999)))
+    without = [op for op, row in zip(ops, counts, strict=True) if not row[rare]][:40]
+    rest = [op for op in ops if op not in without]
+    gains = belief(without, rest).gains()
+    best = rest[int(np.argmax(gains))]
+    assert kernels.work(best)[names[rare]] > 0
+
+
+def test_expected_errors_are_drawn_towards_the_others() -> None:
+    errors = {DEPTHWISE: [0.1] * 9, RELU: []}
+    expected = expected_errors({DEPTHWISE: (), RELU: ()}, errors)
+    assert expected[DEPTHWISE] == pytest.approx(0.1)
+    assert expected[RELU] == pytest.approx(0.1)
+    lone = expected_errors({DEPTHWISE: (), RELU: ()}, {DEPTHWISE: [0.0] * 9, RELU: [9.0]})
+    assert lone[RELU] < 0.5
+    assert expected_errors({RELU: ()}, {}) == {RELU: pytest.approx(0.03)}
+
+
+def test_a_family_that_is_foretold_badly_gets_more_and_cheap_ops_are_preferred() -> None:
+    chooser = ActiveChooser()
+    candidates = {family: draw(family, 40, "more") for family in (DEPTHWISE, RELU)}
+    chooser.learn(known([*draw(DEPTHWISE, 6), *draw(RELU, 6)]))
+    errors = {DEPTHWISE: [0.2] * 5, RELU: [0.001] * 5}
+    chosen = chooser.choose(candidates, errors, lambda us: np.ones(len(us)), 8)
+    assert len(chosen) == len(set(chosen)) == 8
+    assert sum(op in candidates[DEPTHWISE] for op in chosen) >= 7
+    dear = chooser.choose({DEPTHWISE: candidates[DEPTHWISE]}, errors, lambda us: np.ones(len(us)), 8)
+    cheap = chooser.choose({DEPTHWISE: candidates[DEPTHWISE]}, errors, lambda us: us, 8 * cost(dear).mean())
+    assert cost(cheap).mean() < cost(dear).mean()
+
+
+def test_a_budget_ends_the_choice_and_so_does_the_last_candidate() -> None:
+    chooser = ActiveChooser()
+    chooser.learn(known(draw(RELU, 4)))
+    assert chooser.choose({RELU: draw(RELU, 9, "more")}, {}, lambda us: np.ones(len(us)), 0.0) == []
+    assert len(chooser.choose({RELU: draw(RELU, 9, "more"), DEPTHWISE: []}, {}, lambda us: np.ones(len(us)), 99)) == 9
+
+
+def test_chosen_ops_teach_more_than_random_ones() -> None:
+    test = draw(DEPTHWISE, 120, "test")
+    pool = [op for op in draw(DEPTHWISE, 260) if op not in test]
+
+    def error(train) -> float:
+        chooser = ActiveChooser()
+        chooser.learn(known(train))
+        return float(np.abs(chooser.predict(test) / cost(test) - 1).mean())
+
+    by_chance = np.median([error(pool[10 * i : 10 * i + 24]) for i in range(5)])
+    chooser, train = ActiveChooser(), pool[:6]
+    for _ in range(3):
+        chooser.learn(known(train))
+        rest = [op for op in pool if op not in train]
+        train = [*train, *chooser.choose({DEPTHWISE: rest}, {}, lambda us: np.ones(len(us)), 6)]
+    assert len(train) == 24
+    assert error(train) < 0.8 * by_chance
+
+
+def test_the_profiler_finds_it_where_the_project_says() -> None:
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
+    [(name, value)] = project["project"]["entry-points"]["profiler.choosers"].items()
+    assert EntryPoint(name, value, "profiler.choosers").load() is ActiveChooser
+    assert name == "active"
