@@ -10,3 +10,14 @@ import typer
 Runs = Annotated[list[Path], typer.Argument(help="Folders of runs of one device.", show_default=False)]
 Model = Annotated[Path, typer.Argument(help="Folder of a fitted model.", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="JSON on stdout instead of tables.")]
+NetworkName = Annotated[
+    str | None,
+    typer.Option("--network", metavar="NAME|MODULE:FACTORY", help="By default the plan's network.", show_default=False),
+]
+InputShape = Annotated[
+    str | None,
+    typer.Option("--input", metavar="CxHxW", help="By default the plan's, or 3x64x64.", show_default=False),
+]
+PlanFile = Annotated[
+    Path | None, typer.Option("--plan", help="Step plan; by default everything trains.", show_default=False)
+]

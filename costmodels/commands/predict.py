@@ -1,71 +1,81 @@
-"""``costmodels predict``: what a training step costs."""
+"""``costmodels predict``: what a training step costs, layer by layer and pass by pass."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from costmodels.commands.options import Json, Model
-from profiler.cli_support import message, parse_input_shape, print_json, print_table
-from profiler.errors import UserError
+from costmodels.commands.options import InputShape, Json, Model, NetworkName, PlanFile
+from profiler.cli_support import message, print_json, print_table, warn
 
 
 def predict(
     model: Model,
-    network: Annotated[
-        str | None, typer.Option(help="Built-in name or module:factory; by default the plan's.", show_default=False)
-    ] = None,
-    input_shape: Annotated[
-        str | None,
-        typer.Option(
-            "--input", help="Channels x height x width; by default the plan's, or 3x64x64.", show_default=False
-        ),
-    ] = None,
-    plan: Annotated[Path | None, typer.Option(help="Step plan; by default everything trains.")] = None,
+    *,
+    network: NetworkName = None,
+    input_shape: InputShape = None,
+    plan: PlanFile = None,
+    ops: Annotated[bool, typer.Option("--ops", help="A row an op too.")] = False,
     json: Json = False,
 ) -> None:
-    """Cost of a training step, op by op.
+    """Cost of a training step: latency, energy and memory of each layer and pass, and of all of it.
+
+    Intervals hold 90 % of what would be measured. What lies outside the range that was measured is flagged in words.
 
     Example: costmodels predict an500.model --network mcunet-5fps --input 3x64x64 --plan plan.json
     """
+    from costmodels.commands.network import network_and_plan  # noqa: PLC0415  (torch takes seconds: not for --help)
+    from costmodels.layers import layer_passes, layer_table, pass_table  # noqa: PLC0415
     from costmodels.model import CostModel  # noqa: PLC0415
-    from costmodels.plots import timer_note  # noqa: PLC0415
-    from profiler.workloads.lower import load_network  # noqa: PLC0415
-    from profiler.workloads.plan import LayerPlan, StepPlan  # noqa: PLC0415
+    from costmodels.plots import energy_note, timer_note  # noqa: PLC0415
+    from costmodels.target import NORMAL_90  # noqa: PLC0415
 
     costs = CostModel.load(model)
-    step_plan = None if plan is None else StepPlan.load(plan)
-    if network is None and step_plan is None:
-        raise UserError("there is nothing to predict", hint="give --network, --plan, or both", exit_status=2)
-    shape = parse_input_shape(input_shape or "3x64x64") if input_shape or not step_plan else step_plan.input_shape
-    _, lowered = load_network(network or step_plan.network, shape)
-    if step_plan is None:
-        layers = {
-            layer.name: LayerPlan(tuple(range(layer.geometry.channels("out"))), bias=bool(layer.geometry.bias_elements))
-            for layer in lowered.trainable
-        }
-        step_plan = StepPlan.for_network(lowered, layers)
+    lowered, step_plan = network_and_plan(network, input_shape, plan)
     cost = costs.step(lowered, step_plan)
+    passes = layer_passes(costs, lowered, step_plan, cost)
+    reach = NORMAL_90 * cost.latency_std_ms
+    low, high = max(cost.latency_ms - reach, 0.0), cost.latency_ms + reach
     if json:
         print_json(
             {
                 "model": costs.label,
                 "timer": costs.card_["timer"],
+                "energy_source": costs.card_["energy_source"],
                 "network": lowered.name,
+                "images": step_plan.images,
                 "latency_ms": cost.latency_ms,
                 "latency_std_ms": cost.latency_std_ms,
+                "latency_low_ms": low,
+                "latency_high_ms": high,
                 "energy_mj": cost.energy_mj,
                 "memory_bytes": cost.memory_bytes,
+                "layers": passes.to_dict("records"),
                 "ops": list(cost.rows),
             }
         )
         return
     note = timer_note(costs.card_["timer"])
-    print_table(cost.table, title=f"{lowered.name}: one training step on {costs.card_['device']}", caption=note)
-    by_pass = cost.table.groupby("pass", sort=False)["latency_ms"].sum().reset_index()
-    print_table(by_pass, title="By pass", caption=note)
+    if cost.energy_mj is not None:
+        note = f"{note}; {energy_note(costs.card_['energy_source'])}"
+    title = f"{lowered.name}: one training step on {costs.card_['device']}"
+    if ops:
+        print_table(cost.table, title=f"{title}, op by op", caption=note)
+    layers = layer_table(passes)
+    if cost.energy_mj is None:
+        layers = layers.drop(columns="energy_mj")
+    print_table(layers, title=title, caption=note)
+    print_table(pass_table(passes), title="By pass", caption=note)
+    guessed = passes[passes["extrapolates"] != ""]
+    if len(guessed):
+        share = 100 * guessed["latency_ms"].sum() / passes["latency_ms"].sum()
+        warn(
+            f"{share:.3g} % of the step's latency is extrapolated: {len(guessed)} of {len(passes)} layers and passes "
+            f"lie outside what was measured; measure more of such ops with `profile` and fit again to be sure"
+        )
+    energy = "" if cost.energy_mj is None else f", {cost.energy_mj:,.4g} mJ"
     message(
-        f"step: {cost.latency_ms:,.2f} ± {cost.latency_std_ms:,.2f} ms, {cost.memory_bytes:,} bytes of memory ({note})"
+        f"step of {step_plan.images} image{'s' if step_plan.images > 1 else ''}: {cost.latency_ms:,.2f} ms (90 %: "
+        f"{low:,.2f} to {high:,.2f}){energy}, {cost.memory_bytes:,} bytes of memory ({note})"
     )

@@ -117,7 +117,7 @@ def test_predict_shows_a_step_op_by_op_and_says_what_the_timer_counts(board):
     text, notes = command("costmodels", "predict", board / "model", *NETWORK)
     assert "emulated: time = instructions" in text
     assert "grad_weight" in text and "update" in text
-    assert " ms, " in notes
+    assert " ms (90 %: " in notes
     record = json.loads(command("costmodels", "predict", board / "model", *NETWORK, "--json")[0])
     assert record["latency_ms"] == pytest.approx(sum(op["latency_ms"] for op in record["ops"]))
     assert record["energy_mj"] is None

@@ -1,0 +1,78 @@
+"""A step's cost by layer and pass: sums of its ops, in the network's order, extrapolation said in words."""
+
+import numpy as np
+import pytest
+import synthetic
+
+from costmodels.layers import OUTSIDE, UNKNOWN, everything, layer_passes, layer_table, pass_table
+from costmodels.model import CostModel
+from profiler.ops import Conv2d, Depthwise, GlobalAvgPool, Layer
+from profiler.workloads.network import Network
+from profiler.workloads.plan import Head, LayerPlan, StepPlan
+
+
+@pytest.fixture(scope="module")
+def network():
+    layers = (
+        Layer("first", Conv2d(8, 8, 3, 8, 3, 3, 2, 2, 1, 1), ("input",)),
+        Layer("depthwise", Depthwise(4, 4, 8, 3, 3, 1, 1, 1, 1), ("first",)),
+        Layer("huge", Conv2d(4, 4, 8, 900, 1, 1), ("depthwise",)),
+        Layer("pool", GlobalAvgPool(4, 4, 900), ("huge",)),
+    )
+    return Network("small", (3, 8, 8), layers, "pool")
+
+
+@pytest.fixture(scope="module")
+def model():
+    """Of a device on which no pooling was ever measured, and no convolution so large."""
+    table = synthetic.table(synthetic.random_ops(120))
+    return CostModel(work=synthetic.work, scratch_bytes=lambda op: 0).fit(table)
+
+
+@pytest.fixture(scope="module")
+def plan(network):
+    return StepPlan.for_network(network, {"huge": LayerPlan((0, 1))}, images=3, head=Head(classes=3))
+
+
+@pytest.fixture(scope="module")
+def passes(model, network, plan):
+    return layer_passes(model, network, plan)
+
+
+def test_rows_are_the_steps_layers_and_passes_in_the_networks_order(passes):
+    assert list(dict.fromkeys(passes["layer"]))[:4] == ["first", "depthwise", "huge", "pool"]
+    assert passes[passes["layer"] == "huge"]["pass"].tolist() == ["forward", "grad_weight", "update"]
+    assert passes[passes["layer"] == "first"]["pass"].tolist() == ["forward"]
+
+
+def test_sums_are_the_steps(model, network, plan, passes):
+    cost = model.step(network, plan)
+    for rows in (passes, layer_table(passes), pass_table(passes)):
+        assert rows["latency_ms"].sum() == pytest.approx(cost.latency_ms)
+    assert passes["count"].sum() == cost.table["count"].sum()
+    assert layer_table(passes)["share_percent"].sum() == pytest.approx(100)
+    assert (passes["latency_low_ms"] <= passes["latency_ms"]).all()
+    assert (passes["latency_ms"] <= passes["latency_high_ms"]).all()
+    assert passes["energy_mj"].isna().all() and "energy_mj" not in pass_table(passes)
+
+
+def test_each_pass_has_a_column_of_its_own(passes):
+    row = layer_table(passes).set_index("layer").loc["huge"]
+    own = passes[passes["layer"] == "huge"].set_index("pass")["latency_ms"]
+    assert row["forward_ms"] == pytest.approx(own["forward"])
+    assert row["update_ms"] == pytest.approx(own["update"])
+    assert np.isnan(row["grad_input_ms"])
+
+
+def test_what_was_never_measured_is_said_in_words(passes):
+    words = passes.set_index(["layer", "pass"])["extrapolates"]
+    assert words["huge", "forward"] == OUTSIDE
+    assert words["pool", "forward"] == UNKNOWN
+    assert words["depthwise", "forward"] == ""
+    assert f"forward: {OUTSIDE}" in layer_table(passes).set_index("layer")["extrapolates"]["huge"]
+
+
+def test_training_everything_trains_every_channel_and_the_biases_that_there_are(network):
+    layers = everything(network).layers
+    assert set(layers) == {"first", "depthwise", "huge"}
+    assert layers["huge"] == LayerPlan(tuple(range(900)), bias=True)
