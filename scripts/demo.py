@@ -5,20 +5,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import shlex
 import shutil
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pandas as pd
+from shown_commands import ShownCommands
 
 from costmodels.evaluate import evaluate
 from costmodels.measured import read
 from costmodels.model import CostModel
 from costmodels.plots import timer_note
-from profiler.cli_support import format_seconds, message, print_table
+from profiler.cli_support import message, print_table
 from profiler.errors import UserError
 from tinytrain.data import locate
 
@@ -29,36 +26,6 @@ DEVICES = (("mps2-an500", "qemu://mps2-an500"), ("stm32f405", "qemu://stm32f405"
 IMAGES = 5
 #: The budget, as a multiple of what forward passes alone cost on the device by the fitted model.
 BUDGET_OVER_FORWARD = 1.35
-
-
-class Demo:
-    """Runs the project's commands and shows each, so that it can be repeated by hand."""
-
-    def __init__(self, out: Path) -> None:
-        self.out = out
-        self.bin = Path(sys.executable).parent
-        self.started = time.monotonic()
-
-    def headline(self, text: str) -> None:
-        print(f"\n== {text}  [{format_seconds(time.monotonic() - self.started)} so far]", flush=True)
-
-    def run(self, *command: object) -> None:
-        """Run a command; leave with its status where it fails."""
-        self._start(command, capture=False)
-
-    def ask(self, *command: object) -> dict:
-        """Run a command with ``--json`` and return what it says."""
-        return json.loads(self._start((*command, "--json"), capture=True))
-
-    def _start(self, command: tuple, *, capture: bool) -> str:
-        words = [str(word) for word in command]
-        print(f"\n$ {shlex.join(words)}", flush=True)
-        stdout = subprocess.PIPE if capture else None
-        done = subprocess.run([self.bin / words[0], *words[1:]], check=False, stdout=stdout, text=True)
-        if done.returncode:
-            message(f"the demo stops here: `{shlex.join(words)}` ended with status {done.returncode}")
-            sys.exit(done.returncode)
-        return done.stdout or ""
 
 
 def main() -> None:
@@ -78,35 +45,35 @@ def main() -> None:
     for part in ("runs", "models", "plans"):
         shutil.rmtree(args.out / part, ignore_errors=True)
         (args.out / part).mkdir(parents=True)
-    demo = Demo(args.out)
+    demo = ShownCommands("the demo")
 
     demo.headline("1, 2: profile two emulated boards and this machine's own processor, op by op")
     for name, port in DEVICES:
-        demo.run("profile", "--port", port, *NETWORK, "--out", demo.out / "runs" / name)
+        demo.run("profile", "--port", port, *NETWORK, "--out", args.out / "runs" / name)
 
     demo.headline("3: fit a cost model to each run; judge it on ops that it never saw, beside c × MACs")
     accuracy = {}
     for name, _ in DEVICES:
-        model, run = demo.out / "models" / name, demo.out / "runs" / name
+        model, run = args.out / "models" / name, args.out / "runs" / name
         demo.run("costmodels", "fit", run, "--out", model)
-        demo.run("costmodels", "evaluate", model, run, "--plot", demo.out / f"predicted-{name}.png")
+        demo.run("costmodels", "evaluate", model, run, "--plot", args.out / f"predicted-{name}.png")
         accuracy[name] = evaluate(CostModel.load(model), read([run])).to_dict()
 
     demo.headline("4: select what to train on one episode, with MACs and with the fitted model, under the same budget")
     name, port = DEVICES[0]
-    model = demo.out / "models" / name
+    model = args.out / "models" / name
     whole = demo.ask("costmodels", "predict", model, *NETWORK)
     forward_ms = sum(op["latency_ms"] for op in whole["ops"] if op["pass"] == "forward") * IMAGES
     budget_ms = round(forward_ms * BUDGET_OVER_FORWARD, -1)
     message(f"forward passes of {IMAGES} images cost about {forward_ms:,.0f} ms; the budget is {budget_ms:,.0f} ms")
     task = (*NETWORK, *data, "--images", IMAGES, "--latency-ms", f"{budget_ms:.0f}")
-    plans = {source: demo.out / "plans" / f"{source}.json" for source in ("analytical", "fitted")}
+    plans = {source: args.out / "plans" / f"{source}.json" for source in ("analytical", "fitted")}
     analytical = ("--costs", "analytical", "--scale-from", model)
     demo.run("tinytrain", "select", *task, *analytical, "--out", plans["analytical"])
     demo.run("tinytrain", "select", *task, "--costs", model, "--out", plans["fitted"])
 
     demo.headline("5: run both training steps on the device")
-    steps_run = demo.out / "runs" / f"{name}-steps"
+    steps_run = args.out / "runs" / f"{name}-steps"
     both = ("--plan", plans["analytical"], "--plan", plans["fitted"])
     steps = demo.ask("profile", "step", "--port", port, *NETWORK, *both, "--out", steps_run)
 
@@ -117,10 +84,10 @@ def main() -> None:
         title=f"One training step of {IMAGES} images on {port}, chosen under {budget_ms:,.0f} ms",
         caption=f"{timer_note(steps['timer'])}; data: {json.loads(plans['fitted'].read_text())['notes']['data']}",
     )
-    plot = demo.out / "predicted-against-measured.png"
-    shutil.copyfile(demo.out / f"predicted-{name}.png", plot)
-    message(f"plot: {plot}; runs, models and plans: {demo.out}/")
-    message(f"the whole demo took {format_seconds(time.monotonic() - demo.started)}")
+    plot = args.out / "predicted-against-measured.png"
+    shutil.copyfile(args.out / f"predicted-{name}.png", plot)
+    message(f"plot: {plot}; runs, models and plans: {args.out}/")
+    message(f"the whole demo took {demo.elapsed}")
 
 
 def accuracy_rows(accuracy: dict[str, dict]) -> list[dict]:
