@@ -10,17 +10,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from odd_networks import INPUTS as ODD_INPUTS
 from shown_commands import ShownCommands
 
 from costmodels.plots import timer_note
 from profiler import store
 from profiler.cli_support import message, print_table
 from profiler.workloads.mlperf_tiny import INPUT_SHAPES
-from tests.odd_networks import INPUTS as ODD_INPUTS
 
 BACKBONES = ("mcunet-5fps", "mbv2-w0.35", "proxyless-w0.3")
 MLPERF_TINY = {name: "x".join(map(str, shape)) for name, shape in INPUT_SHAPES.items()}
-ODD = {f"tests.odd_networks:{name}": shape for name, shape in ODD_INPUTS.items()}
+ODD = {f"scripts.odd_networks:{name}": shape for name, shape in ODD_INPUTS.items()}
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Networks with layers that the built-in ones lack: factories for ``--network tests.odd_networks:NAME``."""
+"""Networks with layers that the built-in ones lack: factories for ``--network scripts.odd_networks:NAME``."""
 
 from torch import Tensor, nn
 
