@@ -75,7 +75,8 @@ class Expected:
         norm: ‖reference‖.
         crc32: Of its bytes, where its elements are integers: those must be exact.
         apart: How far projections of integers may be from the reference's all the same: those rounded from sums in
-            float32 may come out one apart, where the sum lay within float32's rounding of a half.
+            float32 may come out one apart, where the sum lay within float32's rounding of a half, and 32-bit ones as
+            far as float32 is exact.
     """
 
     digest: tuple[float, ...]
@@ -87,8 +88,10 @@ class Expected:
     def of(cls, values: np.ndarray, element: Element = "f32", *, rounded_sums: bool = False) -> Expected:
         values = np.asarray(values, dtype=np.float64)
         crc32 = None if element == "f32" else zlib.crc32(values.astype(ELEMENT_TYPES[element]).tobytes())
-        apart = PROJECTION_REACH * max(1.0, ROUNDED_OTHERWISE * values.size**0.5) if rounded_sums else 0.0
-        return cls(prng.digest(values), float(np.linalg.norm(values)), crc32, apart)
+        norm, apart = float(np.linalg.norm(values)), 0.0
+        if rounded_sums:
+            apart = max(PROJECTION_REACH * max(1.0, ROUNDED_OTHERWISE * values.size**0.5), OP_TOLERANCE * norm)
+        return cls(prng.digest(values), norm, crc32, apart)
 
     def error(self, measured: Iterable[float]) -> float:
         """max over projections of |difference| / ‖reference‖; the absolute difference where the norm is 0."""

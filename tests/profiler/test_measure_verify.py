@@ -59,6 +59,14 @@ def test_integers_rounded_from_float32_sums_may_be_one_apart_and_no_more(op):
         assert output_error(device, output, expected[output.name]) >= 1
 
 
+def test_large_32_bit_integers_rounded_from_float32_sums_are_as_exact_as_float32_is():
+    values = np.array([74_405, -2_604_400, 1_009_790, 22_060])
+    expected = Expected.of(values, "s32", rounded_sums=True)
+    off = np.array([0, 8, 0, 0])
+    apart, wrong = (np.abs(np.subtract(prng.digest(values + k * off), expected.digest)).max() for k in (1, 40))
+    assert apart <= expected.apart < wrong
+
+
 def test_other_integers_are_exact():
     memory = FakeDevice().memory
     program = microbenchmark(Op(Conv2d(4, 4, 3, 5, 3, 3), Pass.FORWARD, "s8"), memory)
