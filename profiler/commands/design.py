@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 CHOOSERS = "profiler.choosers"
 
 
-def find_chooser(device: Any) -> Chooser:
-    """The model that chooses for an active design, which another package brings.
+def chooser_class() -> Callable[[Any], Chooser]:
+    """What makes the model that chooses for an active design, of a device's identity; another package brings it.
 
     Raises:
         UserError: none is installed.
@@ -34,7 +34,7 @@ def find_chooser(device: Any) -> Chooser:
             "no installed package has a model that chooses what to measure",
             hint="install this project again (scripts/setup), or take --design space-filling",
         )
-    return found[0].load()(device.identity)
+    return found[0].load()
 
 
 def measure_design(
@@ -52,7 +52,7 @@ def measure_design(
 
     space, sets_aside = wish.space(device)
     run.write_manifest(plan=run.manifest["plan"] | wish.of_design())
-    chooser = find_chooser(device) if wish.name is DesignName.ACTIVE else None
+    chooser = chooser_class()(device.identity) if wish.name is DesignName.ACTIVE else None
     with progress(1, "measuring") as ticker, sitting(device, run):
 
         def count(trial: dict[str, Any]) -> None:

@@ -21,7 +21,8 @@ from profiler.cli_support import (
     tell,
     warn,
 )
-from profiler.commands.design import measure_design
+from profiler.commands.alone import WaitOption, alone_on_host
+from profiler.commands.design import chooser_class, measure_design
 from profiler.commands.design_options import (
     DesignOption,
     MaybeDtypeOption,
@@ -65,6 +66,7 @@ from profiler.commands.options import (
 )
 from profiler.errors import UserError
 from profiler.link.transport import BAUD
+from profiler.measure.design_terms import DesignName
 from profiler.measure.findings import Weight
 from profiler.measure.loop import Loop
 from profiler.measure.schedule import Policy
@@ -140,6 +142,7 @@ def measure(
     recording: RecordingOption = None,
     link_log: LinkLogOption = None,
     trial_limit: TrialLimitOption = TRIAL_LIMIT_S,
+    wait: WaitOption = False,
     json_: JsonOption = False,
 ) -> int:
     """Measure every op of a network on a device, or those that a design chooses. This is the default verb.
@@ -180,7 +183,10 @@ def measure(
         seed=seed,
         companions=companions,
     )
+    if isinstance(wish, Wish) and wish.name is DesignName.ACTIVE:
+        chooser_class()  # where there is none, nothing is begun
     with (
+        alone_on_host(port, wait=wait),
         instrument_around(meters, port, target_power=target_power, power_cycle=power_cycle) as around,
         open_chosen_device(
             port, baud, power_cycle, region, link_log=link_log, trial_limit_s=trial_limit, supply=around.supply

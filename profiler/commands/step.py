@@ -11,6 +11,7 @@ import typer
 
 from profiler import store
 from profiler.cli_support import progress, warn
+from profiler.commands.alone import WaitOption, alone_on_host
 from profiler.commands.metering import energy_source, instrument_around
 from profiler.commands.options import (
     STEP_LIMIT_S,
@@ -129,6 +130,7 @@ def step(
     recording: RecordingOption = None,
     link_log: LinkLogOption = None,
     trial_limit: TrialLimitOption = STEP_LIMIT_S,
+    wait: WaitOption = False,
     json_: JsonOption = False,
 ) -> None:
     """Run whole training steps on a device: check them, time them, and set predicted beside measured.
@@ -151,6 +153,7 @@ def step(
     random = RandomPlans.asked_for(random_plans, network, input_, dtype) if random_plans else None
     model = _cost_model(costs) if costs is not None else None
     with (
+        alone_on_host(port, wait=wait),
         instrument_around(meters, port, target_power=target_power, power_cycle=power_cycle) as around,
         open_chosen_device(
             port, baud, power_cycle, region, link_log=link_log, trial_limit_s=trial_limit, supply=around.supply

@@ -45,8 +45,8 @@ def meta_train(
     import torch  # noqa: PLC0415  (takes seconds, and --help should not)
 
     from tinytrain import data as sources  # noqa: PLC0415
-    from tinytrain.images import digits  # noqa: PLC0415
     from tinytrain import meta_files, weights  # noqa: PLC0415
+    from tinytrain.images import digits  # noqa: PLC0415
     from tinytrain.meta_training import MetaSettings, MetaTraining, Validation  # noqa: PLC0415
 
     if start not in ("pretrained", "nothing"):
