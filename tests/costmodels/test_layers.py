@@ -6,7 +6,7 @@ import synthetic
 
 from costmodels.layers import OUTSIDE, UNKNOWN, everything, layer_passes, layer_table, pass_table
 from costmodels.model import CostModel
-from profiler.ops import Conv2d, Depthwise, GlobalAvgPool, Layer
+from profiler.ops import Conv2d, GlobalAvgPool, Layer
 from profiler.workloads.network import Network
 from profiler.workloads.plan import Head, LayerPlan, StepPlan
 
@@ -14,10 +14,10 @@ from profiler.workloads.plan import Head, LayerPlan, StepPlan
 @pytest.fixture(scope="module")
 def network():
     layers = (
-        Layer("first", Conv2d(8, 8, 3, 8, 3, 3, 2, 2, 1, 1), ("input",)),
-        Layer("depthwise", Depthwise(4, 4, 8, 3, 3, 1, 1, 1, 1), ("first",)),
-        Layer("huge", Conv2d(4, 4, 8, 900, 1, 1), ("depthwise",)),
-        Layer("pool", GlobalAvgPool(4, 4, 900), ("huge",)),
+        Layer("first", Conv2d(8, 8, 3, 12, 3, 3, 1, 1, 1, 1), ("input",)),
+        Layer("middle", Conv2d(8, 8, 12, 16, 1, 1), ("first",)),
+        Layer("huge", Conv2d(8, 8, 16, 900, 1, 1), ("middle",)),
+        Layer("pool", GlobalAvgPool(8, 8, 900), ("huge",)),
     )
     return Network("small", (3, 8, 8), layers, "pool")
 
@@ -40,7 +40,7 @@ def passes(model, network, plan):
 
 
 def test_rows_are_the_steps_layers_and_passes_in_the_networks_order(passes):
-    assert list(dict.fromkeys(passes["layer"]))[:4] == ["first", "depthwise", "huge", "pool"]
+    assert list(dict.fromkeys(passes["layer"]))[:4] == ["first", "middle", "huge", "pool"]
     assert passes[passes["layer"] == "huge"]["pass"].tolist() == ["forward", "grad_weight", "update"]
     assert passes[passes["layer"] == "first"]["pass"].tolist() == ["forward"]
 
@@ -68,11 +68,11 @@ def test_what_was_never_measured_is_said_in_words(passes):
     words = passes.set_index(["layer", "pass"])["extrapolates"]
     assert words["huge", "forward"] == OUTSIDE
     assert words["pool", "forward"] == UNKNOWN
-    assert words["depthwise", "forward"] == ""
+    assert words["middle", "forward"] == ""
     assert f"forward: {OUTSIDE}" in layer_table(passes).set_index("layer")["extrapolates"]["huge"]
 
 
 def test_training_everything_trains_every_channel_and_the_biases_that_there_are(network):
     layers = everything(network).layers
-    assert set(layers) == {"first", "depthwise", "huge"}
+    assert set(layers) == {"first", "middle", "huge"}
     assert layers["huge"] == LayerPlan(tuple(range(900)), bias=True)
