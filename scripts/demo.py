@@ -69,7 +69,7 @@ def main() -> None:
     task = (*NETWORK, *data, "--images", IMAGES, "--latency-ms", f"{budget_ms:.0f}")
     plans = {source: args.out / "plans" / f"{source}.json" for source in ("analytical", "fitted")}
     analytical = ("--costs", "analytical", "--scale-from", model)
-    demo.run("tinytrain", "select", *task, *analytical, "--out", plans["analytical"])
+    demo.run("tinytrain", "select", *task, *analytical, "--solver", "greedy", "--out", plans["analytical"])
     demo.run("tinytrain", "select", *task, "--costs", model, "--out", plans["fitted"])
 
     demo.headline("5: run both training steps on the device")

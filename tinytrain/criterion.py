@@ -1,24 +1,32 @@
 """TinyTrain's criterion: which layers are worth training for what they cost.
 
     P_i = Σ_o Δ_o
-    s_i = P_i / [ (‖W_i‖ / max_l ‖W_l‖) · (c_i / max_l c_l) ]
+    s_i = P_i / [ (m_i / max_l m_l) · (c_i / max_l c_l) ]
 
-‖W_i‖ is the number of layer i's weights. c_i is what the cost source says that the layer costs by itself: with
-analytical costs M_i, its own MACs, as published; with a fitted cost model the predicted latency of its own backward
-ops. The maxima run over all layers with weights, so that scores do not depend on how many of them are inspected.
+Published (arXiv 2307.09988) are m_i = ‖W_i‖, the number of layer i's weights, and c_i = M_i, its own MACs. With the
+device's denominator m_i is what training the layer keeps in memory (:func:`persistent_bytes`) and c_i what the cost
+source says that its backward ops take. Neither counts that training layer i needs the gradients of all later layers;
+``frontier`` adds those to c_i. The maxima run over all layers with weights, so that scores do not depend on how many of
+them are inspected.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from torch import Tensor
 
-from costmodels.analytical import layer_parameters
+from costmodels.analytical import AnalyticalCosts, gradient_layers, layer_macs, layer_parameters
 from costmodels.sources import CostSource
-from profiler.ops import Optimizer
+from profiler.ops import Add, Layer, Op, Pass
 from profiler.workloads.network import Network
+from profiler.workloads.plan import LayerPlan, StepPlan
+from tinytrain.gain import can_train
+
+#: What a layer's potential is divided by.
+Denominator = Literal["published", "device"]
 
 
 @dataclass(frozen=True)
@@ -28,15 +36,17 @@ class Score:
     Attributes:
         layer: Its name.
         potential: P_i.
-        parameters: ‖W_i‖.
+        memory: m_i, in ``memory_unit``.
+        memory_unit: ``weights`` or ``bytes``.
         cost: c_i, in ``unit``.
         unit: ``MACs`` or ``us``.
-        score: s_i.
+        score: s_i; 0 where the potential is.
     """
 
     layer: str
     potential: float
-    parameters: int
+    memory: float
+    memory_unit: str
     cost: float
     unit: str
     score: float
@@ -46,27 +56,118 @@ def scores(
     network: Network,
     information: Mapping[str, Tensor],
     source: CostSource,
+    template: StepPlan,
     *,
-    images: int = 1,
-    optimizer: Optimizer = "adam",
+    denominator: Denominator | None = None,
+    frontier: bool = False,
 ) -> dict[str, Score]:
-    """s_i of every layer of which the information is known.
+    """s_i of every layer that can train and of which the information is known.
 
     Args:
         network: The network.
         information: Δ_o by layer name, shape (output channels,) each.
-        source: Where costs come from.
-        images: Images in the batch, over which the update is shared.
-        optimizer: Of the update.
+        source: Where a device's costs come from; not asked for the published denominator.
+        template: A plan with the images, optimizer and dtype of the step.
+        denominator: See this module; by default the published one where the source is analytical.
+        frontier: Count the gradients of later layers as a cost of each layer.
+
+    Raises:
+        ValueError: no such denominator.
     """
-    costs = {layer.name: source.layer_cost(layer, images=images, optimizer=optimizer) for layer in network.trainable}
-    largest_cost = max(cost for cost, _ in costs.values())
-    largest_size = max(layer_parameters(layer.geometry) for layer in network.trainable)
+    if denominator is None:
+        denominator = "published" if isinstance(source, AnalyticalCosts) else "device"
+    if denominator not in ("published", "device"):
+        raise ValueError(f"the denominator is published or device, got {denominator!r}")
+    published = denominator == "published"
+    everything = {x.name: whole_layer(x, template) for x in network.trainable if can_train(x, template.dtype)}
+    memory = {
+        name: layer_parameters(network[name].geometry)
+        if published
+        else persistent_bytes(network[name], plan, template, saved_input=True)
+        for name, plan in everything.items()
+    }
+    costs = _published_costs(network, template, frontier) if published else _costs(network, source, template, frontier)
+    largest_memory, largest_cost = max(memory.values()), max(costs.values())
+    units = ("weights", "MACs") if published else ("bytes", "us")
     result = {}
-    for name, delta in information.items():
-        potential = float(delta.sum())
-        size = layer_parameters(network[name].geometry)
-        cost, unit = costs[name]
-        score = potential / ((size / largest_size) * (cost / largest_cost))
-        result[name] = Score(name, potential, size, cost, unit, score)
+    for name in everything:
+        if name not in information:
+            continue
+        potential = float(information[name].double().sum())
+        share = (memory[name] / largest_memory) * (costs[name] / largest_cost)
+        score = potential / share if potential else 0.0
+        result[name] = Score(name, potential, memory[name], units[0], costs[name], units[1], score)
     return result
+
+
+def whole_layer(layer: Layer, template: StepPlan) -> LayerPlan:
+    """A plan of all of a layer's channels, and its bias."""
+    geometry = layer.geometry
+    return LayerPlan(tuple(range(geometry.channels("out"))), "out", bool(geometry.bias_elements))  # type: ignore[attr-defined]
+
+
+def persistent_bytes(layer: Layer, plan: LayerPlan, template: StepPlan, *, saved_input: bool) -> int:
+    """Bytes that training (part of) a layer keeps, beside what the forward pass needs anyway.
+
+    Its weights in memory that can be written, gradients, the optimiser's moments and, with ``saved_input``, the input
+    kept from the forward pass to the gradient. An update that is fused with the gradient keeps no gradient.
+    """
+    trains = {"trained_channels": len(plan.channels), "trained_axis": plan.axis, "trains_bias": plan.bias}
+    update = Op(layer.geometry, Pass.UPDATE, template.dtype, optimizer=template.optimizer, **trains)
+    fused = "fused_update" in template.savings
+    kept = sum(
+        b.byte_count for b in update.buffers() if b.role != "scales" and not (fused and b.role.endswith("_gradient"))
+    )
+    if saved_input and plan.channels:
+        gradient = Op(layer.geometry, Pass.GRAD_WEIGHT, template.dtype, **trains)
+        kept += sum(b.byte_count for b in gradient.buffers() if b.role == "input")
+    return kept
+
+
+def _published_costs(network: Network, template: StepPlan, frontier: bool) -> dict[str, float]:
+    """M_i, and with ``frontier`` the MACs of the later layers' ``grad_input``."""
+    costs = {}
+    for layer in network.trainable:
+        costs[layer.name] = float(layer_macs(layer.geometry))
+        if frontier:
+            costs[layer.name] += sum(network[name].geometry.forward_macs for name in _later(network, layer, template))
+    return costs
+
+
+def _costs(network: Network, source: CostSource, template: StepPlan, frontier: bool) -> dict[str, float]:
+    """An image's ``grad_input`` and ``grad_weight`` of all channels and its share of the update, in microseconds."""
+    costs = {}
+    layers = [layer for layer in network.trainable if can_train(layer, template.dtype)]
+    for layer in layers:
+        if template.dtype == "f32":
+            own = source.layer_cost(layer, images=template.images, optimizer=template.optimizer)[0]
+        else:
+            own = _int8_layer_us(layer, source, template)
+        costs[layer.name] = own
+    if frontier:
+        chain = {
+            x.name: source.op_latency_us(Op(x.geometry, Pass.GRAD_INPUT, template.dtype))
+            for x in network.layers
+            if not isinstance(x.geometry, Add) and (template.dtype == "f32" or x.geometry.trainable)
+        }
+        for layer in layers:
+            costs[layer.name] += sum(chain.get(name, 0.0) for name in _later(network, layer, template))
+    return costs
+
+
+def _int8_layer_us(layer: Layer, source: CostSource, template: StepPlan) -> float:
+    plan = whole_layer(layer, template)
+    trains = {"trained_channels": len(plan.channels), "trained_axis": plan.axis}
+    ops = {
+        pass_: Op(layer.geometry, pass_, "s8", **trains, trains_bias=plan.bias and pass_ is not Pass.GRAD_INPUT,
+                  optimizer=template.optimizer)
+        for pass_ in (Pass.GRAD_INPUT, Pass.GRAD_WEIGHT, Pass.UPDATE)
+    }  # fmt: skip
+    us = {pass_: source.op_latency_us(op) for pass_, op in ops.items()}
+    return us[Pass.GRAD_INPUT] + us[Pass.GRAD_WEIGHT] + us[Pass.UPDATE] / template.images
+
+
+def _later(network: Network, layer: Layer, template: StepPlan) -> set[str]:
+    """Names of the layers whose ``grad_input`` training this layer alone would need."""
+    plan = StepPlan.for_network(network, {layer.name: whole_layer(layer, template)}, head=template.head)
+    return gradient_layers(network, plan)

@@ -1,81 +1,47 @@
-"""Greedy selection of what to train: layers by score, channels by Fisher information, whole steps under a budget.
-
-Layers are taken in falling order of their score s_i. Of each, the largest of the given ratios of output channels is
-taken with which the *whole* training step still keeps every limit, or nothing. What a step costs is the cost source's
-to say: forward pass, the ``grad_input`` chain down to the frontier, gradients and updates of what was taken so far.
-"""
+"""Selection of what to train for a task: layers and channels of most Fisher information under a budget for one step."""
 
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import Literal
 
-from scipy.special import ndtri
 from torch import Tensor
 
 from costmodels.sources import CostSource, StepCost
 from profiler.errors import UserError
 from profiler.workloads.network import Network
 from profiler.workloads.plan import LayerPlan, StepPlan
-from tinytrain.criterion import Score, scores
+from tinytrain.budget import Budget
+from tinytrain.criterion import Denominator, Score, scores
+from tinytrain.gain import RATIOS, layer_choices
+from tinytrain.selection_costs import StepTable
+from tinytrain.solvers import Problem, Solution, solve_greedy, solve_marginal
+from tinytrain.solvers_exact import solve_exact
 
-#: Ratios of a layer's output channels that a plan may train: those of MCUNetV3's search (arXiv 2206.15472).
-RATIOS = (1 / 8, 1 / 4, 1 / 2, 1.0)
 #: Share of the layers with weights that is inspected, counted from the last.
 INSPECTED_SHARE = 0.44
 
-
-@dataclass(frozen=True)
-class Budget:
-    """Limits of one training step.
-
-    Attributes:
-        latency_ms: Forward and backward of the batch and the update.
-        memory_bytes: Peak; None for no limit.
-        confidence: Probability with which the latency is to stay below its limit, by the cost source's own standard
-            deviation (taken as normal): from 0.5 to below 1. A source without one is believed as it is.
-
-    Raises:
-        ValueError: another confidence.
-    """
-
-    latency_ms: float = math.inf
-    memory_bytes: int | None = None
-    confidence: float = 0.5
-
-    def __post_init__(self) -> None:
-        if not 0.5 <= self.confidence < 1:
-            raise ValueError(f"confidence must be from 0.5 to below 1, got {self.confidence}")
-
-    def upper_latency_ms(self, cost: StepCost) -> float:
-        """What the latency stays below with the asked confidence."""
-        std_ms = cost.latency_std_ms
-        return cost.latency_ms + (0.0 if math.isnan(std_ms) else float(ndtri(self.confidence)) * std_ms)
-
-    def allows(self, cost: StepCost) -> bool:
-        return self.upper_latency_ms(cost) <= self.latency_ms and (
-            self.memory_bytes is None or cost.memory_bytes <= self.memory_bytes
-        )
+Solver = Literal["greedy", "marginal", "exact", "biases"]
 
 
 @dataclass(frozen=True)
 class Taken:
-    """One layer of the order in which layers were looked at.
+    """One inspected layer.
 
     Attributes:
         score: Its standing.
-        channels: Output channels taken; 0 where nothing fitted.
+        channels: Output channels taken; 0 where none.
         all_channels: Of the layer.
         fisher: Σ Δ_o over the channels taken.
-        latency_ms: What taking it added to the step, the longer chain included.
     """
 
     score: Score
     channels: int
     all_channels: int
     fisher: float
-    latency_ms: float
 
 
 @dataclass(frozen=True)
@@ -86,15 +52,25 @@ class Selection:
         plan: The step plan.
         cost: What the cost source predicts for it.
         budget: What it had to keep.
+        solver: Who chose.
         order: The inspected layers, best score first.
-        fisher_share: Σ Δ_o of the plan's channels over that of all inspected channels.
+        gain: Σ Δ_o of the plan's channels.
+        bound: No plan under the budget has more gain; infinite where the solver does not know.
+        fisher_share: ``gain`` over that of all inspected channels.
+        problem: What was solved.
+        seconds: What solving took, costs asked for meanwhile among it; the problem's table was there before.
     """
 
     plan: StepPlan
     cost: StepCost
     budget: Budget
+    solver: Solver
     order: tuple[Taken, ...]
+    gain: float
+    bound: float
     fisher_share: float
+    problem: Problem
+    seconds: float
 
 
 def inspected_layers(network: Network, share: float = INSPECTED_SHARE) -> tuple[str, ...]:
@@ -111,113 +87,218 @@ def inspected_layers(network: Network, share: float = INSPECTED_SHARE) -> tuple[
     return tuple(names[-max(1, math.ceil(share * len(names) - 1e-9)) :])
 
 
-def select(
+def last_biases(network: Network, count: int) -> dict[str, LayerPlan]:
+    """Plans that train the biases of the last ``count`` layers with weights, and nothing else of them.
+
+    Raises:
+        UserError: fewer layers than that, or one without a bias.
+    """
+    trainable = network.trainable
+    if not 0 <= count <= len(trainable):
+        raise UserError(
+            f"the biases of the last {count} layers cannot train: {network.name} has {len(trainable)} with weights",
+            hint=f"give --last-biases 0 to {len(trainable)}",
+            exit_status=2,
+        )
+    layers = trainable[len(trainable) - count :]
+    for layer in layers:
+        if not layer.geometry.bias_elements:  # type: ignore[attr-defined]
+            raise UserError(
+                f"the bias of layer {layer.name} is to train, which has none", hint="give a smaller --last-biases"
+            )
+    return {layer.name: LayerPlan() for layer in layers}
+
+
+def step_table(
     network: Network,
-    information: Mapping[str, Tensor],
+    inspected: Sequence[str],
     source: CostSource,
+    *,
+    ratios: Sequence[float] = RATIOS,
+    energy: bool = False,
+    **settings,
+) -> StepTable:
+    """Costs for selections from these layers: of one device, network and kind of step, for any number of tasks.
+
+    Args:
+        network: What is trained.
+        inspected: Layers to choose from.
+        source: Where costs come from.
+        ratios: Shares of a layer's output channels that may be taken, each above 0 and at most 1.
+        energy: Whether budgets will limit energy.
+        settings: Of the plan: ``layers`` (that train in any case), ``head``, ``images``, ``optimizer``,
+            ``learning_rate``, ``dtype``, ``savings``.
+    """
+    template = StepPlan.for_network(network, settings.pop("layers", {}), **settings)
+    # The last channels where single ones may train: those are named in the program, which takes a few bytes.
+    made_up = {name: _rising(network[name].geometry.channels("out")) for name in inspected}  # type: ignore[attr-defined]
+    choices = layer_choices(network, made_up, ratios, template.dtype)
+    plans = {name: [choice.plan for choice in ways] for name, ways in choices.items()}
+    return StepTable(network, source, template, plans, energy=energy)
+
+
+def _rising(count: int) -> Tensor:
+    import torch  # noqa: PLC0415
+
+    return torch.arange(count, dtype=torch.float64)
+
+
+def select(
+    information: Mapping[str, Tensor],
+    table: StepTable,
     budget: Budget,
     *,
     ratios: Sequence[float] = RATIOS,
-    **settings,
+    solver: Solver = "exact",
+    denominator: Denominator | None = None,
+    frontier: bool | None = None,
+    criterion_source: CostSource | None = None,
+    time_limit_s: float = 60.0,
 ) -> Selection:
     """Choose layers and channels for one training step.
 
     Args:
-        network: What is trained.
-        information: Δ_o of the layers to choose from, as :func:`tinytrain.fisher.fisher_information` gives it.
-        source: Where costs come from, those of the scores and those of the budget.
+        information: Δ_o of the layers to choose from, as :func:`tinytrain.fisher.fisher_information` gives it; those
+            of the table.
+        table: What steps cost, of :func:`step_table` with the same ratios.
         budget: Limits of the step.
-        ratios: Shares of a layer's output channels that may be taken, each above 0 and at most 1.
-        settings: Of the plan: ``head``, ``images``, ``optimizer``, ``learning_rate``.
+        ratios: See :func:`step_table`.
+        solver: ``greedy`` by the scores, ``marginal`` by gain for what it adds, ``exact``.
+        denominator: Of the scores, see :func:`tinytrain.criterion.scores`.
+        frontier: Whether scores (by default not, as published) and prices of the marginal greedy (by default so)
+            count the gradients of later layers.
+        criterion_source: Where the scores' costs come from, if not from the table's source.
+        time_limit_s: Of the exact solver.
 
     Returns:
         The plan, without notes, and how it came about.
 
     Raises:
-        UserError: not even the cheapest layer at the smallest ratio keeps the budget.
+        UserError: no choice keeps the budget.
+        ValueError: no such solver, or information for other layers than the table's.
     """
-    if not ratios or not all(0 < ratio <= 1 for ratio in ratios):
-        raise UserError(f"the ratios {list(ratios)} are not all above 0 and at most 1", hint="give --ratios 1/8,1/4,1")
-    template = StepPlan.for_network(network, {}, **settings)
-    standing = scores(network, information, source, images=template.images, optimizer=template.optimizer)
-    search = _Search(network, source, template, information, sorted(set(ratios), reverse=True))
+    network, template = table.network, table.template
+    choices = layer_choices(network, information, ratios, template.dtype)
+    if tuple(choices) != table.layers:
+        raise ValueError("the information is not of the layers of the table")
+    problem = Problem(choices, table, budget)
+    begin = time.monotonic()
+    standing = scores(
+        network,
+        information,
+        criterion_source or table.source,
+        template,
+        denominator=denominator,
+        frontier=bool(frontier),
+    )
+    aware = frontier is None or frontier
+    solution = _solve(problem, solver, standing, frontier=aware, time_limit_s=time_limit_s)
+    if not solution.picked:
+        raise nothing_fits(problem)
+    plan = table.plan(problem.chosen(solution.picked))
+    cost = problem.cost(solution.picked)
+    seconds = time.monotonic() - begin
+    return Selection(
+        plan=plan,
+        cost=cost,
+        budget=budget,
+        solver=solver,
+        order=_order(problem, solution, standing),
+        gain=solution.gain,
+        bound=solution.bound,
+        fisher_share=solution.gain / total if (total := sum(float(d.sum()) for d in information.values())) else 0.0,
+        problem=problem,
+        seconds=seconds,
+    )
 
-    layers: dict[str, LayerPlan] = {}
-    cost: StepCost | None = None
-    order = []
-    for score in sorted(standing.values(), key=lambda s: s.score, reverse=True):
-        name = score.layer
-        added, fisher = 0.0, 0.0
-        for choice in search.choices[name]:
-            candidate = search.step_if_allowed(layers | {name: choice}, budget)
-            if candidate is not None:
-                added = candidate.latency_ms - (cost.latency_ms if cost else search.forward_ms())
-                fisher = float(information[name][list(choice.channels)].sum())
-                layers[name], cost = choice, candidate
-                break
-        count = len(layers[name].channels) if name in layers else 0
-        order.append(Taken(score, count, network[name].geometry.channels("out"), fisher, added))
-    if cost is None:
-        raise search.nothing_fits(budget)
-    everything = sum(float(delta.sum()) for delta in information.values())
-    share = sum(taken.fisher for taken in order) / everything if everything else 0.0
-    return Selection(search.plan(layers), cost, budget, tuple(order), share)
 
+def select_biases(
+    information: Mapping[str, Tensor],
+    table: StepTable,
+    budget: Budget,
+    *,
+    ratios: Sequence[float] = RATIOS,
+    denominator: Denominator | None = None,
+) -> Selection:
+    """The biases of as many last layers as the budget allows, and no weights: gain is none.
 
-class _Search:
-    """Candidate plans: each is judged by its latency alone first, and only those that pass are placed in memory."""
+    Arguments as for :func:`select`; the scores stand in the order that comes back, and decide nothing.
 
-    def __init__(
-        self,
-        network: Network,
-        source: CostSource,
-        template: StepPlan,
-        information: Mapping[str, Tensor],
-        ratios: Sequence[float],
-    ) -> None:
-        self.network, self.source, self.template = network, source, template
-        self.choices = {name: self._choices(name, delta, ratios) for name, delta in information.items()}
-
-    def _choices(self, name: str, delta: Tensor, ratios: Sequence[float]) -> list[LayerPlan]:
-        geometry = self.network[name].geometry
-        ranked = delta.argsort(descending=True, stable=True).tolist()
-        counts = dict.fromkeys(max(1, round(ratio * len(ranked))) for ratio in ratios)
-        return [LayerPlan(tuple(sorted(ranked[:count])), "out", bool(geometry.bias_elements)) for count in counts]
-
-    def plan(self, layers: Mapping[str, LayerPlan]) -> StepPlan:
-        ordered = {layer.name: layers[layer.name] for layer in self.network.trainable if layer.name in layers}
-        return replace(self.template, layers=ordered)
-
-    def step_if_allowed(self, layers: Mapping[str, LayerPlan], budget: Budget) -> StepCost | None:
-        plan = self.plan(layers)
-        # A hair above the limit, so that the order of additions decides nothing here.
-        if self.source.step_latency_ms(self.network, plan) > budget.latency_ms * (1 + 1e-9):
-            return None
-        cost = self.source.step(self.network, plan)
-        return cost if budget.allows(cost) else None
-
-    def forward_ms(self) -> float:
-        """A step that trains nothing: what the first layer's own share is counted against."""
-        return self.source.step_latency_ms(self.network, self.plan({}))
-
-    def nothing_fits(self, budget: Budget) -> UserError:
-        smallest = [self.plan({name: choices[-1]}) for name, choices in self.choices.items()]
-        costs = [(self.source.step(self.network, plan), *plan.layers.items()) for plan in smallest]
-        limits, parts = [], []
-        for unit, limit, key in (
-            ("ms", budget.latency_ms, lambda c: budget.upper_latency_ms(c[0])),
-            ("bytes", budget.memory_bytes, lambda c: c[0].memory_bytes),
-        ):
-            if limit is None or limit == math.inf:
-                continue
-            cost, (name, layer) = min(costs, key=key)
-            limits.append(f"{limit:,g} {unit}" if unit == "ms" else f"{limit:,} {unit}")
-            parts.append(
-                f"the least is {budget.upper_latency_ms(cost):,.6g} ms and {cost.memory_bytes:,} bytes for "
-                f"{len(layer.channels)} channels of {name}"
-            )
-        return UserError(
-            f"no plan fits a training step of {' and '.join(limits)}: {', or '.join(dict.fromkeys(parts))} "
-            f"({self.source.label}, {self.template.images} image{'s' if self.template.images > 1 else ''})",
-            hint="raise the budget, or take a smaller --input or fewer --images",
+    Raises:
+        UserError: not even the last layer's bias keeps the budget, or it has none.
+    """
+    network = table.network
+    problem = Problem(layer_choices(network, information, ratios, table.template.dtype), table, budget)
+    begin = time.monotonic()
+    has_bias = [bool(layer.geometry.bias_elements) for layer in reversed(network.trainable)]  # type: ignore[attr-defined]
+    fewest, most = 0, has_bias.index(False) if False in has_bias else len(has_bias)
+    while fewest < most:  # costs only grow with the frontier's depth
+        middle = (fewest + most + 1) // 2
+        if budget.allows(table.step_cost(last_biases(network, middle))):
+            fewest = middle
+        else:
+            most = middle - 1
+    if fewest == 0:
+        raise UserError(
+            "not even the bias of the last layer can train under the budget", hint="raise the budget, or fewer --images"
         )
+    layers = last_biases(network, fewest)
+    cost = table.step_cost(layers)
+    standing = scores(network, information, table.source, table.template, denominator=denominator)
+    nothing = Solution((), 0.0)
+    seconds = time.monotonic() - begin
+    return Selection(
+        table.plan(layers), cost, budget, "biases", _order(problem, nothing, standing), 0.0, 0.0, 0.0, problem, seconds
+    )
+
+
+def _solve(
+    problem: Problem, solver: Solver, standing: Mapping[str, Score], *, frontier: bool, time_limit_s: float
+) -> Solution:
+    if solver == "greedy":
+        return solve_greedy(problem, {name: score.score for name, score in standing.items()})
+    if solver == "marginal":
+        return solve_marginal(problem, frontier=frontier)
+    if solver != "exact":
+        raise ValueError(f"the solver is greedy, marginal or exact, got {solver!r}")
+    starts = (
+        solve_marginal(problem),
+        solve_greedy(problem, {name: score.score for name, score in standing.items()}),
+    )
+    return solve_exact(problem, max(starts, key=lambda s: s.gain), time_limit_s=time_limit_s)
+
+
+def _order(problem: Problem, solution: Solution, standing: Mapping[str, Score]) -> tuple[Taken, ...]:
+    picked = {problem.flat[i].layer: problem.flat[i] for i in solution.picked}
+    taken = []
+    for score in sorted(standing.values(), key=lambda s: s.score, reverse=True):
+        choice = picked.get(score.layer)
+        channels = problem.table.network[score.layer].geometry.channels("out")  # type: ignore[attr-defined]
+        taken.append(
+            Taken(score, len(choice.plan.channels), channels, choice.gain) if choice else Taken(score, 0, channels, 0.0)
+        )
+    return tuple(taken)
+
+
+def nothing_fits(problem: Problem) -> UserError:
+    """That no choice keeps the budget, with the least that there is for each limit."""
+    table, budget = problem.table, problem.budget
+    costs = [(problem.cost([i]), problem.flat[i]) for i in range(len(problem.flat))]
+    units = {"latency_ms": "ms", "energy_mj": "mJ", "memory_bytes": "bytes"}
+
+    def figure(name: str, value: float) -> str:
+        return f"{value:,.0f} bytes" if name == "memory_bytes" else f"{value:,.6g} {units[name]}"
+
+    parts = []
+    for name in budget.limits:
+        cost, choice = min(costs, key=lambda pair: budget.upper(pair[0], name))
+        named = dict.fromkeys([*budget.limits, "latency_ms", "memory_bytes"])
+        least = [figure(each, budget.upper(cost, each)) for each in sorted(named, key=list(units).index)]
+        parts.append(f"the least is {' and '.join(least)} for {len(choice.plan.channels)} channels of {choice.layer}")
+    limits = [figure(name, limit) for name, limit in budget.limits.items()]
+    images = table.template.images
+    return UserError(
+        f"no plan fits a training step of {' and '.join(limits)}: {', or '.join(dict.fromkeys(parts))} "
+        f"({table.source.label}, {images} image{'s' if images > 1 else ''})",
+        hint="raise the budget, or take a smaller --input or fewer --images",
+    )

@@ -7,6 +7,7 @@ import pandas as pd
 from costmodels.sources import StepCost
 from costmodels.sums import OpSums
 from profiler.ops import Op, Pass
+from profiler.workloads.arena import place
 from profiler.workloads.step import training_step
 
 #: Microseconds a MAC by kind and pass, and a word touched; no device has these.
@@ -16,7 +17,10 @@ US_PER_MAC = {("depthwise", Pass.GRAD_WEIGHT): 0.05, ("conv2d", Pass.GRAD_INPUT)
 class MadeUpCosts:
     label = "made up"
 
-    def __init__(self) -> None:
+    def __init__(self, *, std_share: float = 0.0, mw: float | None = None, arena: bool = False) -> None:
+        """``std_share`` of an op's latency is its standard deviation, errors of a kind and pass fully correlated;
+        ``mw`` is the power of every op; with ``arena`` memory is the planner's peak."""
+        self.std_share, self.mw, self.arena = std_share, mw, arena
         self.steps = 0
         self._sums = OpSums(lambda ops: [self.op_latency_us(op) for op in ops])
 
@@ -40,10 +44,24 @@ class MadeUpCosts:
                 "layer": item.layer,
                 "kind": item.op.kind,
                 "pass": str(item.op.pass_),
-                "latency_ms": self.op_latency_us(item.op) * (plan.images if item.per_image else 1) / 1e3,
+                "dtype": item.op.dtype,
+                "latency_ms": (latency_ms := self._latency_ms(item, plan)),
+                "latency_std_ms": self.std_share * latency_ms,
                 "extrapolates": False,
             }
             for item in step.ops
         )
         memory = sum(tensor.byte_count for tensor in step.tensors.values() if tensor.trained)
-        return StepCost(sum(row["latency_ms"] for row in rows), math.nan, None, memory, rows)
+        if self.arena:
+            memory = place(step).peak_bytes
+        parts: dict[tuple, float] = {}
+        for row in rows:
+            key = (row["kind"], row["pass"])
+            parts[key] = parts.get(key, 0.0) + row["latency_std_ms"]
+        latency_ms = sum(row["latency_ms"] for row in rows)
+        std_ms = math.sqrt(sum(std**2 for std in parts.values())) if self.std_share else math.nan
+        energy_mj = None if self.mw is None else latency_ms * self.mw / 1e3
+        return StepCost(latency_ms, std_ms, energy_mj, memory, rows)
+
+    def _latency_ms(self, item, plan) -> float:
+        return self.op_latency_us(item.op) * (plan.images if item.per_image else 1) / 1e3

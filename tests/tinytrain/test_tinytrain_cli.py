@@ -8,7 +8,7 @@ from made_up import MadeUpCosts
 from costmodels.model import CostModel
 from profiler.workloads.lower import load_network
 from profiler.workloads.plan import Head, StepPlan
-from profiler.workloads.step import network_ops
+from profiler.workloads.step import network_ops, training_step
 from tinytrain import cli
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "costmodels"))
@@ -61,7 +61,14 @@ def test_json_on_stdout_is_json_alone(tmp_path, capsys):
     record = json.loads(capsys.readouterr().out)
     assert record["predicted"]["latency_ms"] <= 80
     assert record["data"].startswith("embedded")
-    assert {"layer", "potential", "parameters", "cost_MACs", "score", "channels"} <= set(record["layers"][0])
+    assert {"layer", "potential", "weights", "cost_MACs", "score", "channels", "gain"} <= set(record["layers"][0])
+    assert record["gain_bound"] == pytest.approx(record["gain"])
+    parts = {part["name"]: part for part in record["task"]}
+    assert list(parts) == ["prototypes", "Fisher pass", "training"]
+    assert parts["training"]["images"] == 40 * 5
+    assert parts["training"]["latency_ms"] == pytest.approx(40 * record["predicted"]["latency_ms"])
+    assert 0 < parts["prototypes"]["latency_ms"] <= parts["Fisher pass"]["latency_ms"]
+    assert "why" not in record
 
 
 def test_adapt_trains_the_plans_task_and_prints_accuracy_before_and_after(plan_file, capsys):
@@ -95,7 +102,20 @@ def test_adapt_trains_the_plans_task_and_prints_accuracy_before_and_after(plan_f
         (["--latency-ms", 20, *ANALYTICAL, "--input", "1x32x32"], 2, "3 channels"),
         (["--latency-ms", 20, *ANALYTICAL, "--network", "mbv2-w0.35"], 1, "no embedded weights of 'mbv2-w0.35'"),
         (["--latency-ms", 20, *ANALYTICAL, "--network", "lenet"], 2, "no network 'lenet'"),
-        (["--costs", "analytical"], 2, "--latency-ms"),
+        (["--costs", "analytical"], 2, "no budget"),
+        (["--memory-bytes", 0, *ANALYTICAL], 2, "a budget of nothing"),
+        (["--energy-mj", 5, *ANALYTICAL], 1, "the budget limits energy, and the cost source predicts none"),
+        (["--latency-ms", 20, *ANALYTICAL, "--solver", "oracle"], 2, "there is no solver 'oracle'"),
+        (["--latency-ms", 20, *ANALYTICAL, "--denominator", "x"], 2, "there is no denominator 'x'"),
+        (["--latency-ms", 20, *ANALYTICAL, "--dtype", "f16"], 2, "there is no dtype 'f16'"),
+        (["--latency-ms", 20, *ANALYTICAL, "--savings", "stream"], 2, "--savings are for --dtype s8"),
+        (["--latency-ms", 20, *ANALYTICAL, "--dtype", "s8", "--savings", "x"], 2, "there is no saving 'x'"),
+        (
+            ["--latency-ms", 20, *ANALYTICAL, "--dtype", "s8", "--savings", "fused_update", "--images", 2],
+            2,
+            "wants --images 1",
+        ),
+        (["--latency-ms", 20, *ANALYTICAL, "--last-biases", 50], 2, "the biases of the last 50 layers cannot train"),
     ],
 )
 def test_bad_input_ends_in_one_sentence_and_a_status(arguments, status, says, capsys, tmp_path):
@@ -144,6 +164,54 @@ def test_both_cost_sources_of_one_fitted_model_select_and_say_who_they_are(tmp_p
     assert "cost_us" in records[0]["layers"][0]
     assert "cost_MACs" in records[1]["layers"][0]
     assert records[0]["predicted"]["latency_std_ms"] > 0
+
+
+@pytest.mark.parametrize("solver", ["greedy", "exact"])
+def test_explain_says_of_each_layer_what_it_costs_and_why_it_was_taken(solver, tmp_path, capsys):
+    out = tmp_path / "plan.json"
+    words = ["--latency-ms", 80, "--images", 5, "--solver", solver, "--explain", "--out", out]
+    assert run("select", *COMMON, *ANALYTICAL, "--accounting", "chain", *words, "--json") == 0
+    record = json.loads(capsys.readouterr().out)
+    _, network = load_network("mcunet-5fps", (3, 32, 32))
+    why = {row["layer"]: row for row in record["why"]}
+    plan = StepPlan.load(out)
+    assert list(why) == [layer.name for layer in network.trainable][-19:]
+    assert set(plan.layers) == {name for name, row in why.items() if row["why"].startswith("taken")}
+    assert why[next(iter(plan.layers))]["why"].startswith("taken, the frontier")
+    assert sum(row["potential_percent"] for row in why.values()) == pytest.approx(100)
+    refused = [row["why"] for row in why.values() if "the step would take" in row["why"]]
+    assert refused and all("allowed are 80 ms" in text for text in refused)
+    for name, row in why.items():
+        assert row["own_macs"] == network[name].geometry.forward_macs
+        # What the layer adds to 5 images, and what being the frontier adds: by MACs, 0.01 us each.
+        assert row["own_ms"] == pytest.approx(5 * row["own_macs"] * 1e-5)
+        assert row["chain_ms"] == pytest.approx(5 * row["chain_macs"] * 1e-5)
+    assert run("select", *COMMON, *ANALYTICAL, *words) == 0
+    assert "Layer by layer" in capsys.readouterr().out
+
+
+def test_an_int8_plan_trains_slices_from_the_first_channel_on_and_the_biases_asked_for(tmp_path, capsys):
+    out = tmp_path / "plan.json"
+    words = ["--latency-ms", 80, "--dtype", "s8", "--savings", "stream,in_place", "--last-biases", 24, "--out", out]
+    assert run("select", *COMMON, *ANALYTICAL, "--accounting", "chain", *words, "--json") == 0
+    record = json.loads(capsys.readouterr().out)
+    plan = StepPlan.load(out)
+    assert (plan.dtype, plan.optimizer, plan.savings) == ("s8", "sgd", {"stream", "in_place"})
+    assert len(plan.layers) == 24
+    trained = [p for p in plan.layers.values() if p.channels]
+    assert trained and all(p.channels == tuple(range(len(p.channels))) for p in trained)
+    assert record["gain"] > 0
+    training_step(load_network("mcunet-5fps", (3, 32, 32))[1], plan)
+
+
+def test_biases_alone(tmp_path, capsys):
+    out = tmp_path / "plan.json"
+    words = ["--latency-ms", 40, "--solver", "biases", "--accounting", "chain", "--out", out, "--json"]
+    assert run("select", *COMMON, *ANALYTICAL, *words) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert all(not p.channels and p.bias for p in StepPlan.load(out).layers.values())
+    assert record["predicted"]["latency_ms"] <= 40
+    assert [part["name"] for part in record["task"]] == ["prototypes", "training"]
 
 
 @pytest.mark.parametrize("arguments", [(), ("select",), ("adapt",)], ids=" ".join)

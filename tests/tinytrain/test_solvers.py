@@ -1,0 +1,167 @@
+"""Solvers beside trying every plan, on a network that is small enough for it."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from conftest import Small
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from made_up import MadeUpCosts
+
+from costmodels.analytical import AnalyticalCosts
+from profiler.workloads.lower import lower
+from profiler.workloads.plan import StepPlan
+from tinytrain.budget import QUANTITIES, Budget
+from tinytrain.gain import layer_choices
+from tinytrain.selection import step_table
+from tinytrain.solvers import Problem, Solution, solve_greedy, solve_marginal
+from tinytrain.solvers_exact import solve_exact
+
+NETWORK = lower(Small(), (3, 10, 10), "small")
+LAYERS = tuple(layer.name for layer in NETWORK.trainable)
+RATIOS = (1 / 4, 1 / 2, 1.0)
+NOTHING = Solution((), 0.0)
+
+
+class AllPlans:
+    """Every plan of the network under one cost source, each asked for whole."""
+
+    def __init__(self, source, **settings) -> None:
+        self.table = step_table(NETWORK, LAYERS, source, ratios=RATIOS, energy=getattr(source, "mw", None), **settings)
+        self.numbers = [
+            (-1, *np.flatnonzero(self.table.layer_of == layer).tolist()) for layer in range(len(self.table.layers))
+        ]
+        self.picks = [tuple(i for i in pick if i >= 0) for pick in itertools.product(*self.numbers)][1:]
+        plans = (StepPlan.for_network(NETWORK, self.table.chosen(pick), **settings) for pick in self.picks)
+        self.costs = [source.step(NETWORK, plan) for plan in plans]
+
+    def best(self, problem: Problem) -> float:
+        """The most gain of a plan that keeps the budget; -1 where none does."""
+        allowed = [problem.gain(p) for p, c in zip(self.picks, self.costs, strict=True) if problem.budget.allows(c)]
+        return max(allowed, default=-1.0)
+
+    def range(self, budget: Budget, quantity: str) -> tuple[float, float]:
+        values = [budget.upper(cost, quantity) for cost in self.costs]
+        return min(values), max(values)
+
+
+ALL = {
+    "made up": AllPlans(MadeUpCosts()),
+    "uncertain": AllPlans(MadeUpCosts(std_share=0.2), images=3, optimizer="sgd"),
+    "energy": AllPlans(MadeUpCosts(std_share=0.05, mw=20.0)),
+    "arena": AllPlans(MadeUpCosts(arena=True), images=2),
+    "arena, sgd": AllPlans(MadeUpCosts(std_share=0.1, arena=True), optimizer="sgd"),
+    "own": AllPlans(AnalyticalCosts(0.01, "own")),
+    "chain": AllPlans(AnalyticalCosts(0.01, "chain")),
+    "int8": AllPlans(MadeUpCosts(std_share=0.05), dtype="s8", optimizer="sgd"),
+}
+
+
+def information(seed: int) -> dict[str, torch.Tensor]:
+    rng = np.random.default_rng(seed)
+    return {name: torch.tensor(rng.random(NETWORK[name].geometry.channels("out")) ** 3) for name in LAYERS}
+
+
+def problem_of(plans: AllPlans, seed: int, shares: dict[str, float], confidence: float) -> Problem:
+    limits = {}
+    for quantity, share in shares.items():
+        low, high = plans.range(Budget(confidence=confidence), quantity)
+        limits[quantity] = low + share * (high - low)
+    budget = Budget(
+        limits.get("latency_ms", math.inf),
+        int(limits["memory_bytes"]) if "memory_bytes" in limits else None,
+        confidence,
+        limits.get("energy_mj", math.inf),
+    )
+    choices = layer_choices(NETWORK, information(seed), RATIOS, plans.table.template.dtype)
+    return Problem(choices, plans.table, budget)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    name=st.sampled_from(list(ALL)),
+    seed=st.integers(0, 10_000),
+    limited=st.sets(st.sampled_from(QUANTITIES), min_size=1),
+    share=st.lists(st.floats(0, 1), min_size=3, max_size=3),
+    confidence=st.sampled_from([0.5, 0.9, 0.99]),
+)
+def test_the_exact_solver_finds_what_trying_every_plan_finds(name, seed, limited, share, confidence):
+    plans = ALL[name]
+    if name != "energy":
+        limited = limited - {"energy_mj"} or {"latency_ms"}
+    shares = {q: s for q, s in zip(QUANTITIES, share, strict=True) if q in limited}
+    problem = problem_of(plans, seed, shares, confidence)
+    best = plans.best(problem)
+    found = solve_exact(problem, NOTHING)
+    if best < 0:
+        assert found.picked == ()
+        return
+    assert problem.allows(found.picked)
+    assert found.gain == pytest.approx(best, rel=1e-8)
+    assert found.gain == pytest.approx(problem.gain(found.picked), rel=1e-12)
+    assert found.bound >= best * (1 - 1e-8)
+    for greedy in (solve_marginal(problem), solve_greedy(problem, {name: 1.0 for name in LAYERS})):
+        assert greedy.picked and problem.allows(greedy.picked)
+        assert greedy.gain <= best * (1 + 1e-9)
+        assert solve_exact(problem, greedy).gain >= greedy.gain
+
+
+@pytest.mark.parametrize("name", [name for name in ALL if name != "int8"])
+def test_sums_are_the_steps_own_latency_energy_and_uncertainty(name):
+    plans = ALL[name]
+    for picked, cost in zip(plans.picks, plans.costs, strict=True):
+        sums = plans.table.sums(picked)
+        assert sums.means[0] == pytest.approx(cost.latency_ms, rel=1e-9)
+        if cost.energy_mj is not None:
+            assert sums.means[1] == pytest.approx(cost.energy_mj, rel=1e-9)
+        std_ms = 0.0 if math.isnan(cost.latency_std_ms) else cost.latency_std_ms
+        assert float(np.linalg.norm(sums.parts[0])) == pytest.approx(std_ms, rel=1e-9)
+        assert sums.memory_bytes <= cost.memory_bytes
+
+
+def test_moves_cost_what_the_plans_after_them_cost():
+    plans = ALL["uncertain"]
+    table = plans.table
+    for picked in plans.picks[::7]:
+        current = np.full(len(LAYERS), -1)
+        for i in picked:
+            current[table.layer_of[i]] = i
+        moves = np.arange(len(table.plans))
+        after = table.after(current, moves)
+        for move in moves:
+            changed = current.copy()
+            changed[table.layer_of[move]] = move
+            expected = table.sums(changed[changed >= 0].tolist())
+            assert after.means[move] == pytest.approx(expected.means)
+            assert after.parts[move] == pytest.approx(expected.parts)
+            assert after.memory_bytes[move] == pytest.approx(expected.memory_bytes)
+
+
+def test_a_marginal_greedy_that_sees_the_frontier_is_not_lured_down_by_a_cheap_early_layer():
+    """One channel of the first layer has twice the information of all that comes later, and a chain below it."""
+    plans = ALL["made up"]
+    delta = {name: torch.ones(NETWORK[name].geometry.channels("out"), dtype=torch.float64) for name in LAYERS}
+    choices = layer_choices(NETWORK, delta, RATIOS)
+    late = [i for i in plans.picks[-1] if LAYERS[plans.table.layer_of[i]] != "stem"]
+    limit = plans.table.source.step(NETWORK, plans.table.plan(plans.table.chosen(late))).latency_ms
+    problem = Problem(choices, plans.table, Budget(limit))
+    aware, unaware = solve_marginal(problem), solve_marginal(problem, frontier=False)
+    assert aware.gain >= unaware.gain
+    assert aware.gain == pytest.approx(plans.best(problem))
+
+
+def test_a_solver_that_runs_out_of_time_says_what_it_does_not_know():
+    problem = problem_of(ALL["made up"], 3, {"latency_ms": 0.5}, 0.5)
+    start = solve_greedy(problem, {name: 1.0 for name in LAYERS})
+    hasty = solve_exact(problem, start, time_limit_s=0.0)
+    assert hasty.gain == start.gain
+    assert hasty.bound >= ALL["made up"].best(problem)
+
+
+def test_a_table_of_other_choices_is_refused():
+    choices = layer_choices(NETWORK, information(0), (0.5,))
+    with pytest.raises(ValueError, match="other choices"):
+        Problem(choices, ALL["made up"].table, Budget(1.0))
