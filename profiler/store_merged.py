@@ -50,6 +50,7 @@ class Fields(TypedDict, total=False):
     energy: Any
     energy_uj: Any
     extra: Any
+    held_out: Any
 
 
 class Overhead:

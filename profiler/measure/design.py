@@ -156,7 +156,9 @@ class Design:
         else:
             left_s = self.goal.time_s - self.spent_s
             least_s = max(_BATCH_LEAST_S, _BATCH_THINKING * self._thinking_s)
-            budget_s = min(max(_BATCH_SHARE * self.spent_s, least_s), left_s)
+            budget_s = max(_BATCH_SHARE * self.spent_s, least_s)
+            if left_s - budget_s < least_s:  # what was learned after this batch would come too late
+                budget_s = left_s
             pace = self.results.pace()
             budget_s *= 1 - HELD_OUT_SHARE
             if self.name is DesignName.ACTIVE:
