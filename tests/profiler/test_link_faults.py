@@ -104,6 +104,15 @@ def test_whole_replies_that_answer_something_else_are_never_taken(tmp_path):
     assert differences(faulty.measured, clean) == [], faulty.report()
 
 
+def test_flipped_bits_alone_change_nothing(tmp_path):
+    # Most leave a frame that can be read, with other figures in it: nothing but the checksum tells.
+    ops = small_ops(4)
+    clean = clean_run(tmp_path / "clean", ops)
+    faulty = faulty_run(tmp_path, ops, seed=5, rate=0.2, mix={Fault.FLIP: (1, 0, 7)})
+    assert differences(faulty.measured, clean) == [], faulty.report()
+    assert faulty.hits[Fault.FLIP] > 15 and faulty.measured.statistics["bad_crc"] > 5, faulty.report()
+
+
 @pytest.mark.slow
 def test_a_thousand_faults_over_200_trials_change_nothing(tmp_path):
     ops = small_ops(230)  # about 1,150 faults: how often requests are sent again varies
