@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+#: A second as the JLS format writes time.
+UTC_SECOND = 1 << 30
+
 
 @dataclass(frozen=True)
 class Signal:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
@@ -56,6 +57,12 @@ class Stream:
             place = (first - offset) // self.per_item
             samples[place : place + len(data)] = data
         return Timebase(self.rate_hz, offset, length), samples
+
+    def gaps_s(self, start_s: float) -> np.ndarray:
+        """Stretches after ``start_s`` of which nothing arrived, float64 [gaps, 2]."""
+        pieces = [piece for piece in self._pieces if self._stop(piece) > start_s * self.rate_hz]
+        borders = [(self._stop(earlier), later[0]) for earlier, later in itertools.pairwise(pieces)]
+        return np.array([pair for pair in borders if pair[0] != pair[1]], np.float64).reshape(-1, 2) / self.rate_hz
 
     def _stop(self, piece: tuple[int, np.ndarray]) -> int:
         return piece[0] + len(piece[1]) * self.per_item

@@ -25,6 +25,8 @@ _TIME64_SECOND = 1 << 30
 #: Instruments send samples in pieces of about so long.
 PIECE_S = 0.02
 SUPPLY_V = 3.3
+#: Where an instrument whose samples are counted on the host stands in its own count when the recording begins.
+_OWN_COUNT = 123_456_789
 
 
 @dataclass(frozen=True)
@@ -36,16 +38,22 @@ class Model:
         clock_hz: Rate of ``sample_id``.
         analog_decimation: Clock ticks a sample of current, voltage and power.
         digital_decimation: Clock ticks a sample of the general-purpose inputs.
+        statistics_s: How often it tells its own statistics, where nobody can ask for another rate.
+        counts_arrivals: Whether ``sample_id`` is counted on the host, of what arrived: a loss then is no hole in the
+            numbers but makes time shorter, and the instrument's own statistics count by a clock of their own.
     """
 
     name: str
     clock_hz: int
     analog_decimation: int
     digital_decimation: int
+    statistics_s: float | None = None
+    counts_arrivals: bool = False
 
 
+#: Rates, and what a JS110 does otherwise, are those of the vendor's driver (2.2), not of its data sheets.
 MODELS = {
-    "js110": Model("js110", 2_000_000, 1, 1),
+    "js110": Model("js110", 2_000_000, 1, 1, statistics_s=0.5, counts_arrivals=True),
     "js220": Model("js220", 2_000_000, 2, 1),
     "js320": Model("js320", 16_000_000, 16, 16),
 }
@@ -72,11 +80,13 @@ class Faults:
 
     Attributes:
         dropouts: (start, duration) of stretches whose samples are lost.
+        trigger_dropouts: The same of the general-purpose inputs alone; a JS110 sends them with its samples, so all.
         glitches: (start, duration, factor) of stretches in which the current range is wrong: readings are off by that.
         skew: How much faster the instrument's clock runs than the target's, relative.
     """
 
     dropouts: tuple[tuple[float, float], ...] = ()
+    trigger_dropouts: tuple[tuple[float, float], ...] = ()
     glitches: tuple[tuple[float, float, float], ...] = ()
     skew: float = 0.0
 
@@ -117,6 +127,7 @@ class EmulatedDriver:
         self._subscriptions: list[_Subscription] = []
         self._retained: dict[str, Any] = {}
         self._next = {name: self._samples_at(self.start_s, name) for name in ("analog", "digital")}
+        self._uncounted = dict.fromkeys(self._next, 0)  # samples that the host does not know of
         self._now_s = self.start_s
         self._pending: list[tuple[float, float, Segment]] = []
         self._energy_j = 0.0
@@ -198,15 +209,17 @@ class EmulatedDriver:
         per_piece = {kind: round(PIECE_S * self._rate_hz(kind)) // 8 * 8 for kind in self._next}
         while all((self._next[kind] + per_piece[kind]) / self._rate_hz(kind) <= self._now_s for kind in self._next):
             start_s = self._next["analog"] / self._rate_hz("analog")
-            lost = any(first <= start_s - self.start_s < first + length for first, length in self._lost_pieces())
-            self._send_analog(per_piece["analog"], lost)
-            self._send_digital(per_piece["digital"], lost)
+            lost = self._is_lost(start_s, self.faults.dropouts)
+            trigger_lost = lost or self._is_lost(start_s, self.faults.trigger_dropouts)
+            self._send_analog(per_piece["analog"], trigger_lost if self._model.counts_arrivals else lost)
+            self._send_digital(per_piece["digital"], trigger_lost)
         oldest_s = min(self._next[kind] / self._rate_hz(kind) for kind in self._next)
         self._pending = [item for item in self._pending if item[1] > oldest_s]
 
-    def _lost_pieces(self) -> list[tuple[float, float]]:
+    def _is_lost(self, start_s: float, dropouts: Sequence[tuple[float, float]]) -> bool:
         """What is lost on the way is lost in whole pieces: all that overlap a dropout."""
-        return [(first - PIECE_S, length + PIECE_S) for first, length in self.faults.dropouts]
+        at_s = start_s - self.start_s
+        return any(first - PIECE_S <= at_s < first + length for first, length in dropouts)
 
     def _levels(self, kind: str, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(times, mean power over each sample, trigger at its beginning) of the next ``count`` samples."""
@@ -233,7 +246,7 @@ class EmulatedDriver:
             voltage_v = np.full(count, SUPPLY_V, np.float32)
             for signal, values in (("i", read_w / SUPPLY_V), ("v", voltage_v), ("p", read_w)):
                 self._emit(f"s/{signal}/!data", "analog", values.astype(np.float32))
-        self._next["analog"] += count
+        self._pass("analog", count, lost)
         self._emit_statistics(power_w, read_w, lost)
 
     def _send_digital(self, count: int, lost: bool) -> None:
@@ -242,7 +255,13 @@ class EmulatedDriver:
             bits = np.packbits(trigger, bitorder="little")
             for line in range(4):
                 self._emit(f"s/gpi/{line}/!data", "digital", bits if line == 0 else np.zeros_like(bits))
-        self._next["digital"] += count
+        self._pass("digital", count, lost)
+
+    def _pass(self, kind: str, count: int, lost: bool) -> None:
+        """Go on to the next samples."""
+        self._next[kind] += count
+        if lost and self._model.counts_arrivals:
+            self._uncounted[kind] += count
 
     def _emit(self, topic: str, kind: str, data: np.ndarray) -> None:
         path = f"{self.device_paths()[0]}/{topic}"
@@ -250,7 +269,7 @@ class EmulatedDriver:
             return
         decimation = self._model.analog_decimation if kind == "analog" else self._model.digital_decimation
         value = {
-            "sample_id": self._next[kind] * decimation,
+            "sample_id": (self._next[kind] - self._uncounted[kind]) * decimation,
             "utc": round(self._next[kind] / self._rate_hz(kind) * _TIME64_SECOND),
             "field_id": 0,
             "index": 0,
@@ -265,7 +284,9 @@ class EmulatedDriver:
         """Statistics of every interval that these samples complete: means of what was read, and an accumulator in which
         is what was lost on the way to the host too."""
         path = self.device_paths()[0]
-        length = self._retained.get(f"{path}/s/stats/scnt", round(PIECE_S * self._rate_hz("analog")))
+        length = round((self._model.statistics_s or PIECE_S) * self._rate_hz("analog"))
+        if self._model.statistics_s is None:
+            length = self._retained.get(f"{path}/s/stats/scnt", length)
         flowed_w, means_w = (np.concatenate(pair) for pair in zip(self._block, (power_w, read_w), strict=True))
         first = self._next["analog"] - len(means_w)
         for start in range(0, len(means_w) - length + 1, length):
@@ -277,11 +298,13 @@ class EmulatedDriver:
         self._block = (flowed_w[done:], means_w[done:])
 
     def _statistics(self, first: int, length: int, power_w: float) -> dict[str, Any]:
-        ids = [place * self._model.analog_decimation for place in (first, first + length)]
+        at = [place * self._model.analog_decimation for place in (first, first + length)]
+        ids = [place + _OWN_COUNT for place in at] if self._model.counts_arrivals else at
+        utc = [round(tick / self._model.clock_hz * _TIME64_SECOND) for tick in at]
         return {
             "time": {
                 "samples": {"value": ids, "units": "samples"},
-                "utc": {"value": [round(at / self._model.clock_hz * _TIME64_SECOND) for at in ids], "units": "time64"},
+                "utc": {"value": utc, "units": "time64"},
                 "sample_freq": {"value": self._model.clock_hz, "units": "Hz"},
             },
             "signals": {"power": {"avg": {"value": power_w, "units": "W"}}},

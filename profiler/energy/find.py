@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from profiler.energy.recording import Recording
-from profiler.energy.scan import Sums, find_edges, integrate
+from profiler.energy.scan import Gaps, Sums, find_edges, integrate
 from profiler.energy.trace import NAN_SHARE_LIMIT
 from profiler.energy.windows import EnergyWindow, Span, Status
 
@@ -46,7 +46,8 @@ def find_windows(recording: Recording) -> list[EnergyWindow]:
     parts_s = _parts(windows_s)
     sums, gaps = integrate(recording, np.concatenate([windows_s, before_s, after_s, parts_s]))
     jump_shares = _jump_shares(sums.power_w[3 * count :].reshape(count, _PARTS))
-    near_gap = gaps.near(windows_s.ravel(), GAP_MARGIN_S).reshape(-1, 2)
+    lost = (gaps, Gaps(recording.trigger_gaps_s))
+    near_gap = np.logical_or(*(each.near(windows_s.ravel(), GAP_MARGIN_S) for each in lost)).reshape(-1, 2)
     width_s = math.hypot(edges.resolution_s, 1 / recording.power.rate_hz)
     found = []
     for index, (start_s, stop_s) in enumerate(windows_s):

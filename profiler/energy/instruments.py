@@ -7,6 +7,7 @@ vendor's own ``Record`` write the file, and keeps the last seconds of power and 
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 import time
 from collections import deque
@@ -16,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from profiler.energy.annotations import Annotations, Signal
+from profiler.energy.annotations import UTC_SECOND, Annotations, Signal
 from profiler.energy.arrivals import Means, Stream
 from profiler.energy.controls import ANALOG, MODELS, STATISTICS, SUPPLY, controls
 from profiler.energy.emulated import EmulatedDriver, Segment
@@ -25,8 +26,14 @@ from profiler.errors import UserError
 
 #: The first samples after the instrument starts are its filters settling.
 SETTLING_S = 0.1
-#: How long the last samples may take on their way to the host.
+#: Samples of what a device has just done arrive within that.
+LATE_S = 0.1
+#: How long the last samples may take on their way to the host before they are missed.
 _ARRIVAL_S = 2.0
+#: A JS110's accumulator is read twice a second; looked for that long, every so often.
+_READING_S, _POLL_S = 1.5, 0.05
+#: A reading of an accumulator is placed that exactly among the samples where only the host's clock joins the two.
+_HOST_CLOCK_S = 0.05
 #: Signals that go into the file beside the trigger's input, by the vendor's names, and their units.
 _RECORDED = {"current": "A", "voltage": "V", "power": "W"}
 #: In the user's data of a file that an emulated instrument wrote.
@@ -159,6 +166,28 @@ class Joulescope:
         time.sleep(seconds)
 
     @property
+    def accumulator_slack_s(self) -> float:
+        """How exactly readings of the accumulator are placed among the samples: a JS110's have a count of their own."""
+        return _HOST_CLOCK_S if self.model == "js110" else 0.0
+
+    def idle(self, seconds: float) -> float:
+        """Let the device do nothing for so long, and on until the accumulator was read meanwhile, where that is rare.
+
+        Returns:
+            Where a recording must begin so that it holds that reading, on the samples' clock; infinity: anywhere.
+        """
+        self.wait(LATE_S)
+        began_s = self.now_s
+        self.wait(max(seconds - LATE_S, 0.0))
+        slack_s = self.accumulator_slack_s
+        for _ in range(round(_READING_S / _POLL_S) if slack_s else 0):
+            inside = [at_s for at_s, _ in self.accumulated() if began_s + slack_s < at_s < self.now_s - slack_s]
+            if inside:
+                return inside[-1] - slack_s
+            self.wait(_POLL_S)
+        return math.inf
+
+    @property
     def now_s(self) -> float:
         """Up to where, on the instrument's clock, all samples have arrived."""
         with self._lock:
@@ -179,7 +208,8 @@ class Joulescope:
         with self._lock:
             power, watts = self._power.since(since_s, np.float32(np.nan))
             trigger, bits = self._trigger.since(since_s, np.uint8(0))
-        return MemoryRecording(self.label, power, trigger, watts, bits)
+            gaps_s = self._trigger.gaps_s(since_s)
+        return MemoryRecording(self.label, power, trigger, watts, bits, gaps_s)
 
     def _silence(self) -> UserError:
         other_hz = self._power.other_hz if isinstance(self._power, Means) else None
@@ -205,7 +235,7 @@ class Joulescope:
         self._annotations.add(time_s, text)
 
     def accumulated(self) -> list[tuple[float, float]]:
-        """Readings of the instrument's own accumulator: (time on its clock, energy in J so far)."""
+        """Readings of the instrument's own accumulator: (time on the samples' clock, energy in J so far)."""
         with self._lock:
             return list(self._accumulated)
 
@@ -222,6 +252,12 @@ class Joulescope:
     def _on_statistics(self, topic: str, value: dict[str, Any]) -> None:
         time_s = value["time"]["samples"]["value"][1] / value["time"]["sample_freq"]["value"]
         with self._lock:
+            if self.model == "js110":
+                # Its samples are counted by the driver, its statistics by itself: only UTC joins the two.
+                if self._power.moment is None:
+                    return
+                later = value["time"]["utc"]["value"][1] - self._power.moment.utc
+                time_s = self._power.moment.time_s + later / UTC_SECOND
             self._accumulated.append((time_s, value["accumulators"]["energy"]["value"]))
             if isinstance(self._power, Means):
                 self._power.add(value)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from profiler.energy.find import find_windows
-from profiler.energy.instruments import Joulescope
-from profiler.energy.judge import Expected, accumulator_doubt, doubt
+from profiler.energy.instruments import LATE_S, Joulescope
+from profiler.energy.judge import ClockRatio, Expected, accumulator_doubt, doubt
 from profiler.energy.recording import MemoryRecording
 from profiler.energy.windows import EnergyWindow
 from profiler.errors import UserError
@@ -18,8 +18,6 @@ from profiler.measure.trials import overrun
 
 #: Idle time before and after a window, for its baseline.
 IDLE_S = 0.2
-#: That much of the time before is looked at: samples arrive late, and what ran earlier must not be among them.
-_LOOKED_AT_S = 0.1
 #: How often a window that is refused is measured again.
 _ATTEMPTS = 4
 #: How long samples may take on their way to the host.
@@ -38,11 +36,13 @@ class EnergyMeter:
         instrument: Recording.
         window_s: How long a window is to be at least.
         clock_tolerance: By how much the device's clock and the instrument's may differ, relative.
+        clocks: By how much they do.
     """
 
     instrument: Joulescope
     window_s: float
     clock_tolerance: float = Expected.clock_tolerance
+    clocks: ClockRatio = field(default_factory=ClockRatio)
 
     def measure(
         self, device: Any, program: Any, *, execution_s: float, seed: int, cold: bool = False, name: str = ""
@@ -82,18 +82,23 @@ class EnergyMeter:
         self, device: Any, program: Any, loops: int, seed: int, *, cold: bool, name: str
     ) -> tuple[list[EnergyWindow], str, dict[str, float]]:
         """(the windows that were found, why they must not be used, what the device says of one execution)."""
-        self.instrument.wait(IDLE_S)
-        since_s = self.instrument.now_s - _LOOKED_AT_S
+        since_s = min(self.instrument.idle(IDLE_S), self.instrument.now_s - LATE_S)
         result = run_window(device, program, loops, seed, cold=cold)
-        self.instrument.wait(IDLE_S)
+        self.instrument.idle(IDLE_S)
         if result.stop is not None:
             return [], overrun(result, 1), {}
         told = told_by_device(device, result, loops)
         duration_s = told["device_duration_s"] * loops
         expected = Expected(result.windows.count, duration_s, loops, self.clock_tolerance)
         recording, windows = self._windows(since_s, expected.count)
-        reason = doubt(windows, expected, resolution_s=1 / min(recording.power.rate_hz, recording.trigger.rate_hz))
-        reason = reason or accumulator_doubt(recording, self.instrument.accumulated())
+        resolution_s = 1 / min(recording.power.rate_hz, recording.trigger.rate_hz)
+        reason = doubt(windows, expected, resolution_s=resolution_s)
+        if not reason:
+            high_s = sum(window.span.duration_s for window in windows)
+            reason = self.clocks.doubt(high_s, expected, resolution_s=resolution_s)
+        reason = reason or accumulator_doubt(
+            recording, self.instrument.accumulated(), slack_s=self.instrument.accumulator_slack_s
+        )
         for window in windows:
             self.instrument.annotate(window.span.start_s, _caption(name, window, loops, reason))
         if not windows:

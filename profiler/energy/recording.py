@@ -13,7 +13,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -70,11 +70,14 @@ class Recording(Protocol):
         label: What measured: ``joulescope-js220``, ``simulated``, ``replay``.
         power: Timebase of the power samples.
         trigger: Timebase of the trigger samples.
+        trigger_gaps_s: Where trigger samples were lost, float64 [gaps, 2]. The level reads low there, and a JLS file
+            does not tell: empty for those.
     """
 
     label: str
     power: Timebase
     trigger: Timebase
+    trigger_gaps_s: np.ndarray
 
     def power_pieces(self) -> Iterator[np.ndarray]:
         """All power samples in W, float32, NaN where the instrument lost them, in pieces."""
@@ -94,6 +97,7 @@ class MemoryRecording:
     trigger: Timebase
     power_w: np.ndarray
     trigger_bits: np.ndarray
+    trigger_gaps_s: np.ndarray = field(default_factory=lambda: np.empty((0, 2)))
 
     def power_pieces(self) -> Iterator[np.ndarray]:
         for first in range(0, self.power.length, PIECE_SAMPLES):
@@ -121,6 +125,7 @@ class JlsRecording:
         signals = {signal.name: signal for signal in reader.signals.values() if signal.length}
         self._trigger_signal = self._signal(signals, trigger_name)
         self.trigger = _timebase(path, self._trigger_signal)
+        self.trigger_gaps_s = np.empty((0, 2))
         if "power" in signals:
             self._power_signals = (signals["power"],)
         else:

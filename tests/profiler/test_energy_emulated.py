@@ -8,7 +8,7 @@ import pytest
 from profiler.energy.emulated import MODELS, EmulatedDriver, Faults, Segment
 from profiler.energy.find import find_windows
 from profiler.energy.instruments import EmulatedJoulescope, choose, open_emulated
-from profiler.energy.judge import Expected, accumulator_doubt, doubt
+from profiler.energy.judge import ClockRatio, Expected, accumulator_doubt, doubt
 from profiler.energy.recording import open_jls
 from profiler.errors import UserError
 
@@ -31,14 +31,15 @@ class Target:
 
 def measure(joulescope, target, duration_s, loops=1000):
     """One window as a trial makes it: idle, run, idle. (the window, why it must not be used)."""
-    joulescope.wait(0.1)
-    since_s = joulescope.now_s - 0.1
+    since_s = min(joulescope.idle(0.1), joulescope.now_s - 0.1)
     target.run(duration_s)
-    joulescope.wait(0.1)
+    joulescope.idle(0.1)
     recording = joulescope.recording(since_s)
     windows = find_windows(recording)
     reason = doubt(windows, Expected(1, duration_s, loops), resolution_s=1e-6)
-    return windows[0] if windows else None, reason or accumulator_doubt(recording, joulescope.accumulated())
+    slack_s = joulescope.accumulator_slack_s
+    reason = reason or accumulator_doubt(recording, joulescope.accumulated(), slack_s=slack_s)
+    return windows[0] if windows else None, reason
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -59,13 +60,15 @@ def test_energy_is_within_a_thousandth_of_the_truth(model, tmp_path):
     assert [w.energy_uj for w in again] == pytest.approx([w.energy_uj for w, _ in found], rel=1e-6)
 
 
-def faults_of(seed):
+def faults_of(seed, model):
     """One dropout, a skew, or a current range that changes late, anywhere in the second or so that a window takes."""
     chance = random.Random(seed)
     kind = seed % 3
-    at_s = 0.1 + chance.random() * 0.6
+    # A JS110's first window waits for a reading of its accumulator.
+    at_s = (0.3 if model == "js110" else 0.1) + chance.random() * 0.6
     if kind == 0:
-        return Faults(dropouts=((at_s, chance.choice([0.001, 0.01, 0.05, 0.2])),))
+        dropouts = ((at_s, chance.choice([0.001, 0.01, 0.05, 0.2])),)
+        return Faults(trigger_dropouts=dropouts) if seed % 2 else Faults(dropouts=dropouts)
     if kind == 1:
         return Faults(skew=chance.choice([-1, 1]) * 10 ** chance.uniform(-5, -0.7))
     return Faults(glitches=((at_s, 10 ** chance.uniform(-4, -1.2), chance.choice([0.1, 0.8, 1.3, 10.0])),))
@@ -79,18 +82,52 @@ def test_a_fault_is_noticed_or_does_no_harm_and_measuring_again_completes(model,
     refused = 0
     for seed in seeds:
         target = Target()
-        driver = EmulatedDriver(model, seed=seed, drift=0.005, faults=faults_of(seed))
+        driver = EmulatedDriver(model, seed=seed, drift=0.005, faults=faults_of(seed, model))
         with open_emulated(driver, target.activity, idle_power_w=IDLE_W) as joulescope:
             for attempt in range(4):
                 window, reason = measure(joulescope, target, 0.3)
                 truth_uj = joulescope.truths_uj[attempt]
                 if not reason:
-                    assert window.energy_uj == pytest.approx(truth_uj, rel=5e-3), (seed, faults_of(seed))
+                    assert window.energy_uj == pytest.approx(truth_uj, rel=5e-3), (seed, driver.faults)
                     break
                 refused += 1
             else:
-                assert abs(faults_of(seed).skew) > 0.003  # a clock that wrong stays wrong: nothing is accepted
+                assert abs(driver.faults.skew) > 0.003  # a clock that wrong stays wrong: nothing is accepted
     assert refused >= len(seeds) // 4
+
+
+def test_a_js110s_accumulator_is_read_twice_a_second_and_disagrees_with_samples_that_are_wrong():
+    """Of a count of its own, which only UTC joins with the samples."""
+    target = Target()
+    driver = EmulatedDriver("js110", faults=Faults(glitches=((0.0, 60.0, 1.02),)))
+    with open_emulated(driver, target.activity, idle_power_w=IDLE_W) as joulescope:
+        window, reason = measure(joulescope, target, 0.3)
+        assert "accumulator says" in reason and window.energy_uj == pytest.approx(1.02 * joulescope.truths_uj[0], 1e-3)
+        readings = joulescope.accumulated()
+        assert np.diff([at_s for at_s, _ in readings]) == pytest.approx(0.5)
+        assert joulescope.now_s - 0.5 < readings[-1][0] <= joulescope.now_s
+
+
+def test_an_edge_beside_lost_samples_of_the_trigger_alone_is_none():
+    for lost_s in (0.1003, 0.2, 0.4003):  # with the rise, within, with the fall
+        target = Target()
+        driver = EmulatedDriver("js220", faults=Faults(trigger_dropouts=((lost_s, 0.001),)))
+        with open_emulated(driver, target.activity, idle_power_w=IDLE_W) as joulescope:
+            target.run(0.3)
+            joulescope.wait(0.5)
+            windows = find_windows(joulescope.recording(0.0))
+        assert windows and all("lies beside samples that the instrument lost" in w.reason for w in windows)
+
+
+def test_a_window_of_another_length_than_others_make_expect_is_doubted():
+    clocks = ClockRatio()
+    expected = Expected(1, 0.3)
+    ours = np.random.default_rng(1).normal(1 + 3e-3, 2e-5, 40) * expected.duration_s
+    assert not any(clocks.doubt(duration_s, expected, resolution_s=1e-6) for duration_s in ours)
+    shorter = clocks.doubt(ours[0] - 2e-4, expected, resolution_s=1e-6)  # 100 times less than the clocks may differ by
+    assert "ppm more than other windows" in shorter and "-6" in shorter
+    drifting = 0.3 * (1 + 3e-3 + np.linspace(0, 2e-3, 200))
+    assert not any(clocks.doubt(duration_s, expected, resolution_s=1e-6) for duration_s in drifting)
 
 
 @pytest.mark.parametrize(("model", "rate_hz"), [("js220", 1000), ("js220", 250), ("js320", 1000)])
