@@ -1,4 +1,15 @@
-"""Energy of ops and steps from a run's trials: what lies between executions taken out, rounds put together."""
+"""Energy of ops and steps from a run's trials: what lies between executions taken out, rounds put together.
+
+:data:`ENERGY_COLUMNS` is the one list of the columns, of :func:`profiler.store.load` and of exports alike; in tables of
+steps they are in mJ (``energy_mj``, ``energy_uncertainty_mj``, …). What measured stands in ``energy_source``:
+
+- ``joulescope-js110``, ``joulescope-js220``, ``joulescope-js320``: measured, live or from the instrument's recording,
+- ``simulated``: made up by the emulated instrument, live or from its recording; measured nowhere,
+- ``imported``: from somebody else's table, whatever measured there.
+
+Energies of different sources are never put together: an op whose trials have several has none, and its
+``energy_source`` names them all.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +21,16 @@ import numpy as np
 
 from profiler.measure.statistics import mad, median
 
-#: Columns that stand beside ``energy_uj``.
-ENERGY_COLUMNS: tuple[str, ...] = (
-    "energy_uncertainty_uj",
-    "net_energy_uj",
-    "net_energy_uncertainty_uj",
-    "baseline_power_uw",
-    "energy_windows",
-    "energy_source",
-)
+#: Columns that stand beside ``energy_uj``, the energy of one execution in microjoules without the harness's share,
+#: everything that flowed included (gross); NaN, and no source, where it was not measured.
+ENERGY_COLUMNS: dict[str, str] = {
+    "energy_uncertainty_uj": "its standard uncertainty: scatter, edges, harness; not the instrument's own gain",
+    "net_energy_uj": "above the idle power: energy_uj less baseline_power_uw times the op's time",
+    "net_energy_uncertainty_uj": "standard uncertainty of that, the baseline's included",
+    "baseline_power_uw": "mean power beside the windows, the device idle",
+    "energy_windows": "how many trials' energies are behind it",
+    "energy_source": "what measured",
+}
 #: From the median absolute deviation to a standard deviation, for a normal distribution.
 _MAD_TO_SIGMA = 1.4826
 
@@ -58,7 +70,8 @@ class Energies:
             self.records.append(energy)
 
     def columns(self, harness: HarnessPower, caches: str, overhead_s: float) -> dict[str, Any]:
-        """``energy_uj`` and :data:`ENERGY_COLUMNS` of one execution; nothing where there is no window.
+        """``energy_uj`` and :data:`ENERGY_COLUMNS` of one execution; nothing where there is no window, and of several
+        sources only their names.
 
         The harness takes what remains of an execution's time beside the op's own, at the power of the empty op's
         windows. The standard uncertainty is the larger of the windows' own and of their scatter, with the harness's.
@@ -70,6 +83,9 @@ class Energies:
         """
         if not self.records:
             return {}
+        sources = sorted({record["source"] for record in self.records})
+        if len(sources) > 1:
+            return {"energy_source": " and ".join(sources)}
         harness_uw = harness.power_uw(caches)
         relative = harness.relative_uncertainty(caches)
         if math.isnan(harness_uw):
@@ -93,7 +109,7 @@ class Energies:
             "net_energy_uncertainty_uj": _combined([v for v, _ in net], [e for _, e in net]) if net else np.nan,
             "baseline_power_uw": median(known) if known else np.nan,
             "energy_windows": len(self.records),
-            "energy_source": self.records[0]["source"],
+            "energy_source": sources[0],
         }
 
 

@@ -32,8 +32,9 @@ MANIFEST_FIELDS: dict[str, str] = {
     "identity": "object: profiler.devices.identity.Identity, field by field; clock_hz and timer_hz in hertz, "
     "byte_count, blob_bytes, largest_frame_bytes and entry_bytes in bytes",
     "labels": "object: timer: what ticks count (`instructions` on an emulated device, else the timer's name), "
-    "energy: what measured energy, null",
-    "instrument": "object or null: what measured energy",
+    "energy: what measured energy (as energy_source of tables), null",
+    "instrument": "object or null: what measured energy: label (as energy_source of tables), model, "
+    "serial_number, window_s, statistics_hz, clock_tolerance, recording (file beside the run)",
     "plan": "object: kind `ops`, `steps` or `imported`; what is measured, with the options that said so; compared on "
     "going on",
     "design": "object: only where ops were chosen while measuring: profiler.measure.design.Record, field by field",
@@ -75,6 +76,10 @@ TRIAL_FIELDS: dict[str, str] = {
     "rejected": "list of objects: repetition (index into ticks) and reason, of those that do not count",
     "relative_error": "float or null: of the result against the reference, where this trial was checked; 1e300 at most",
     "energy_uj": "list of float or null: of each repetition, as `ticks`; only where it was measured",
+    "energy": "object: only where a meter was there: what profiler.energy.meter.EnergyMeter.measure gives: source, "
+    "status `ok`, `refused` or `pending`, reason, loops, windows (each with start_s, stop_s, status and, unless "
+    "refused, energies), and of one execution energy_uj, energy_uncertainty_uj, duration_s, device_duration_s, "
+    "op_duration_s, baseline_power_uw and baseline_uncertainty_uw",
     "extra": "object: column of an imported table to its value for each repetition, as `ticks`",
     "arena_peak_bytes": "int: most of the arena that was touched, scratch included",
     "scratch_peak_bytes": "int: most of the scratch that was touched",

@@ -178,8 +178,7 @@ def load(path: Path | str, *, status: str | None = "ok") -> pd.DataFrame:
         ``(ticks - overhead_ticks) / timer_hz``, the overhead being that of the same ``caches``; where ``timer`` is
         ``instructions`` it is virtual time. ``memory_peak_bytes`` is arena and stack (scratch lies in the arena).
         ``energy_uj`` is the median over the accepted repetitions, or over the windows of an energy meter
-        (:mod:`profiler.store_energy`), NaN where it was not measured; ``net_energy_uj`` is what it is above the idle
-        power ``baseline_power_uw``, uncertainties are standard uncertainties, ``energy_source`` says what measured.
+        (:mod:`profiler.store_energy`, which says what the columns beside it are), NaN where it was not measured.
         ``disturbed_trials`` counts the rounds in which the device itself told of heat, throttling or another frequency.
         The run's own :func:`extra_columns` follow: the median of numbers, of anything else what all repetitions agree
         on.

@@ -140,7 +140,7 @@ def _recorded(
         if plot is not None:
             from profiler.energy.plot import plot_recording  # noqa: PLC0415 - matplotlib takes a second
 
-            plot_recording(recording, found, plot)
+            plot_recording(recording, found, plot, name=path.name)
     if not rows:
         raise UserError(f"{path} holds no whole window", hint="start the recording before the run and stop it after")
     return _say(about, found, rows, json_=json_)
@@ -160,7 +160,13 @@ def _say(about: dict[str, Any], found: list[EnergyWindow], rows: list[dict[str, 
         print_json(about | {"windows": rows})
     else:
         name = "slot" if rows and "slot" in rows[0] else "window"
-        print_table(rows, [name, *(c for c in _COLUMNS if any(c in row for row in rows))], title=_title(about, rows))
+        # Windows that are short lie late in long recordings.
+        times = [{end: f"{row[end]:.6f}" for end in ("start_s", "stop_s") if end in row} for row in rows]
+        shown = [row | ends for row, ends in zip(rows, times, strict=True)]
+        columns = [name, *(c for c in _COLUMNS if any(c in row for row in rows))]
+        if any(row["status"] != "ok" for row in rows):
+            columns.append("reason")
+        print_table(shown, columns, title=_title(about, rows))
     above = [index + 1 for index, window in enumerate(found) if window.net_energy_uj < 0]
     if above:
         warn(

@@ -307,7 +307,8 @@ def _report(folder: Path, table: pd.DataFrame, left: list[Left], trust: Trust, *
                 if timer == "instructions"
                 else f"reference op drifted by {100 * trust.drift:+.2f} %\n"
             )
-            + f"harness overhead {_overhead(table)} ticks an op, subtracted",
+            + f"harness overhead {_overhead(table)} ticks an op, subtracted"
+            + _energy_note(good),
         )
         console_out.print()
     for finding in trust.findings:
@@ -330,6 +331,15 @@ def _overhead(table: pd.DataFrame) -> str:
     return " and ".join(f"{format_value(float(ticks))} ({caches})" for caches, ticks in by_caches.items())
 
 
+def _energy_note(table: pd.DataFrame) -> str:
+    """What measured the energies and of how many ops; nothing where nobody was to."""
+    sources = sorted(set(table.energy_source.dropna()) - {""})
+    if not sources:
+        return ""
+    made_up = ", made up and measured nowhere" if sources == ["simulated"] else ""
+    return f"\nenergy of {int(table.energy_uj.notna().sum())} of {len(table)} ops: {', '.join(sources)}{made_up}"
+
+
 def summary(table: pd.DataFrame) -> pd.DataFrame:
     """A row a kind and pass: how many ops, what they take together, and how unequal a multiply-accumulate is."""
     import pandas as pd  # noqa: PLC0415 - keeps --help fast
@@ -347,6 +357,7 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
                 "held_out": int(group.held_out.sum()),
                 "macs": int(group.macs.sum()),
                 "latency_ms": group.latency_us.sum() / 1e3,
+                **({"energy_mj": group.energy_uj.sum(min_count=1) / 1e3} if table.energy_uj.notna().any() else {}),
                 "ns_per_mac_min": per_mac.min() if len(per_mac) else None,
                 "ns_per_mac_max": per_mac.max() if len(per_mac) else None,
                 "memory_peak_bytes_max": int(group.memory_peak_bytes.max()),

@@ -39,15 +39,15 @@ def plot_trace(trace: Trace, windows: Sequence[EnergyWindow], path: Path) -> Non
     _draw(_envelope([power_mw], len(power_mw), trace.rate_hz, trace.start_s), windows, trace.source, path)
 
 
-def plot_recording(recording: Recording, windows: Sequence[EnergyWindow], path: Path) -> None:
-    """The same of a recording at the instrument's full rate, read piece by piece.
+def plot_recording(recording: Recording, windows: Sequence[EnergyWindow], path: Path, *, name: str) -> None:
+    """The same of a recording at the instrument's full rate, read piece by piece; ``name`` is what it is called.
 
     Raises:
         UserError: as :func:`plot_trace`.
     """
     base = recording.power
     pieces = (piece.astype(np.float64) * 1e3 for piece in recording.power_pieces())
-    _draw(_envelope(pieces, base.length, base.rate_hz, base.start_s), windows, recording.label, path)
+    _draw(_envelope(pieces, base.length, base.rate_hz, base.start_s), windows, f"{recording.label}: {name}", path)
 
 
 def _envelope(pieces: Iterable[np.ndarray], length: int, rate_hz: float, start_s: float) -> _Envelope:
@@ -100,11 +100,14 @@ def _draw(envelope: _Envelope, windows: Sequence[EnergyWindow], title: str, path
             middle_s = (window.span.start_s + window.span.stop_s) / 2
             axes.annotate(str(number), (middle_s, 0.98), xycoords=("data", "axes fraction"), ha="center", va="top")
     axes.set_xlim(times_s[0], times_s[-1])
-    axes.set_ylim(bottom=min(0.0, float(np.nanmin(envelope.low_mw))))
+    known = ~np.isnan(envelope.mean_mw)
+    bottom = float(envelope.low_mw[known].min(initial=0.0))
+    top = float(envelope.high_mw[known].max(initial=bottom))
+    axes.set_ylim(bottom, top + 0.12 * (top - bottom or 1.0))  # room for the numbers
     axes.set_xlabel("time / s")
     axes.set_ylabel("power / mW")
-    axes.set_title(title)
-    axes.legend(loc="lower right", fontsize="small")
+    axes.set_title(title, loc="left")
+    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=4, frameon=False, fontsize="small")
     try:
         figure.savefig(path)
     except OSError as error:

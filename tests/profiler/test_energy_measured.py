@@ -231,3 +231,12 @@ def test_a_run_says_which_ops_have_no_energy():
     (finding,) = judge_energies({"labels": {"energy": "joulescope-js220"}}, evidence)
     assert finding.ops == ("b",) and "2 windows were recorded" in finding.sentence
     assert not list(judge_energies({"labels": {"energy": None}}, Evidence(1e9)))
+
+
+def test_energies_of_several_sources_are_never_put_together():
+    figures = {"energy_uj": 5.0, "energy_uncertainty_uj": 0.1, "baseline_power_uw": None}
+    durations = {"duration_s": 1e-3, "device_duration_s": 1e-3, "op_duration_s": 9e-4}
+    energies = Energies()
+    for source in ("simulated", "joulescope-js220"):
+        energies.add({"energy": {"status": "ok", "source": source} | figures | durations})
+    assert energies.columns(HarnessPower(), "warm", 0.0) == {"energy_source": "joulescope-js220 and simulated"}
