@@ -9,6 +9,7 @@ import typer
 
 from profiler.cli_support import message, print_json, print_table, warn
 from profiler.commands.options import JsonOption, TriggerInputOption
+from profiler.energy.windows import Status
 from profiler.errors import UserError
 
 if TYPE_CHECKING:
@@ -124,6 +125,8 @@ def _recorded(
 
     with open_jls(path, trigger_name=f"gpi[{trigger_input}]") as recording:
         about: dict[str, Any] = {"recording": str(path), "source": recording.label}
+        if not recording.is_whole:
+            warn(f"{path} was cut off before it was closed: it is read as far as it goes, {recording.power.stop_s:g} s")
         if run is None:
             found = find_windows(recording)
             rows = [window.to_dict() for window in found]
@@ -167,7 +170,7 @@ def _say(about: dict[str, Any], found: list[EnergyWindow], rows: list[dict[str, 
         if any(row["status"] != "ok" for row in rows):
             columns.append("reason")
         print_table(shown, columns, title=_title(about, rows))
-    above = [index + 1 for index, window in enumerate(found) if window.net_energy_uj < 0]
+    above = [number for number, w in enumerate(found, start=1) if w.status is Status.OK and w.net_energy_uj < 0]
     if above:
         warn(
             f"the power around {len(above)} of {len(found)} windows (first: {above[0]}) is above their own: what ran "
@@ -178,7 +181,7 @@ def _say(about: dict[str, Any], found: list[EnergyWindow], rows: list[dict[str, 
         first = refused[0].get("slot") or f"window {refused[0]['window']}"
         raise UserError(
             f"{len(refused)} of {len(rows)} energies are refused ({first}: {refused[0]['reason']})",
-            hint="measure them again; the others are right",
+            hint="measure them again" + ("" if len(refused) == len(rows) else "; the others are right"),
         )
     return 0
 

@@ -114,13 +114,15 @@ class JlsRecording:
         reader: The vendor's, open.
         path: For messages.
         trigger_name: The signal with the trigger line.
+        is_whole: Whether the file was closed.
 
     Raises:
         UserError: a signal is missing, empty or of an impossible rate.
     """
 
-    def __init__(self, reader: Any, path: Path, trigger_name: str) -> None:
+    def __init__(self, reader: Any, path: Path, trigger_name: str, *, is_whole: bool) -> None:
         self._reader = reader
+        self.is_whole = is_whole
         self._path = path
         signals = {signal.name: signal for signal in reader.signals.values() if signal.length}
         self._trigger_signal = self._signal(signals, trigger_name)
@@ -225,7 +227,7 @@ def open_jls(path: Path, *, trigger_name: str = "gpi[0]") -> Iterator[JlsRecordi
                 f"{path} cannot be read ({error})", hint="the file is damaged beyond repair: record again"
             ) from None
         try:
-            yield JlsRecording(reader, path, trigger_name)
+            yield JlsRecording(reader, path, trigger_name, is_whole=_is_closed(path))
         finally:
             reader.close()
 

@@ -1,9 +1,11 @@
 """The emulated instrument against its own truth, through the vendor's own recorder and files."""
 
+import json
 import random
 
 import numpy as np
 import pytest
+from command_line import profile
 
 from profiler.energy.emulated import MODELS, EmulatedDriver, Faults, Segment
 from profiler.energy.find import find_windows
@@ -58,6 +60,22 @@ def test_energy_is_within_a_thousandth_of_the_truth(model, tmp_path):
         assert recording.label == "simulated"
         again = find_windows(recording)
     assert [w.energy_uj for w in again] == pytest.approx([w.energy_uj for w, _ in found], rel=1e-6)
+
+
+def test_a_file_that_was_cut_off_is_read_as_far_as_it_goes_and_the_command_says_so(tmp_path):
+    target, whole, cut = Target(), tmp_path / "whole.jls", tmp_path / "cut.jls"
+    with open_emulated(EmulatedDriver(), target.activity, idle_power_w=IDLE_W, file=whole) as joulescope:
+        for _ in range(4):
+            measure(joulescope, target, 0.3)
+    content = whole.read_bytes()
+    cut.write_bytes(content[: len(content) * 3 // 4])
+    status, out, err = profile("energy", cut, "--json")
+    assert status == 0 and "cut.jls was cut off before it was closed: it is read as far as it goes" in err
+    windows = json.loads(out)["windows"]
+    assert 2 <= len(windows) < 4
+    assert [w["energy_uj"] for w in windows] == pytest.approx([0.3e6 * ACTIVE_W] * len(windows), rel=1e-3)
+    assert cut.read_bytes() == content[: len(content) * 3 // 4]
+    assert "cut off" not in profile("energy", whole)[2]
 
 
 def faults_of(seed, model):
