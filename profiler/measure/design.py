@@ -30,12 +30,12 @@ from profiler.measure.design_terms import (
     judgements,
 )
 from profiler.measure.loop import Loop
-from profiler.measure.schedule import Caches, Policy, reference_op
+from profiler.measure.schedule import Caches, Policy, is_linux, reference_op
 from profiler.measure.sitting import Left, split
 from profiler.measure.space_filling import spread
 from profiler.ops import Op
 from profiler.store import Run, now
-from profiler.workloads.op_space import Family, Space
+from profiler.workloads.op_space import Family, Space, weight_of
 
 if TYPE_CHECKING:
     from profiler.energy.meter import EnergyMeter
@@ -48,6 +48,8 @@ HELD_OUT_SHARE = 1 / 6
 #: A batch takes this share of the time that the design took so far, since later ones change less, but at least so many
 #: seconds, and so many times what learning and choosing took.
 _BATCH_SHARE, _BATCH_LEAST_S, _BATCH_THINKING = 0.2, 5.0, 4.0
+#: The reference op has this share of the ops with MACs below it where other processes may take the core away.
+_LINUX_REFERENCE = 0.9
 #: Candidates of a family to choose from: so many, and so many more for each op of it that is measured.
 _POOL_LEAST, _POOL_EACH = 32, 3
 
@@ -163,7 +165,8 @@ class Design:
             budget_s *= 1 - HELD_OUT_SHARE
             if self.name is DesignName.ACTIVE:
                 assert self.chooser is not None
-                picked = self.chooser.choose(pools, errors, pace.seconds, budget_s)
+                weights = {family: weight_of(family) for family in pools}
+                picked = self.chooser.choose(pools, errors, weights=weights, seconds=pace.seconds, budget_s=budget_s)
             else:
                 picked = self._spread(pools, measured, max(1, round(budget_s / self._mean_s(pace))))
         picked = picked[: int(min(most, len(picked)))]
@@ -183,14 +186,14 @@ class Design:
         return [op for turn in turns for op in turn if op is not None][:count]
 
     def _next_held_out(self, count: int) -> list[Op]:
-        """The next of the held-out ops: the families' first, then their second, and so on."""
+        """The next of the held-out ops: the families' first, then their second, and so on, of some more than others."""
         done = {family: 0 for family in self.space.families}
         for key in self.results.held_out:
             family = Family.of(self.results.ops[key])
             done[family] = done.get(family, 0) + 1
         found: list[Op] = []
         while len(found) < count and done:
-            family = min(done, key=done.__getitem__)
+            family = min(done, key=lambda f: done[f] / weight_of(f))
             taken = {op.key for op in found}
             op = next((op for op in self._unmeasured(self._held_out[family], 1, taken)), None)
             if op is None:
@@ -263,7 +266,8 @@ class Design:
         self._left |= {item.op.key for item in left}
         ops = [op for op in ops if op in programs]
         if ops and self.record.reference is None:
-            self.record.reference = reference_op(ops).to_dict()
+            share = _LINUX_REFERENCE if is_linux(self.device.identity) else 0.5
+            self.record.reference = reference_op(ops, share).to_dict()
         self.record.spent_s, self.record.batch_began_at = round(self.spent_s, 3), now()
         self.record.pending = [op.to_dict() for op in ops]
         self.record.pending_held_out = [op.key for op in ops if op.key in held_out]

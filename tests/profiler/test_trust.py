@@ -83,6 +83,20 @@ def test_drift_and_trend_of_the_reference_op_are_found(speed, found, weight):
     assert (finding.name, finding.weight, finding.ops) == (found, weight, (REFERENCE.key,))
 
 
+@pytest.mark.parametrize(("every", "weight"), [(1.6, Weight.STOP), (10, Weight.CARE), (25, None)])
+def test_a_device_that_is_shared_now_and_then_is_contended(every, weight):
+    made = list(trials(rounds=4))
+    count = itertools.count(1)
+    for t in made:
+        if t["type"] == "reference" and next(count) % every < 1:
+            t["ticks"] = [round(1.5 * tick) for tick in t["ticks"]]
+    found = {f.name: f for f in examine(manifest(), made).findings}
+    assert ("contended" in found) == (weight is not None)
+    if weight is not None:
+        assert found["contended"].weight is weight
+        assert "up to 1.5 times" in found["contended"].sentence
+
+
 def test_a_reference_op_whose_trials_scatter_or_gather_around_two_values_says_that_all_figures_do():
     chance = random.Random(1)
     readings = [t for t in trials(rounds=1) if t["type"] != "reference"]
