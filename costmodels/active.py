@@ -69,6 +69,8 @@ class ActiveChooser:
         self,
         candidates: Mapping[Family, Sequence[Op]],
         errors: Mapping[Family, Sequence[float]],
+        *,
+        weights: Mapping[Family, float],
         seconds: Callable[[np.ndarray], np.ndarray],
         budget_s: float,
     ) -> list[Op]:
@@ -77,7 +79,7 @@ class ActiveChooser:
         known: dict[Family, list[Op]] = {}
         for op in self._known:
             known.setdefault(Family.of(op), []).append(op)
-        beliefs = []
+        contenders = []
         for family, ops in candidates.items():
             if not ops:
                 continue
@@ -92,8 +94,8 @@ class ActiveChooser:
                 error=expected[family],
                 work=self.work,
             )
-            beliefs.append((belief, list(ops), seconds(latency)))
-        return _best_for_their_time(beliefs, budget_s)
+            contenders.append(_Contender(belief, list(ops), seconds(latency), weights[family]))
+        return _best_for_their_time(contenders, budget_s)
 
 
 def expected_errors(families: Mapping[Family, Any], errors: Mapping[Family, Sequence[float]]) -> dict[Family, float]:
@@ -167,28 +169,52 @@ class Belief:
         self.error *= float(np.sqrt(min(1.0, self.mean_variance / before)))
 
 
-def _best_for_their_time(beliefs: list[tuple[Belief, list[Op], np.ndarray]], budget_s: float) -> list[Op]:
+class _Contender:
+    """One family's candidates, from which the best is taken again and again.
+
+    Args:
+        belief: What is not known of them yet.
+        ops: Which.
+        seconds: What measuring each takes.
+        weight: What the family's errors count.
+    """
+
+    def __init__(self, belief: Belief, ops: list[Op], seconds: np.ndarray, weight: float) -> None:
+        self.belief, self.ops, self.seconds, self.weight = belief, ops, seconds, weight
+        self._free = np.ones(len(ops), dtype=bool)
+
+    def best(self) -> tuple[float, int] | None:
+        """What the best candidate gains a second, and which it is; None where all are taken."""
+        if not self._free.any():
+            return None
+        worth = np.where(self._free, self.weight * self.belief.gains() / self.seconds, -1.0)
+        index = int(np.argmax(worth))
+        return float(worth[index]), index
+
+    def take(self, index: int) -> tuple[Op, float]:
+        """Take a candidate to be measured: the op, and how long that takes."""
+        self.belief.measure(index)
+        self._free[index] = False
+        return self.ops[index], float(self.seconds[index])
+
+
+def _best_for_their_time(contenders: Sequence[_Contender], budget_s: float) -> list[Op]:
     """Greedily the op with the largest gain a second, of all families, until the time is spent."""
 
-    def entry(number: int) -> tuple[float, int, int]:
-        belief, _, seconds = beliefs[number]
-        worth = np.where(free[number], belief.gains() / seconds, -1.0)
-        best = int(np.argmax(worth))
-        return -float(worth[best]), number, best
+    def entry(number: int) -> list[tuple[float, int, int]]:
+        best = contenders[number].best()
+        return [(-best[0], number, best[1])] if best else []
 
-    free = [np.ones(len(ops), dtype=bool) for _, ops, _ in beliefs]
-    heap = [entry(number) for number in range(len(beliefs))]
+    heap = [item for number in range(len(contenders)) for item in entry(number)]
     heapq.heapify(heap)
     chosen: list[Op] = []
     while heap and budget_s > 0:
-        _, number, best = heapq.heappop(heap)
-        belief, ops, seconds = beliefs[number]
-        chosen.append(ops[best])
-        budget_s -= float(seconds[best])
-        belief.measure(best)
-        free[number][best] = False
-        if free[number].any():
-            heapq.heappush(heap, entry(number))
+        _, number, index = heapq.heappop(heap)
+        op, taken_s = contenders[number].take(index)
+        chosen.append(op)
+        budget_s -= taken_s
+        for item in entry(number):
+            heapq.heappush(heap, item)
     return chosen
 
 

@@ -126,7 +126,9 @@ def _active_order(
                 if row_of[op] not in set(taken):
                     candidates.setdefault(Family.of(op), []).append(op)
             batch = min(size - len(taken), max(2, round(BATCH_SHARE * len(taken))))
-            chosen = chooser.choose(candidates, {}, lambda latency: np.ones(len(latency)), batch)
+            weights = dict.fromkeys(candidates, 1.0)
+            seconds = lambda latency: np.ones(len(latency))  # noqa: E731 - by number, not by time
+            chosen = chooser.choose(candidates, {}, weights=weights, seconds=seconds, budget_s=batch)
             taken += [row_of[op] for op in chosen[:batch]]
         chooser.learn(_known(pool, taken))
         yield size, chooser

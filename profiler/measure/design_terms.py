@@ -62,6 +62,8 @@ class Chooser(Protocol):
         self,
         candidates: Mapping[Family, Sequence[Op]],
         errors: Mapping[Family, Sequence[float]],
+        *,
+        weights: Mapping[Family, float],
         seconds: Callable[[np.ndarray], np.ndarray],
         budget_s: float,
     ) -> list[Op]:
@@ -70,6 +72,7 @@ class Chooser(Protocol):
         Args:
             candidates: Of each family, none of them measured.
             errors: Relative errors on the held-out ops of each family, as far as there are any.
+            weights: What each family's errors count.
             seconds: What measuring takes, by latency in microseconds.
             budget_s: What all of them together may take.
         """

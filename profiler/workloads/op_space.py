@@ -26,6 +26,7 @@ from profiler.ops import (
     Op,
     Optimizer,
     Pass,
+    PointwiseDepthwise,
 )
 from profiler.workloads.combined_s8 import overwrites_input
 from profiler.workloads.entries import DeviceMemory
@@ -82,6 +83,17 @@ class Family:
         if self.pass_ is Pass.UPDATE:
             parts.append(self.optimizer)
         return "/".join(parts)
+
+
+#: What an error in ops of a kind counts: convolutions, depthwise ones and linear layers are nearly all of a network's
+#: time and, with what can train of them, nine in ten of its ops.
+_MAIN_KINDS = frozenset({"conv2d", "depthwise", "linear", FusedConv2d.kind, PointwiseDepthwise.kind})
+_OTHER_WEIGHT = 0.3
+
+
+def weight_of(family: Family) -> float:
+    """What a family's errors count beside those of others."""
+    return 1.0 if family.kind in _MAIN_KINDS else _OTHER_WEIGHT
 
 
 class Space(Protocol):

@@ -41,6 +41,13 @@ def known(ops) -> Known:
     return Known(list(ops), cost(ops), np.zeros(len(ops)))
 
 
+def choose(
+    chooser, candidates, budget_s, errors=None, *, seconds=lambda us: np.ones(len(us)), weights=None
+) -> list[Op]:
+    weights = {family: 1.0 for family in candidates} | (weights or {})
+    return chooser.choose(candidates, errors or {}, weights=weights, seconds=seconds, budget_s=budget_s)
+
+
 def belief(measured, rest, error=0.05) -> Belief:
     ops = [*measured, *rest]
     return Belief(ops, cost(ops), np.zeros(len(ops)), n_measured=len(measured), error=error)
@@ -94,19 +101,21 @@ def test_a_family_that_is_foretold_badly_gets_more_and_cheap_ops_are_preferred()
     candidates = {family: draw(family, 40, "more") for family in (DEPTHWISE, RELU)}
     chooser.learn(known([*draw(DEPTHWISE, 6), *draw(RELU, 6)]))
     errors = {DEPTHWISE: [0.2] * 5, RELU: [0.001] * 5}
-    chosen = chooser.choose(candidates, errors, lambda us: np.ones(len(us)), 8)
+    chosen = choose(chooser, candidates, 8, errors)
     assert len(chosen) == len(set(chosen)) == 8
     assert sum(op in candidates[DEPTHWISE] for op in chosen) >= 7
-    dear = chooser.choose({DEPTHWISE: candidates[DEPTHWISE]}, errors, lambda us: np.ones(len(us)), 8)
-    cheap = chooser.choose({DEPTHWISE: candidates[DEPTHWISE]}, errors, lambda us: us, 8 * cost(dear).mean())
+    dear = choose(chooser, {DEPTHWISE: candidates[DEPTHWISE]}, 8, errors)
+    cheap = choose(chooser, {DEPTHWISE: candidates[DEPTHWISE]}, 8 * cost(dear).mean(), errors, seconds=lambda us: us)
     assert cost(cheap).mean() < cost(dear).mean()
+    weighted = choose(chooser, candidates, 8, {DEPTHWISE: [0.05] * 5, RELU: [0.05] * 5}, weights={DEPTHWISE: 1e-9})
+    assert all(op in candidates[RELU] for op in weighted)
 
 
 def test_a_budget_ends_the_choice_and_so_does_the_last_candidate() -> None:
     chooser = ActiveChooser()
     chooser.learn(known(draw(RELU, 4)))
-    assert chooser.choose({RELU: draw(RELU, 9, "more")}, {}, lambda us: np.ones(len(us)), 0.0) == []
-    assert len(chooser.choose({RELU: draw(RELU, 9, "more"), DEPTHWISE: []}, {}, lambda us: np.ones(len(us)), 99)) == 9
+    assert choose(chooser, {RELU: draw(RELU, 9, "more")}, 0.0) == []
+    assert len(choose(chooser, {RELU: draw(RELU, 9, "more"), DEPTHWISE: []}, 99)) == 9
 
 
 def test_chosen_ops_teach_more_than_random_ones() -> None:
@@ -123,7 +132,7 @@ def test_chosen_ops_teach_more_than_random_ones() -> None:
     for _ in range(3):
         chooser.learn(known(train))
         rest = [op for op in pool if op not in train]
-        train = [*train, *chooser.choose({DEPTHWISE: rest}, {}, lambda us: np.ones(len(us)), 6)]
+        train = [*train, *choose(chooser, {DEPTHWISE: rest}, 6)]
     assert len(train) == 24
     assert error(train) < 0.8 * by_chance
 

@@ -85,7 +85,8 @@ class Chooser:
     def predict(self, ops):
         return np.array([work_units(op) * (1 + self.error) for op in ops]) / 1e3
 
-    def choose(self, candidates, errors, seconds, budget_s):
+    def choose(self, candidates, errors, *, weights, seconds, budget_s):
+        assert weights.keys() == candidates.keys()
         for ops in candidates.values():
             self.offered |= set(ops)
         assert (seconds(np.ones(1)) > 0).all()
