@@ -14,7 +14,7 @@ from typing import Literal
 
 import pandas as pd
 
-from costmodels.sources import StepCost
+from costmodels.sources import MemoryBounds, StepCost, StepSums
 from profiler.errors import UserError
 from profiler.ops import WORD_BYTES, Conv2d, Depthwise, Geometry, Layer, Op, Optimizer, Pass
 from profiler.workloads.network import Network
@@ -105,6 +105,20 @@ def int8_memory_bytes(network: Network, plan: StepPlan) -> int:
     return -(-bits // 8)
 
 
+def full_plan(network: Network, **settings: object) -> StepPlan:
+    """The plan that trains every channel and bias.
+
+    Args:
+        network: What is trained.
+        settings: Of the plan: ``head``, ``images``, ``optimizer``, ``dtype`` and so on.
+    """
+    layers = {
+        layer.name: LayerPlan(tuple(range(layer.geometry.channels("out"))), bias=bool(layer.geometry.bias_elements))  # type: ignore[attr-defined]
+        for layer in network.trainable
+    }
+    return StepPlan.for_network(network, layers, **settings)
+
+
 @dataclass(frozen=True)
 class AnalyticalCosts:
     """The cost source of formulas.
@@ -119,6 +133,22 @@ class AnalyticalCosts:
     us_per_mac: float | None = None
     accounting: Accounting = "chain"
     device: str = ""
+
+    @classmethod
+    def scaled_to_step(
+        cls, network: Network, plan: StepPlan, latency_ms: float, accounting: Accounting = "chain", device: str = ""
+    ) -> AnalyticalCosts:
+        """The source whose one scalar makes this step, as measured, cost what it took.
+
+        Args:
+            network: What was run.
+            plan: What it trained; :func:`full_plan` for the full step.
+            latency_ms: What it took.
+            accounting: How MACs are counted, of this step and of all others.
+            device: For the label.
+        """
+        macs = cls(None, accounting).step_macs(network, plan)
+        return cls(1e3 * latency_ms / macs, accounting, device)
 
     @property
     def label(self) -> str:
@@ -141,8 +171,8 @@ class AnalyticalCosts:
                 "op_key": [op.key for op in ops],
                 "macs": [op.macs for op in ops],
                 "latency_us": [scalar * op.macs for op in ops],
-                "latency_std_us": math.nan,
-                "energy_uj": math.nan,
+                **dict.fromkeys(("latency_std_us", "latency_low_us", "latency_high_us"), math.nan),
+                **dict.fromkeys(("energy_uj", "energy_std_uj", "energy_low_uj", "energy_high_uj"), math.nan),
                 "scratch_bytes": 0,
                 "memory_bytes": [op.bytes_touched for op in ops],
                 "extrapolates": False,
@@ -179,6 +209,15 @@ class AnalyticalCosts:
     def step_latency_ms(self, network: Network, plan: StepPlan) -> float:
         """``step(network, plan).latency_ms``, without its rows; NaN without ``us_per_mac``."""
         return self.step_macs(network, plan) * self._scalar_or_nan / 1e3
+
+    def step_sums(self, network: Network, plan: StepPlan) -> StepSums:
+        """Latency alone: formulas have no uncertainty and no energy."""
+        return StepSums(self.step_latency_ms(network, plan), math.nan)
+
+    def step_memory(self, network: Network, plan: StepPlan) -> MemoryBounds:
+        """:func:`memory_bytes`, twice."""
+        counted = memory_bytes(network, plan)
+        return MemoryBounds(counted, counted)
 
     def layer_cost(self, layer: Layer, *, images: int, optimizer: Optimizer) -> tuple[float, str]:
         """M_i, the layer's own MACs, as published: neither images nor optimizer count."""

@@ -46,6 +46,7 @@ class Measured:
         run_hash: Hash over the rows that were read.
         caches: ``warm`` or ``cold``: how all of them were timed.
         energy_source: What measured energy (``joulescope-js220``, ``replay``, ``simulated``); None: nothing did.
+        region: Name of the memory region that arenas lay in; None: not known.
     """
 
     ops: tuple[Op, ...]
@@ -56,6 +57,7 @@ class Measured:
     run_hash: str
     caches: str = "warm"
     energy_source: str | None = None
+    region: str | None = None
 
     @property
     def latency_us(self) -> np.ndarray:
@@ -116,8 +118,23 @@ def read(runs: pd.DataFrame | Path | str | Sequence[Path | str], caches: str | N
         UserError: no run, missing columns, nothing measured, different devices, timers or firmware builds, or ops timed
             both warm and cold where ``caches`` does not choose.
     """
+    return from_frame(*_table(runs), caches)
+
+
+def read_warm_and_cold(
+    runs: pd.DataFrame | Path | str | Sequence[Path | str], caches: str | None = None
+) -> tuple[Measured, Measured | None]:
+    """As :func:`read`; where there are warm and cold ops and ``caches`` does not choose, the warm ones and the cold."""
+    frame, identity = _table(runs)
+    if caches is None and "caches" in frame and {"warm", "cold"} <= set(frame["caches"]):
+        return from_frame(frame, identity, "warm"), from_frame(frame, identity, "cold")
+    return from_frame(frame, identity, caches), None
+
+
+def _table(runs: pd.DataFrame | Path | str | Sequence[Path | str]) -> tuple[pd.DataFrame, dict]:
+    """All rows, and the identity of the device."""
     if isinstance(runs, pd.DataFrame):
-        return from_frame(runs, {}, caches)
+        return runs, {}
     paths = [Path(runs)] if isinstance(runs, str | Path) else [Path(run) for run in runs]
     if not paths:
         raise UserError("there is no run to read", hint="name one, for example measurements/<device>/<run>")
@@ -130,7 +147,7 @@ def read(runs: pd.DataFrame | Path | str | Sequence[Path | str], caches: str | N
                     f"({identities[0].get(name)!r} and {identity.get(name)!r})",
                     hint="fit one device and build at a time",
                 )
-    return from_frame(pd.concat([load(path) for path in paths], ignore_index=True), identities[0], caches)
+    return pd.concat([load(path) for path in paths], ignore_index=True), identities[0]
 
 
 def from_frame(frame: pd.DataFrame, identity: dict, caches: str | None = None) -> Measured:
@@ -165,6 +182,7 @@ def from_frame(frame: pd.DataFrame, identity: dict, caches: str | None = None) -
         run_hash=_hash(frame),
         caches=caches,
         energy_source=_energy_source(frame),
+        region=_region(frame),
     )
 
 
@@ -208,6 +226,11 @@ def _energy_source(frame: pd.DataFrame) -> str | None:
         return None
     named = frame["energy_source"].dropna() if "energy_source" in frame else []
     return str(named.iloc[0]) if len(named) else "unknown"
+
+
+def _region(frame: pd.DataFrame) -> str | None:
+    named = frame["region"].dropna() if "region" in frame else []
+    return str(named.iloc[0]) if len(named) else None
 
 
 def _hash(frame: pd.DataFrame) -> str:

@@ -14,12 +14,12 @@ from costmodels.accuracy import accuracy
 from costmodels.analytical import AnalyticalCosts
 from costmodels.baselines import ScalarBaseline
 from costmodels.features import GEOMETRY_FEATURES, PLAIN_TERMS, WorkFunction, kernel_work
-from costmodels.measured import Measured, read
+from costmodels.measured import Measured, read_warm_and_cold
+from costmodels.measured_steps import MeasuredStep, check_same_device, is_step_run, read_steps
 from costmodels.memory import ArenaMemory
-from costmodels.sources import StepCost
+from costmodels.sources import MemoryBounds, StepCost, StepSums
 from costmodels.stack import StackPeaks
-from costmodels.steps import step_cost
-from costmodels.sums import OpSums
+from costmodels.steps import StepCosts
 from costmodels.target import OnGroup, TargetModel, silent
 from costmodels.training_ops import TrainingOps
 from profiler.errors import UserError
@@ -27,8 +27,9 @@ from profiler.ops import Layer, Op, Optimizer
 from profiler.workloads.network import Network
 from profiler.workloads.plan import StepPlan
 
-#: Targets that are fitted, and the unit of their costs. Memory is planned, not fitted.
-TARGET_UNITS = {"latency": "us", "energy": "uJ"}
+#: Targets that are fitted, and the unit of their costs. Memory is planned, not fitted. ``latency_cold`` is there where
+#: ops were timed with warm and with cold caches.
+TARGET_UNITS = {"latency": "us", "energy": "uJ", "latency_cold": "us"}
 
 
 class OpCost(NamedTuple):
@@ -54,6 +55,7 @@ class CostModel:
     Attributes (after :meth:`fit` or :meth:`load`):
         targets: ``latency`` (us) and, where energy was measured, ``energy`` (uJ).
         training: The ops that it was fitted to, and what they cost.
+        steps: What whole steps cost, and what they were fitted to.
         stack: Stack as measured.
         memory: The arena planner for this device.
         card_: What ``model.json`` says, targets and stack left out.
@@ -72,7 +74,7 @@ class CostModel:
 
     def _forget(self) -> None:
         self._costs: dict[str, dict[Op, OpCost]] = {name: {} for name in TARGET_UNITS}
-        self._sums = OpSums(self.latencies_us)
+        self.steps = StepCosts(self)
 
     # ------------------------------------------------------------------------------------------------ fitting
 
@@ -87,10 +89,12 @@ class CostModel:
         """Learn from runs on disk or from a data frame with the store's columns.
 
         Args:
-            runs: They must be of one device, timer and firmware build.
+            runs: They must be of one device, timer and firmware build. Runs of training steps (``profile step``) among
+                them say what ops cost in a step, beside what they cost alone.
             include_held_out: Fit on every op. By default the ops that the store marks as held out are not fitted, and
                 the card's accuracy is that on them.
-            caches: Only ops timed with ``warm`` or with ``cold`` caches; None: whichever there is, if not both.
+            caches: Only ops timed with ``warm`` or with ``cold`` caches; None: whichever there is, and where there are
+                both, warm ones, with what emptied caches cost beside them for whole steps.
             on_group: Told before each group of ops: how many are done, how many there are, and which comes.
 
         Returns:
@@ -99,12 +103,18 @@ class CostModel:
         Raises:
             UserError: nothing measured, or runs that do not belong together.
         """
-        measured = read(runs, caches)
+        runs, step_runs = _without_steps(runs)
+        measured, cold = read_warm_and_cold(runs, caches)
         held_out = measured.frame["held_out"].to_numpy()
         training = measured if include_held_out else measured.subset(~held_out)
         if not training.ops:
             raise UserError("every measured op is held out", hint="measure more ops")
         self.fit_measured(training, on_group)
+        if cold is not None:
+            self._fit_cold(cold if include_held_out else cold.subset(~cold.frame["held_out"].to_numpy()), on_group)
+        if step_runs:
+            check_same_device(step_runs, measured.identity)
+            self.fit_steps(read_steps(step_runs))
         judged = measured.subset(held_out)
         figures = None
         if not include_held_out and judged.ops:
@@ -127,7 +137,17 @@ class CostModel:
         self.training = TrainingOps.of(training)
         self.stack = StackPeaks.measured(training.ops, training.stack_peak_bytes, self.work)
         self.card_ = self._card_of(training)
-        self.memory = ArenaMemory(training.identity)
+        self.memory = ArenaMemory(training.identity, training.region)
+        return self
+
+    def _fit_cold(self, training: Measured, on_group: OnGroup) -> None:
+        cold = TargetModel(work=self.work).fit(training.ops, training.latency_us, training.noise, on_group)
+        self.targets["latency_cold"] = cold
+        self.card_["units"] |= {"latency_cold": TARGET_UNITS["latency_cold"]}
+
+    def fit_steps(self, steps: Sequence[MeasuredStep]) -> CostModel:
+        """Learn from measured steps what ops cost in a step, those of before forgotten."""
+        self.steps = StepCosts.fit(self, steps)
         return self
 
     def _card_of(self, training: Measured) -> dict:
@@ -137,6 +157,7 @@ class CostModel:
             "device": training.device,
             "timer": training.timer,
             "caches": training.caches,
+            "region": training.region,
             "board": identity.get("board", training.device),
             "clock_hz": identity.get("clock_hz"),
             "firmware_version": identity.get("firmware_version"),
@@ -206,7 +227,8 @@ class CostModel:
             UserError: the kernels count other work than those that the model was fitted on.
         """
         table: dict[str, object] = {"op_key": [op.key for op in ops], "macs": [op.macs for op in ops]}
-        for target, unit in TARGET_UNITS.items():
+        for target in ("latency", "energy"):
+            unit = TARGET_UNITS[target]
             names = [f"{target}{part}_{unit.lower()}" for part in ("", "_std", "_low", "_high")]
             if target in self.targets:
                 table |= zip(names, zip(*(cost[:4] for cost in self.costs(target, ops)), strict=True), strict=True)
@@ -230,15 +252,23 @@ class CostModel:
         Raises:
             UserError: the plan is for another network.
         """
-        return step_cost(self, network, plan)
+        return self.steps.step(network, plan)
+
+    def step_sums(self, network: Network, plan: StepPlan) -> StepSums:
+        """What adds up of :meth:`step`; most plans are not lowered to ops for it."""
+        return self.steps.sums(network, plan)
+
+    def step_memory(self, network: Network, plan: StepPlan) -> MemoryBounds:
+        """Bounds of ``step(network, plan).memory_bytes``; most plans are not placed in the arena for it."""
+        return self.steps.memory(network, plan)
 
     def step_latency_ms(self, network: Network, plan: StepPlan) -> float:
         """``step(network, plan).latency_ms`` up to rounding; most plans are not lowered to ops for it."""
-        return self._sums.step_latency_ms(network, plan)
+        return self.steps.sums(network, plan).latency_ms
 
     def layer_cost(self, layer: Layer, *, images: int, optimizer: Optimizer) -> tuple[float, str]:
         """Predicted latency of the layer's own backward ops, an image, the update shared over ``images``; in us."""
-        return self._sums.layer_latency_us(layer, images=images, optimizer=optimizer), "us"
+        return self.steps.layer_latency_us(layer, images=images, optimizer=optimizer), "us"
 
     def _scratch(self, op: Op) -> int:
         if self.scratch_bytes is None:
@@ -254,7 +284,7 @@ class CostModel:
         arrays: saved.Arrays = {}
         self.training.to_arrays(arrays)
         targets = {name: target.to_record(f"{name}/", arrays) for name, target in self.targets.items()}
-        card = {**self.card_, "targets": targets, "stack_peak_bytes": self.stack.peaks}
+        card = {**self.card_, "targets": targets, "stack_peak_bytes": self.stack.peaks, "steps": self.steps.to_record()}
         saved.write(Path(folder), card, arrays)
 
     @classmethod
@@ -288,10 +318,23 @@ class CostModel:
             }
             model.training = TrainingOps.from_arrays(arrays)
             model.stack = StackPeaks(card.pop("stack_peak_bytes"))
-            model.memory = ArenaMemory(card["identity"])
+            model.memory = ArenaMemory(card["identity"], card.get("region"))
+            if "steps" in card:
+                model.steps = StepCosts.from_record(model, card.pop("steps"))
             if "latency" not in model.targets:
                 raise ValueError("it has no latency")
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise UserError(f"the cost model {folder} is damaged: {error!r}", hint="fit the model again") from None
         model.card_ = card
         return model
+
+
+def _without_steps(
+    runs: pd.DataFrame | Path | str | Sequence[Path | str],
+) -> tuple[pd.DataFrame | list[Path | str], list[Path | str]]:
+    """Runs of single ops, and those of training steps."""
+    if isinstance(runs, pd.DataFrame):
+        return runs, []
+    every = [runs] if isinstance(runs, str | Path) else list(runs)
+    of_steps = [run for run in every if is_step_run(run)]
+    return [run for run in every if run not in of_steps], of_steps

@@ -1,13 +1,18 @@
-"""What whole training steps cost: the sum over their ops."""
+"""What whole training steps cost: sums over their ops, in the context of a step."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from costmodels.context import StepContext, StepEnergy, StepObservation, context_key
 from costmodels.features import group_key
-from costmodels.sources import StepCost
+from costmodels.measured_steps import MeasuredStep
+from costmodels.sources import MemoryBounds, StepCost, StepRow, StepRows, StepSums
+from costmodels.sums import OpSums
+from profiler.ops import Layer, Op, Optimizer
 from profiler.workloads.network import Network
 from profiler.workloads.plan import StepPlan
 from profiler.workloads.step import training_step
@@ -15,40 +20,200 @@ from profiler.workloads.step import training_step
 if TYPE_CHECKING:
     from costmodels.model import CostModel
 
+#: Columns of sums over ops: latency in the step in us, energy alone in uJ; then two a group of ops: standard deviations
+#: of both, which add up within a group.
+_LATENCY, _ENERGY, _GROUPS = 0, 1, 2
 
-def step_cost(model: CostModel, network: Network, plan: StepPlan) -> StepCost:
-    """Cost of one training step: the sum over its ops, those that run once an image times the images.
 
-    The standard deviation takes errors of ops in one group as fully correlated (they share unit costs) and those
-    of different groups as independent.
+class StepCosts:
+    """Costs of the steps of a fitted model.
 
-    Raises:
-        UserError: the plan is for another network.
+    Errors of ops in one group (a kernel) are taken as fully correlated, since they share unit costs, and those of
+    different groups as independent; the context's calibration comes on top.
+
+    Args:
+        model: Where costs of ops come from.
+        context: What they cost in a step.
+        energy: From ops or latency to a step's energy.
     """
-    step = training_step(network, plan)
-    ops = [step_op.op for step_op in step.ops]
-    costs = model.costs("latency", ops)
-    rows = []
-    latency_us, group_std = 0.0, {}
-    for step_op, (mean, std, _, _, extrapolates) in zip(step.ops, costs, strict=True):
-        op, count = step_op.op, plan.images if step_op.per_image else 1
-        latency_us += count * mean
-        key = group_key(op)
-        group_std[key] = group_std.get(key, 0.0) + count * std
-        rows.append(
-            {
-                "layer": step_op.layer,
-                "kind": op.kind,
-                "pass": str(op.pass_),
-                "dtype": op.dtype,
-                "count": count,
-                "macs": count * op.macs,
-                "latency_ms": count * mean / 1e3,
-                "latency_std_ms": count * std / 1e3,
-                "energy_mj": None,
-                "extrapolates": extrapolates,
-            }
+
+    def __init__(self, model: CostModel, context: StepContext | None = None, energy: StepEnergy | None = None) -> None:
+        self._model = model
+        self.context = context or StepContext()
+        self.energy = energy or StepEnergy()
+        self._groups: dict[str, int] = {}
+        self._sums = OpSums(self._columns, model.stack_bytes)
+
+    # --------------------------------------------------------------------------------------------- predicting
+
+    def step(self, network: Network, plan: StepPlan) -> StepCost:
+        """Cost of one training step; its rows are made when they are looked at.
+
+        Raises:
+            UserError: the plan is for another network, or cannot be lowered.
+        """
+        sums, stack = self._totals(network, plan)
+        memory = self._model.memory.plan_bytes(network, plan) + stack
+        rows = StepRows(lambda: self._rows(network, plan))
+        return StepCost(sums.latency_ms, sums.latency_std_ms, sums.energy_mj, memory, rows, sums.energy_std_mj)
+
+    def sums(self, network: Network, plan: StepPlan) -> StepSums:
+        """What adds up of it."""
+        return self._totals(network, plan)[0]
+
+    def _totals(self, network: Network, plan: StepPlan) -> tuple[StepSums, int]:
+        """What adds up, and the largest stack."""
+        totals, stack = self._sums.step_costs(network, plan)
+        latency_us, energy_uj = float(totals[_LATENCY]), float(totals[_ENERGY])
+        parts = totals[_GROUPS:].reshape(-1, 2)
+        propagated = np.sqrt((parts**2).sum(axis=0))
+        std_us = self.context.calibration.std(latency_us, float(propagated[0]))
+        ops_energy = (energy_uj, float(propagated[1])) if "energy" in self._model.targets else None
+        energy = self.energy.of(ops_energy, (latency_us, std_us))
+        if energy is None:
+            return StepSums(latency_us / 1e3, std_us / 1e3), int(stack)
+        return StepSums(latency_us / 1e3, std_us / 1e3, energy[0] / 1e3, energy[1] / 1e3), int(stack)
+
+    def memory(self, network: Network, plan: StepPlan) -> MemoryBounds:
+        """Bounds of the memory of a step."""
+        low, high = self._model.memory.plan_bounds(network, plan)
+        _, stack = self._totals(network, plan)
+        return MemoryBounds(low + stack, high + stack)
+
+    def layer_latency_us(self, layer: Layer, *, images: int, optimizer: Optimizer) -> float:
+        """An image's backward ops of one layer, all of it trained, and its share of the update."""
+        return self._sums.layer_latency_us(layer, images=images, optimizer=optimizer)
+
+    def _costs(self, ops: Sequence[Op]) -> tuple[np.ndarray, np.ndarray]:
+        """(latency in a step, its standard deviation) of one run of each op, in us."""
+        warm = self._model.costs("latency", ops)
+        mean = np.array([cost.mean for cost in warm])
+        std = np.array([cost.std for cost in warm])
+        keys = [context_key(op) for op in ops]
+        return self.context.latency_us(keys, mean, self._cold_us(ops)), self.context.factors_of(keys) * std
+
+    def _cold_us(self, ops: Sequence[Op]) -> np.ndarray | None:
+        if "latency_cold" not in self._model.targets:
+            return None
+        return np.array([cost.mean for cost in self._model.costs("latency_cold", ops)])
+
+    def _columns(self, ops: Sequence[Op]) -> np.ndarray:
+        groups = [self._groups.setdefault(group_key(op), len(self._groups)) for op in ops]
+        columns = np.zeros((len(ops), _GROUPS + 2 * len(self._groups)))
+        of_group = _GROUPS + 2 * np.array(groups)
+        each = np.arange(len(ops))
+        columns[:, _LATENCY], columns[each, of_group] = self._costs(ops)
+        if "energy" in self._model.targets:
+            costs = self._model.costs("energy", ops)
+            columns[:, _ENERGY] = [cost.mean for cost in costs]
+            columns[each, of_group + 1] = [cost.std for cost in costs]
+        return columns
+
+    def _rows(self, network: Network, plan: StepPlan) -> tuple[StepRow, ...]:
+        step = training_step(network, plan)
+        ops = [item.op for item in step.ops]
+        latency, std = self._costs(ops)
+        outside = [cost.extrapolates for cost in self._model.costs("latency", ops)]
+        energy: Sequence[float | None] = [None] * len(ops)
+        if self.energy.method == "power":
+            energy = (self.energy.power_w * latency / 1e3).tolist()
+        elif "energy" in self._model.targets:
+            energy = [self.energy.factor * cost.mean / 1e3 for cost in self._model.costs("energy", ops)]
+        rows = []
+        for i, item in enumerate(step.ops):
+            count = plan.images if item.per_image else 1
+            rows.append(
+                {
+                    "layer": item.layer,
+                    "kind": item.op.kind,
+                    "pass": str(item.op.pass_),
+                    "dtype": item.op.dtype,
+                    "count": count,
+                    "macs": count * item.op.macs,
+                    "latency_ms": count * float(latency[i]) / 1e3,
+                    "latency_std_ms": count * float(std[i]) / 1e3,
+                    "energy_mj": None if energy[i] is None else count * energy[i],
+                    "extrapolates": outside[i],
+                }
+            )
+        return tuple(rows)
+
+    # ------------------------------------------------------------------------------------------------ fitting
+
+    @classmethod
+    def fit(cls, model: CostModel, steps: Sequence[MeasuredStep]) -> StepCosts:
+        """Learn from measured steps what ops cost in a step, and how a step's energy is best predicted.
+
+        Args:
+            model: Fitted to single ops.
+            steps: Measured on the same device.
+        """
+        if not steps:
+            return cls(model)
+        alone = cls(model)
+        floor = model.targets["latency"].noise_floor
+        observed = [alone._observed(step) for step in steps]
+        context = StepContext.fit(observed, floor)
+        costs = cls(model, context)
+        with_energy = [(step, seen) for step, seen in zip(steps, observed, strict=True) if step.energy_uj > 0]
+        if not with_energy:
+            return costs
+        latency = np.array([context.step_us(seen) for _, seen in with_energy])
+        latency_std = np.array(
+            [context.calibration.std(us, seen.std_us) for us, (_, seen) in zip(latency, with_energy, strict=True)]
         )
-    std_us = float(np.sqrt(sum(std**2 for std in group_std.values())))
-    memory = model.memory.step_bytes(step) + max(map(model.stack_bytes, ops))
-    return StepCost(latency_us / 1e3, std_us / 1e3, None, memory, tuple(rows))
+        ops, energy_floor = None, 0.0
+        if "energy" in model.targets:
+            mean, std = np.array([alone._ops_energy(step) for step, _ in with_energy]).T
+            ops, energy_floor = (mean, std), model.targets["energy"].noise_floor
+        measured = np.array([step.energy_uj for step, _ in with_energy])
+        costs.energy = StepEnergy.fit(measured, ops=ops, latency=(latency, latency_std), floor=energy_floor)
+        return costs
+
+    def _observed(self, step: MeasuredStep) -> StepObservation:
+        warm = np.array([cost.mean for cost in self._model.costs("latency", step.ops)])
+        return StepObservation(
+            keys=tuple(map(context_key, step.ops)),
+            counts=step.counts,
+            warm_us=warm,
+            cold_us=self._cold_us(step.ops),
+            measured_us=step.latency_us,
+            std_us=self._propagated("latency", step),
+        )
+
+    def _ops_energy(self, step: MeasuredStep) -> tuple[float, float]:
+        mean = np.array([cost.mean for cost in self._model.costs("energy", step.ops)])
+        return float(step.counts @ mean), self._propagated("energy", step)
+
+    def _propagated(self, target: str, step: MeasuredStep) -> float:
+        of_group: dict[str, float] = {}
+        for op, count, cost in zip(step.ops, step.counts, self._model.costs(target, step.ops), strict=True):
+            key = group_key(op)
+            of_group[key] = of_group.get(key, 0.0) + count * cost.std
+        return float(np.sqrt(sum(std**2 for std in of_group.values())))
+
+    # ------------------------------------------------------------------------------------------------- saving
+
+    def summary(self) -> list[dict[str, object]]:
+        """A row a quantity, for people: how far steps were off, each predicted by what was fitted to the others."""
+        context, energy = self.context, self.energy
+        rows: list[dict[str, object]] = [{"quantity": "latency", "n_steps": context.n_steps, **context.figures}]
+        if energy.n_steps:
+            how = {"ops": "sum of ops", "power": "power x time"}[energy.method]
+            figure = {"mape_percent": energy.figures[f"{energy.method}_mape_percent"]}
+            rows.append({"quantity": f"energy, as {how}", "n_steps": energy.n_steps, **figure})
+        return rows
+
+    def to_record(self) -> dict:
+        """What :meth:`from_record` reads."""
+        return {"context": self.context.to_record(), "energy": self.energy.to_record()}
+
+    @classmethod
+    def from_record(cls, model: CostModel, record: dict) -> StepCosts:
+        """What :meth:`to_record` wrote.
+
+        Raises:
+            KeyError, TypeError, ValueError: the record is damaged.
+        """
+        context, energy = StepContext.from_record(record["context"]), StepEnergy.from_record(record["energy"])
+        return cls(model, context, energy)

@@ -62,4 +62,6 @@ def fit(
     if card["held_out_accuracy"]:
         figures = card["held_out_accuracy"]
         print_table([figures], title="Held-out ops", caption=note)
+    if model.steps.context.n_steps:
+        print_table(model.steps.summary(), title="Whole steps, each judged by a fit to the others", caption=note)
     message(f"model written to {out}")

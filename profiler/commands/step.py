@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +41,7 @@ from profiler.measure.observed import disturbance_warning, disturbed, observed_r
 from profiler.measure.schedule import EMPTY, Policy, Slot
 from profiler.measure.sitting import manifest, open_run, sitting, split
 from profiler.measure.statistics import median
-from profiler.measure.steps import foreseen, measure_step, step_trial
+from profiler.measure.steps import check_step, energy_of_step, foreseen, step_trial, time_step
 from profiler.measure.trials import accepted_ticks, op_trial, timed
 from profiler.measure.verify import Ahead
 
@@ -175,7 +176,7 @@ def step(
             "plans": {name: p.to_json() for name, (p, _) in plans.items()},
             "region": device.arena_region,
         } | ({"energy": energy} if energy else {})
-        policy = Policy(repetitions=repetitions)
+        policy = Policy.for_device(device.identity, repetitions)
         fresh = manifest(device, device.url, record, policy, [])
         with open_run(folder, resume=resume, fresh=fresh) as run:
             for notice in run.notices:
@@ -192,7 +193,7 @@ def step(
                         failures.append(f"plan {name} cannot run on {device.identity.board}: {error.args[0]}")
                 _measure_empty(device, run, repetitions, seed, meter)
                 items = [prepared[name] for name in todo if name in prepared]
-                _sit(device, run, items, repetitions=repetitions, seed=seed, meter=meter)
+                _sit(device, run, items, policy=policy, seed=seed, meter=meter)
             timer = device.identity.timer_label
             trials = list(run.trials)
     if counts := disturbed(trials):
@@ -267,37 +268,55 @@ def _sit(
     run: store.Run,
     prepared: list[_Prepared],
     *,
-    repetitions: int,
+    policy: Policy,
     seed: int,
     meter: EnergyMeter | None,
 ) -> None:
-    """Measure plans; one that the device cannot do is recorded with the reason, and the next one's turn comes."""
+    """Measure plans; one that the device cannot do is recorded with the reason, and the next one's turn comes.
+
+    Where the policy has several rounds (on Linux, whose speed wanders with what else runs), every plan is timed in
+    each, and recorded in the last; or, where the sitting ends before, with the rounds that there were.
+    """
     from profiler import reference  # noqa: PLC0415 - torch takes seconds to import
 
     compute = lambda program: reference.expected(program, seed, device.memory)  # noqa: E731
     queue = [(item.name, item.program) for item in prepared]
+    rounds = policy.rounds_min
+    trials: dict[str, dict[str, Any]] = {}
+
+    def finish(item: _Prepared, trial: dict[str, Any]) -> None:
+        if meter is not None:
+            trial = energy_of_step(device, item.program, trial, meter=meter, seed=seed)
+        run.append(trial)
+        if trial["status"] == "stopped":
+            warn(f"plan {item.name} was {trial['reason']}")
+
     # One reference waits while the device runs: it holds every result of a step in float64.
-    with progress(len(prepared), "steps") as ticker, Ahead(queue, compute, ahead=1) as references:
-        for item in prepared:
-            ticker.note(item.name)
-            blank = step_trial(
-                item.name,
-                item.plan,
-                item.step,
-                build_hash=device.identity.build_hash,
-                seed=seed,
-                region=device.arena_region,
-            )
-            trial = measure_step(
-                device,
-                item.program,
-                blank | item.foreseen,
-                reference=references.get(item.name, item.program),
-                repetitions=repetitions,
-                seed=seed,
-                meter=meter,
-            )
-            run.append(trial)
-            if trial["status"] == "stopped":
-                warn(f"plan {item.name} was {trial['reason']}")
-            ticker.advance()
+    with (
+        contextlib.ExitStack() as stack,
+        progress(rounds * len(prepared), "steps") as ticker,
+        Ahead(queue, compute, ahead=1) as references,
+    ):
+        stack.callback(lambda: [run.append(trial) for trial in trials.values() if trial["ticks"] and meter is None])
+        for round_ in range(rounds):
+            for item in prepared:
+                ticker.note(item.name)
+                if round_ == 0:
+                    blank = step_trial(
+                        item.name,
+                        item.plan,
+                        item.step,
+                        build_hash=device.identity.build_hash,
+                        seed=seed,
+                        region=device.arena_region,
+                    )
+                    expected = references.get(item.name, item.program)
+                    trials[item.name] = check_step(
+                        device, item.program, blank | item.foreseen, reference=expected, seed=seed
+                    )
+                trials[item.name] = time_step(
+                    device, item.program, trials[item.name], repetitions=policy.repetitions, seed=seed
+                )
+                if round_ == rounds - 1:
+                    finish(item, trials.pop(item.name))
+                ticker.advance()

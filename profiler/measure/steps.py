@@ -10,7 +10,7 @@ import numpy as np
 
 from profiler import prng
 from profiler.link.errors import DeviceReset, Refused, Stopped
-from profiler.measure.observed import observed_run
+from profiler.measure.observed import observed_run, trial_disturbances
 from profiler.measure.statistics import median
 from profiler.measure.trials import not_timed, step_ticks, timed
 from profiler.measure.verify import (
@@ -201,29 +201,81 @@ def step_trial(
     }
 
 
-def measure_step(
-    device: Any,
-    program: Any,
-    trial: dict[str, Any],
-    *,
-    reference: dict[str, np.ndarray],
-    repetitions: int,
-    seed: int,
-    meter: EnergyMeter | None = None,
+def check_step(
+    device: Any, program: Any, trial: dict[str, Any], *, reference: dict[str, np.ndarray], seed: int
 ) -> dict[str, Any]:
-    """Check the step against its reference, then time it, and with ``meter`` measure its energy.
-
-    One more repetition is run first to warm up, but where time is instructions: each repetition takes as many.
+    """Run a step once and compare its results with the reference.
 
     Returns:
-        ``trial``, completed; where the device refuses the step, restarts over it or has to stop it, with the reason.
+        ``trial`` with what was found; where the step is wrong, or the device refuses it, restarts over it or has to
+        stop it, with the reason.
     """
-    try:
-        trial = _check_and_time(device, program, trial, reference=reference, repetitions=repetitions, seed=seed)
-        if meter is not None and trial["status"] == "ok":
-            execution_s = median(step_ticks(trial)) / device.identity.timer_hz
-            trial["energy"] = meter.measure(device, program, execution_s=execution_s, seed=seed, name=trial["slot"])
+
+    def look(result: Any) -> tuple[list[OutputCheck], str]:
+        return check_outputs(program, reference, device.digest, seed), memory_mismatch(program, result)
+
+    def check() -> dict[str, Any]:
+        checks, memory = run_and_look(device, program, seed, look)
+        if not all(check.right for check in checks):
+            from profiler.reference import kink_effects  # noqa: PLC0415 - torch takes seconds to import
+
+            effects = kink_effects(program, seed, device.memory)
+            checks = allow_for_kinks(checks, reference, effects, starting_values(program, seed))
+        found = verdict(checks)
+        result: dict[str, Any] = {"relative_error": min(found.relative_error, 1e300)}
+        result["checks"] = [
+            {"name": c.name, "relative_error": min(c.relative_error, 1e300), "tolerance": c.tolerance} for c in checks
+        ]
+        if not all(check.right for check in checks):
+            return result | not_timed("wrong", found.sentence)
+        return result | (not_timed("wrong", memory) if memory else {})
+
+    return _with(trial, check)
+
+
+def time_step(device: Any, program: Any, trial: dict[str, Any], *, repetitions: int, seed: int) -> dict[str, Any]:
+    """Time a step that is right, once more if it was timed before: the repetitions of all rounds stand in one trial.
+
+    One more repetition a round is run first to warm up, but where time is instructions: each repetition takes as many.
+    """
+    warm_ups = 0 if device.identity.counts_instructions else 1
+
+    def run() -> dict[str, Any]:
+        result, state = observed_run(device, program, repetitions=warm_ups + repetitions, seed=seed)
+        return state | timed(result, warm_ups, warm_ups + repetitions, step=True)
+
+    before = trial
+    trial = _with(trial, run)
+    if not before["ticks"] or trial["ticks"] is before["ticks"]:
         return trial
+    first, earlier = before["warm_ups"], before["ticks"]
+    trial["ticks"] = earlier[:first] + trial["ticks"][:warm_ups] + earlier[first:] + trial["ticks"][warm_ups:]
+    trial["warm_ups"] = first + warm_ups
+    trial["duration_s"] += before["duration_s"]
+    if trial_disturbances(before):
+        trial["state"] = before["state"]
+    return trial
+
+
+def energy_of_step(
+    device: Any, program: Any, trial: dict[str, Any], *, meter: EnergyMeter, seed: int
+) -> dict[str, Any]:
+    """Measure the energy of a step that was timed."""
+
+    def measure() -> dict[str, Any]:
+        execution_s = median(step_ticks(trial)) / device.identity.timer_hz
+        energy = meter.measure(device, program, execution_s=execution_s, seed=seed, name=trial["slot"])
+        return {"energy": energy}
+
+    return _with(trial, measure)
+
+
+def _with(trial: dict[str, Any], more: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """The trial with what is measured besides, if it is well so far; or with why the device could not."""
+    if trial["status"] != "ok":
+        return trial
+    try:
+        return trial | more()
     except Refused as error:
         return trial | not_timed("refused", error.args[0])
     except Stopped as error:
@@ -231,29 +283,3 @@ def measure_step(
     except DeviceReset as error:
         # The link has tried again already: this step brings the device down. The others need not suffer.
         return trial | not_timed("failed", error.args[0])
-
-
-def _check_and_time(
-    device: Any, program: Any, trial: dict[str, Any], *, reference: dict[str, np.ndarray], repetitions: int, seed: int
-) -> dict[str, Any]:
-    def look(result: Any) -> tuple[list[OutputCheck], str]:
-        return check_outputs(program, reference, device.digest, seed), memory_mismatch(program, result)
-
-    checks, memory = run_and_look(device, program, seed, look)
-    if not all(check.right for check in checks):
-        from profiler.reference import kink_effects  # noqa: PLC0415 - torch takes seconds to import
-
-        effects = kink_effects(program, seed, device.memory)
-        checks = allow_for_kinks(checks, reference, effects, starting_values(program, seed))
-    found = verdict(checks)
-    trial["relative_error"] = min(found.relative_error, 1e300)
-    trial["checks"] = [
-        {"name": c.name, "relative_error": min(c.relative_error, 1e300), "tolerance": c.tolerance} for c in checks
-    ]
-    if not all(check.right for check in checks):
-        return trial | not_timed("wrong", found.sentence)
-    if memory:
-        return trial | not_timed("wrong", memory)
-    warm_ups = 0 if device.identity.counts_instructions else 1
-    result, state = observed_run(device, program, repetitions=warm_ups + repetitions, seed=seed)
-    return trial | state | timed(result, warm_ups, warm_ups + repetitions, step=True)

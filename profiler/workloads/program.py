@@ -57,6 +57,7 @@ __all__ = [
     "microbenchmark",
     "offset_of",
     "region_of",
+    "resident_weights",
     "step_program",
 ]
 
@@ -281,6 +282,12 @@ def step_program(step: TrainingStep, memory: DeviceMemory) -> Program:
     program = program.in_region(memory.arena_region)
     program.check_fits(memory)
     return program
+
+
+def resident_weights(step: TrainingStep, memory: DeviceMemory) -> frozenset[str]:
+    """Names of a step's tensors that start in the arena; of frozen weights, those for which the blob has no window."""
+    starts, _ = (starting_values_s8 if step.plan.dtype == "s8" else _starting_values)(step, memory)
+    return frozenset(starts)
 
 
 def _checked(op: Op, tensors: Sequence[str]) -> list[str]:

@@ -127,12 +127,15 @@ def test_tables_of_different_devices_boards_or_timers_are_refused(table, column,
         CostModel(work=synthetic.work).fit(mixed)
 
 
-def test_ops_timed_warm_and_ops_timed_cold_are_never_fitted_together(table):
+def test_ops_timed_warm_and_ops_timed_cold_are_targets_of_their_own(table):
     cold = table.assign(caches="cold", latency_us=3 * table.latency_us)
     both = pd.concat([table.assign(caches="warm"), cold], ignore_index=True)
     with pytest.raises(UserError, match=r"cold and with warm caches.*--caches cold or --caches warm"):
-        CostModel(work=synthetic.work).fit(both)
+        from_frame(both, {})
     op = synthetic.random_ops(5)[1]
+    model = CostModel(work=synthetic.work).fit(both)
+    assert model.caches == "warm"
+    assert model.costs("latency_cold", [op])[0].mean == pytest.approx(3 * model.op_latency_us(op), rel=1e-3)
     models = {c: CostModel(work=synthetic.work).fit(both, caches=c) for c in ("warm", "cold")}
     assert models["cold"].op_latency_us(op) == pytest.approx(3 * models["warm"].op_latency_us(op), rel=1e-3)
     assert models["warm"].caches == CostModel(work=synthetic.work).fit(table).caches == "warm"

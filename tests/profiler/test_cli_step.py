@@ -144,3 +144,24 @@ def test_random_plans_are_drawn_once_and_measured_one_after_the_other(folder):
     assert list(store.load_steps(folder / "run").plan) == [s["plan"] for s in steps]
     assert profile(*command)[0] == 2
     assert profile(*command, *NETWORK, "--dtype", "f16")[0] == 2
+
+
+def test_on_linux_plans_take_turns_and_what_was_timed_is_kept_where_a_sitting_ends_early(folder, broken, monkeypatch):
+    plans = [p for name in "ab" for p in ("--plan", save_plan(folder / f"{name}.json"))]
+    order = []
+    real = Device.run
+
+    def run(self, program, *arguments, repetitions, **options):
+        if program.image_count == 2 and repetitions > 1:
+            order.append(repetitions)
+            if len(order) == 6:
+                raise NoAnswer("the line is dead", hint="plug it in")
+        return real(self, program, *arguments, repetitions=repetitions, **options)
+
+    monkeypatch.setattr(Device, "run", run)
+    status, _, err = profile("step", *MEASURE, *plans, "--repetitions", 20, "--out", "run")
+    assert status == 1, err
+    trials = {t["plan"]: t for t in store.iterate(folder / "run") if t["type"] == "step"}
+    # Ten rounds of two and a warm-up; the line died in the third, when it was the second plan's turn.
+    assert {name: (len(t["ticks"]), t["warm_ups"]) for name, t in trials.items()} == {"a": (9, 3), "b": (6, 2)}
+    assert set(store.load_steps(folder / "run").repetitions) == {6, 4}

@@ -1,0 +1,280 @@
+"""What ops cost inside a training step, beside what they cost measured alone.
+
+Alone an op is repeated: it finds code, weights and inputs where it left them, or, with emptied caches, nothing at all.
+In a step it finds what the ops before it left, which lies between the two. Fitted to measured steps:
+
+    latency of an op in a step = factor(kind, pass, dtype) · warm + share · (cold - warm) + overhead
+
+with one ``share`` and one ``overhead`` a device, and factors that are 1 unless the steps say otherwise. ``cold`` takes
+part where the model knows it; then, before any step is measured, ops count as cold.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from scipy.optimize import lsq_linear
+
+from costmodels.sources import NORMAL_90
+from profiler.ops import Op
+
+#: Steps from which on intervals are conformal: with fewer the largest error is no 90 % quantile.
+CONFORMAL_STEPS = 10
+#: With so few steps, or fewer, ops cost in a step what they cost alone.
+LEAST_STEPS = 4
+#: How far factors are believed to lie from 1, from one another, and ``share`` from the middle, before any step is seen;
+#: ``overhead`` is a share of the ops' mean latency.
+_PRIOR_COMMON, _PRIOR_FACTOR, _PRIOR_SHARE, _PRIOR_OVERHEAD = 0.3, 0.05, 0.3, 0.02
+#: Scatter of one kind's sum in one step, as a share of the step, against which those beliefs are weighed.
+_SCATTER = 2e-3
+
+
+@dataclass(frozen=True)
+class StepObservation:
+    """Ops of one measured step, with what the model says of each alone.
+
+    Attributes:
+        keys: :func:`context_key` of each op.
+        counts: How often each runs in the step.
+        warm_us: Predicted latency of one run of each, as the model was fitted (with cold caches, if only those were).
+        cold_us: With emptied caches; None where the model does not know.
+        measured_us: Measured in the step, all runs of each together.
+        std_us: Standard deviation of the predicted sum, propagated from the ops'.
+    """
+
+    keys: tuple[str, ...]
+    counts: np.ndarray
+    warm_us: np.ndarray
+    cold_us: np.ndarray | None
+    measured_us: np.ndarray
+    std_us: float
+
+    @property
+    def total_us(self) -> float:
+        return float(self.measured_us.sum())
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How a quantity's uncertainty is scaled so that intervals hold.
+
+    The standard deviation of a step is ``scale · hypot(propagated, spread · prediction)``, at least ``floor`` of the
+    prediction.
+
+    Attributes:
+        spread: Relative errors of steps left out in turn, root of their mean square.
+        scale: Brings the 90 % interval to the conformal one (split conformal, Vovk et al. 2005, on errors of steps left
+            out in turn); 1 with fewer than :data:`CONFORMAL_STEPS` steps.
+        floor: Smallest relative standard deviation.
+    """
+
+    spread: float = 0.0
+    scale: float = 1.0
+    floor: float = 0.0
+
+    @classmethod
+    def of(cls, predicted: np.ndarray, measured: np.ndarray, propagated: np.ndarray, floor: float) -> Calibration:
+        """From predictions of steps that were left out, arrays of shape (n_steps,)."""
+        errors = np.abs(measured - predicted)
+        spread = float(np.sqrt(np.mean((errors / predicted) ** 2)))
+        scale = 1.0
+        if len(errors) >= CONFORMAL_STEPS:
+            scores = np.sort(errors / np.maximum(np.hypot(propagated, spread * predicted), 1e-300))
+            rank = min(len(scores), math.ceil(0.9 * (len(scores) + 1)))
+            scale = float(scores[rank - 1]) / NORMAL_90
+        return cls(spread, scale, floor)
+
+    def std(self, predicted: float, propagated: float) -> float:
+        return max(self.scale * math.hypot(propagated, self.spread * predicted), self.floor * predicted)
+
+
+@dataclass(frozen=True)
+class StepContext:
+    """What makes an op cost otherwise in a step.
+
+    Attributes:
+        factors: By :func:`context_key`.
+        common_factor: Of keys that no measured step had.
+        cold_share: What part of ``cold - warm`` an op pays.
+        overhead_us: What every run of an op pays.
+        calibration: Of the step's latency.
+        n_steps: How many measured steps it was fitted to; 0: to none.
+        figures: Accuracy on steps left out in turn, for people.
+    """
+
+    factors: Mapping[str, float] = field(default_factory=dict)
+    common_factor: float = 1.0
+    cold_share: float = 1.0
+    overhead_us: float = 0.0
+    calibration: Calibration = Calibration()
+    n_steps: int = 0
+    figures: Mapping[str, float] = field(default_factory=dict)
+
+    def latency_us(self, keys: Sequence[str], warm_us: np.ndarray, cold_us: np.ndarray | None) -> np.ndarray:
+        """Latency in a step of one run of each op."""
+        result = self.factors_of(keys) * warm_us + self.overhead_us
+        return result if cold_us is None else result + self.cold_share * (cold_us - warm_us)
+
+    def factors_of(self, keys: Sequence[str]) -> np.ndarray:
+        return np.array([self.factors.get(key, self.common_factor) for key in keys])
+
+    def step_us(self, step: StepObservation) -> float:
+        return float(step.counts @ self.latency_us(step.keys, step.warm_us, step.cold_us))
+
+    @classmethod
+    def fit(cls, steps: Sequence[StepObservation], floor: float = 0.0) -> StepContext:
+        """Learn from measured steps.
+
+        Args:
+            steps: More than :data:`LEAST_STEPS`; fewer of them only judge.
+            floor: Smallest relative standard deviation of a step: the device's noise floor.
+        """
+        fit = _solve if len(steps) > LEAST_STEPS else lambda steps: cls()
+        context = fit(steps)
+        measured = np.array([step.total_us for step in steps])
+        left_out = np.array([fit([s for s in steps if s is not step]).step_us(step) for step in steps])
+        calibration = Calibration.of(left_out, measured, np.array([step.std_us for step in steps]), floor)
+        alone = np.array([cls().step_us(step) for step in steps])
+        figures = {
+            "mape_percent": _mape(left_out, measured),
+            "bias_percent": float(100 * np.mean(left_out / measured - 1)),
+            "mape_without_context_percent": _mape(alone, measured),
+        }
+        return dataclasses.replace(context, calibration=calibration, n_steps=len(steps), figures=figures)
+
+    def to_record(self) -> dict:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_record(cls, record: dict) -> StepContext:
+        return cls(**record | {"calibration": Calibration(**record["calibration"])})
+
+
+@dataclass(frozen=True)
+class StepEnergy:
+    """From what is predicted of a step to its energy: ``factor`` times the sum of its ops' energies, or ``power_w``
+    times its latency.
+
+    Attributes:
+        method: ``ops`` or ``power``: whichever was closer on measured steps left out in turn; ``ops`` before any was
+            measured.
+        factor: Of the sum of ops.
+        power_w: Of the whole step; NaN before any was measured.
+        calibration: Of the step's energy.
+        n_steps: How many steps with energies it was fitted to.
+        figures: ``ops_mape_percent`` and ``power_mape_percent`` on steps left out in turn.
+    """
+
+    method: str = "ops"
+    factor: float = 1.0
+    power_w: float = math.nan
+    calibration: Calibration = Calibration()
+    n_steps: int = 0
+    figures: Mapping[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def fit(
+        cls,
+        measured_uj: np.ndarray,
+        *,
+        ops: tuple[np.ndarray, np.ndarray] | None,
+        latency: tuple[np.ndarray, np.ndarray],
+        floor: float = 0.0,
+    ) -> StepEnergy:
+        """Learn from measured steps, arrays of shape (n_steps,).
+
+        Args:
+            measured_uj: Measured energies.
+            ops: Predicted sums of the ops' energies, and their standard deviations, in uJ; None: ops have none.
+            latency: Predicted latencies of the steps, and their standard deviations, in us.
+            floor: Smallest relative standard deviation of a step's energy.
+        """
+        candidates = {"power": latency} | ({} if ops is None else {"ops": ops})
+        ratios = {name: measured_uj / basis for name, (basis, _) in candidates.items()}
+        left_out = {
+            name: basis * [_median_without(ratios[name], i) for i in range(len(basis))]
+            for name, (basis, _) in candidates.items()
+        }
+        figures = {f"{name}_mape_percent": _mape(predicted, measured_uj) for name, predicted in left_out.items()}
+        method = min(candidates, key=lambda name: figures[f"{name}_mape_percent"])
+        factor = {name: float(np.median(ratio)) for name, ratio in ratios.items()}
+        std = factor[method] * candidates[method][1]
+        calibration = Calibration.of(left_out[method], measured_uj, std, floor)
+        return cls(method, factor.get("ops", 1.0), factor["power"], calibration, len(measured_uj), figures)
+
+    def of(self, ops: tuple[float, float] | None, latency: tuple[float, float]) -> tuple[float, float] | None:
+        """Energy of a step and its standard deviation, in uJ; None where nothing is known.
+
+        Args:
+            ops: Sum of the ops' energies and its standard deviation, in uJ; None where ops have none.
+            latency: Of the step, and its standard deviation, in us.
+        """
+        if self.method == "power":
+            mean, std = (self.power_w * value for value in latency)
+        elif ops is None:
+            return None
+        else:
+            mean, std = (self.factor * value for value in ops)
+        return mean, self.calibration.std(mean, std)
+
+    def to_record(self) -> dict:
+        return dataclasses.asdict(self) | {"power_w": None if math.isnan(self.power_w) else self.power_w}
+
+    @classmethod
+    def from_record(cls, record: dict) -> StepEnergy:
+        power = math.nan if record["power_w"] is None else record["power_w"]
+        return cls(**record | {"calibration": Calibration(**record["calibration"]), "power_w": power})
+
+
+def context_key(op: Op) -> str:
+    """Ops that share a factor."""
+    return f"{op.kind}/{op.pass_}/{op.dtype}"
+
+
+def _median_without(ratios: np.ndarray, i: int) -> float:
+    """Median of the others; of one alone its own."""
+    return float(np.median(np.delete(ratios, i) if len(ratios) > 1 else ratios))
+
+
+def _mape(predicted: np.ndarray, measured: np.ndarray) -> float:
+    return float(100 * np.mean(np.abs(predicted / measured - 1)))
+
+
+def _solve(steps: Sequence[StepObservation]) -> StepContext:
+    """Ridge towards "as alone", on the sums of each key in each step as shares of the step."""
+    keys = sorted({key for step in steps for key in step.keys})
+    column = {key: i for i, key in enumerate(keys)}
+    cold = all(step.cold_us is not None for step in steps)
+    rows, targets = [], []
+    for step in steps:
+        index = np.array([column[key] for key in step.keys])
+        warm, measured, runs, more = (
+            np.bincount(index, weights, len(keys)) / step.total_us
+            for weights in (
+                step.counts * step.warm_us,
+                step.measured_us,
+                step.counts,
+                step.counts * (step.cold_us - step.warm_us) if cold else 0 * step.counts,
+            )
+        )
+        for i in np.unique(index):
+            row = np.zeros(len(keys) + 3)
+            row[[i, -3, -2, -1]] = warm[i], warm[i], more[i], runs[i]
+            rows.append(row / _SCATTER)
+            targets.append(measured[i] / _SCATTER)
+    # Unknowns: how far each factor lies from the common one, that one, the share of cold, the overhead.
+    mean_us = float(np.mean(np.concatenate([step.warm_us for step in steps])))
+    widths = np.array([_PRIOR_FACTOR] * len(keys) + [_PRIOR_COMMON, _PRIOR_SHARE, _PRIOR_OVERHEAD * mean_us])
+    expected = np.array([0.0] * len(keys) + [1.0, 0.5, 0.0])
+    matrix = np.vstack([*rows, np.diag(1 / widths)])
+    target = np.concatenate([targets, expected / widths])
+    lower = np.array([-1.0] * len(keys) + [0.0, 0.0, 0.0])
+    upper = np.array([1.0] * len(keys) + [3.0, 1.5, np.inf])
+    x = lsq_linear(matrix, target, (lower, upper)).x
+    common = float(x[-3])
+    factors = {key: common + float(x[i]) for key, i in column.items()}
+    return StepContext(factors, common, float(x[-2]) if cold else 1.0, float(x[-1]))

@@ -1,0 +1,110 @@
+"""What ops cost in a step, learned from made-up steps whose truth is known."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from costmodels.context import Calibration, StepContext, StepEnergy, StepObservation
+
+KEYS = ("conv2d/forward/f32", "conv2d/grad_weight/f32", "depthwise/forward/f32", "relu/forward/f32")
+TRUTH = StepContext(
+    factors=dict(zip(KEYS, (1.0, 1.1, 0.95, 1.04), strict=True)), common_factor=1.02, cold_share=0.4, overhead_us=0.7
+)
+
+
+def steps(n, *, noise=0.0, cold=True, seed=0, truth=TRUTH):
+    """Steps of random ops, measured as ``truth`` says, each with an error of its own of relative size ``noise``."""
+    rng = np.random.default_rng(seed)
+    found = []
+    for _ in range(n):
+        keys = tuple(rng.choice(KEYS, 40).tolist())
+        warm = rng.lognormal(3, 1, 40)
+        cold_us = warm * rng.uniform(1.0, 1.6, 40) if cold else None
+        counts = np.full(40, float(rng.integers(1, 5)))
+        measured = counts * truth.latency_us(keys, warm, cold_us) * (1 + noise * rng.normal())
+        found.append(StepObservation(keys, counts, warm, cold_us, measured, std_us=0.005 * float(counts @ warm)))
+    return found
+
+
+def errors(context, judged):
+    return np.array([context.step_us(step) / step.total_us - 1 for step in judged])
+
+
+@pytest.mark.parametrize("cold", [True, False])
+def test_a_context_learned_from_some_steps_holds_for_others(cold):
+    truth = dataclasses.replace(TRUTH, cold_share=0.4 if cold else 1.0)
+    context = StepContext.fit(steps(12, cold=cold, truth=truth))
+    judged = steps(30, seed=1, cold=cold, truth=truth)
+    assert np.abs(errors(context, judged)).max() < 0.004
+    assert np.abs(errors(StepContext(), judged)).mean() > 0.02
+    assert context.figures["mape_percent"] < context.figures["mape_without_context_percent"] / 4
+
+
+def test_before_any_step_is_measured_ops_cost_what_they_cost_alone_and_cold_where_that_is_known():
+    (warm_only,), (both,) = steps(1, cold=False), steps(1)
+    assert StepContext().step_us(warm_only) == pytest.approx(warm_only.counts @ warm_only.warm_us)
+    assert StepContext().step_us(both) == pytest.approx(both.counts @ both.cold_us)
+
+
+def test_too_few_steps_change_no_cost_but_show_how_far_off_they_are():
+    few = steps(3)
+    context = StepContext.fit(few)
+    assert context.factors == {}
+    assert context.calibration.spread > 0.02
+    assert context.n_steps == 3
+
+
+@pytest.mark.parametrize("noise", [0.002, 0.03])
+def test_nine_of_ten_steps_lie_in_the_interval(noise):
+    inside = []
+    for seed in range(12):
+        context = StepContext.fit(steps(20, noise=noise, seed=seed))
+        for step in steps(40, noise=noise, seed=100 + seed):
+            predicted = context.step_us(step)
+            reach = 1.645 * context.calibration.std(predicted, step.std_us)
+            inside.append(abs(predicted - step.total_us) <= reach)
+    assert 0.86 < np.mean(inside) < 0.97
+
+
+def test_no_interval_is_narrower_than_the_noise_floor():
+    context = StepContext.fit(steps(12), floor=0.02)
+    assert context.calibration.std(100.0, 0.0) == pytest.approx(2.0)
+    assert Calibration(spread=0.03, floor=0.02).std(100.0, 4.0) == pytest.approx(5.0)
+
+
+def energies(n, *, per_op, per_time, seed=0):
+    """(measured uJ, sums of ops and std, latencies and std) of steps whose energy follows one of the two."""
+    rng = np.random.default_rng(seed)
+    ops, latency = rng.lognormal(8, 0.7, n), rng.lognormal(7, 0.7, n)
+    measured = (per_op * ops + per_time * latency) * (1 + 0.01 * rng.normal(size=n))
+    return measured, (ops, 0.01 * ops), (latency, 0.01 * latency)
+
+
+@pytest.mark.parametrize(("method", "per_op", "per_time"), [("ops", 1.08, 0.0), ("power", 0.0, 0.35)])
+def test_energy_is_predicted_by_what_is_closer_on_steps_left_out(method, per_op, per_time):
+    measured, ops, latency = energies(15, per_op=per_op, per_time=per_time)
+    energy = StepEnergy.fit(measured, ops=ops, latency=latency)
+    assert energy.method == method
+    assert energy.figures[f"{method}_mape_percent"] < 2
+    assert max(energy.figures.values()) > 10
+    mean, std = energy.of((1000.0, 10.0), (2000.0, 20.0))
+    assert mean == pytest.approx(1080 if method == "ops" else 700, rel=0.01)
+    assert 0.003 * mean < std < 0.03 * mean
+
+
+def test_without_energies_of_ops_a_step_has_its_power_and_without_any_nothing():
+    measured, _, latency = energies(15, per_op=0.0, per_time=0.35)
+    assert StepEnergy.fit(measured, ops=None, latency=latency).method == "power"
+    assert StepEnergy().of(None, (2000.0, 20.0)) is None
+    assert StepEnergy().of((1000.0, 10.0), (2000.0, 20.0)) == (1000.0, 10.0)
+
+
+def test_what_was_learned_survives_json():
+    context = StepContext.fit(steps(12))
+    assert StepContext.from_record(json.loads(json.dumps(context.to_record()))) == context
+    measured, ops, latency = energies(15, per_op=1.0, per_time=0.0)
+    for energy in (StepEnergy(), StepEnergy.fit(measured, ops=ops, latency=latency)):
+        again = StepEnergy.from_record(json.loads(json.dumps(energy.to_record(), allow_nan=False)))
+        assert again.to_record() == energy.to_record()
