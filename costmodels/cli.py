@@ -7,6 +7,7 @@ import typer
 from costmodels.commands.evaluate import evaluate
 from costmodels.commands.fit import fit
 from costmodels.commands.predict import predict
+from costmodels.commands.report import report
 from profiler.cli_support import run_app
 
 app = typer.Typer(
@@ -19,6 +20,7 @@ app = typer.Typer(
 app.command()(fit)
 app.command()(evaluate)
 app.command()(predict)
+app.command()(report)
 
 
 def main() -> None:

@@ -21,7 +21,7 @@ TARGETS: dict[str, str] = {"latency": "us", "energy": "uj", "memory": "bytes"}
 FITTED = "fitted"
 #: Columns of points before those of the baselines.
 POINT_COLUMNS = (
-    *("op_key", "geometry", "kind", "pass", "dtype", "macs", "extrapolates"),
+    *("op", "op_key", "geometry", "kind", "pass", "dtype", "macs", "extrapolates"),
     *("measured", FITTED, "low", "high"),
 )
 
@@ -41,6 +41,7 @@ def judge(model: CostModel, training: TrainingOps, judged: Measured) -> Points:
     predicted = model.predict(judged.ops)
     common = pd.DataFrame(
         {
+            "op": judged.ops,
             "op_key": [op.key for op in judged.ops],
             "geometry": judged.geometries,
             "kind": [op.kind for op in judged.ops],

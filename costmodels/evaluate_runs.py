@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import pandas as pd
+
 from costmodels.evaluate import Evaluation, OnFit, evaluate, silent
-from costmodels.evaluate_steps import judge_steps, step_summary
+from costmodels.evaluate_steps import judge_steps
 from costmodels.measured import read
 from costmodels.model import CostModel
 from costmodels.runs import networks_of, split_runs
@@ -15,7 +17,7 @@ from profiler.errors import UserError
 
 def evaluate_runs(
     model: CostModel, runs: Sequence[Path], *, leave_one_network_out: bool = False, on_fit: OnFit = silent
-) -> tuple[Evaluation, dict | None]:
+) -> tuple[Evaluation, pd.DataFrame]:
     """Judge a model on runs of its device.
 
     Args:
@@ -25,8 +27,7 @@ def evaluate_runs(
         on_fit: Told before each fit on the way.
 
     Returns:
-        The evaluation on ops, and the figures of whole steps (:func:`costmodels.evaluate_steps.step_summary`); None
-        where the runs hold no step.
+        The evaluation on ops, and a row a whole step (:func:`costmodels.evaluate_steps.judge_steps`).
 
     Raises:
         UserError: see :func:`costmodels.evaluate.evaluate` and :func:`costmodels.evaluate_steps.judge_steps`; or the
@@ -35,7 +36,7 @@ def evaluate_runs(
     of_ops, of_steps = split_runs(runs)
     if not of_ops:
         raise UserError("the runs hold whole steps only", hint="name a run of ops too")
-    steps = step_summary(judge_steps(model, of_steps))
+    steps = judge_steps(model, of_steps)
     measured = read(of_ops, model.caches)
     result = evaluate(model, measured, networks_of(of_ops), leave_one_network_out=leave_one_network_out, on_fit=on_fit)
     return result, steps

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Sequence
 from functools import cache
@@ -95,7 +94,7 @@ def step_points(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 
 def _row(model: CostModel, run: Path, measured: dict, trial: dict) -> dict | None:
-    plan = StepPlan.from_json(json.dumps(trial["step_plan"]), f"the plan {trial['plan']} of {run}")
+    plan = StepPlan.from_json(trial["step_plan"], f"the plan {trial['plan']} of {run}")
     try:
         network = _network(plan.network, plan.input_shape)
         cost = model.step(network, plan)

@@ -37,9 +37,11 @@ figure svg { max-width: 100%; height: auto; }
 dt { font-weight: 600; } dd { margin: 0 0 .4rem 1.2rem; }
 nav a { margin-right: .9em; }
 code { font-size: .92em; background: #f5f5f5; padding: 0 .2em; }
+@page { margin: 14mm; }
 @media print {
   body { margin: 0; max-width: none; font-size: 10pt; padding: 0; }
-  nav { display: none; } .scroll { overflow: visible; }
+  nav { display: none; } .scroll { overflow: visible; } .row { display: block; }
+  .row figure { display: inline-block; width: 49%; } .row figure:only-child { width: 100%; }
   table { font-size: 7pt; } th, td { padding: 1pt 3pt; } tr { break-inside: avoid; } h2, h3 { break-after: avoid; }
 }
 """

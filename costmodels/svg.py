@@ -53,13 +53,12 @@ class Axis:
     def ticks(self) -> list[float]:
         """Round values in the range, three to ten of them where that is possible."""
         if self.log:
-            powers = range(math.ceil(math.log10(self.low)), math.floor(math.log10(self.high)) + 1)
-            steps = (1,) if len(powers) > 3 else (1, 2, 5)
-            first = math.floor(math.log10(self.low))
-            found = [s * 10.0**p for p in range(first, first + len(powers) + 2) for s in steps]
-            found = [v for v in found if self.low <= v <= self.high]
-            every = -(-len(found) // 9)
-            return found[::every]
+            first, last = math.floor(math.log10(self.low)), math.ceil(math.log10(self.high))
+            for steps in ((1,), (1, 2, 5)):
+                found = [m * 10.0**p for p in range(first, last + 1) for m in steps]
+                found = [v for v in found if self.low <= v <= self.high]
+                if len(found) >= 3:
+                    return found[:: -(-len(found) // 10)]
         step = 10.0 ** math.floor(math.log10((self.high - self.low) / 4))
         step = next(step * m for m in (1, 2, 5, 10) if (self.high - self.low) / (step * m) <= 7)
         first, last = math.ceil(self.low / step), math.floor(self.high / step)
@@ -97,11 +96,16 @@ class Chart:
     _marks: list[str] = field(default_factory=list)
     _legend: list[tuple[str, str, str]] = field(default_factory=list)
 
-    _LEFT, _RIGHT, _TOP, _BOTTOM = 66, 14, 34, 50
+    _RIGHT, _TOP, _BOTTOM = 14, 34, 50
+
+    @property
+    def _left(self) -> int:
+        """Room for the axis' label and its widest figure."""
+        return 32 + 7 * max((len(number(value)) for value in self.y.ticks()), default=1)
 
     def _at(self, x: float, y: float) -> tuple[float, float]:
-        wide, high = self.width - self._LEFT - self._RIGHT, self.height - self._TOP - self._BOTTOM
-        return self._LEFT + wide * self.x.share(x), self._TOP + high * (1 - self.y.share(y))
+        wide, high = self.width - self._left - self._RIGHT, self.height - self._TOP - self._BOTTOM
+        return self._left + wide * self.x.share(x), self._TOP + high * (1 - self.y.share(y))
 
     def band(self, points: Sequence[tuple[float, float, float]], color: str, label: str = "") -> None:
         """A filled area from (x, low, high) to the next."""
@@ -145,14 +149,14 @@ class Chart:
             parts.append(_text(x, bottom + 16, number(value), anchor="middle"))
         for value in self.y.ticks():
             _, y = self._at(self.x.low, value)
-            parts.append(f'<line x1="{self._LEFT}" y1="{y:.1f}" x2="{right}" y2="{y:.1f}" stroke="{GRID}"/>')
-            parts.append(_text(self._LEFT - 6, y + 4, number(value), anchor="end"))
+            parts.append(f'<line x1="{self._left}" y1="{y:.1f}" x2="{right}" y2="{y:.1f}" stroke="{GRID}"/>')
+            parts.append(_text(self._left - 6, y + 4, number(value), anchor="end"))
         parts += self._marks
         parts.append(
-            f'<rect x="{self._LEFT}" y="{self._TOP}" width="{right - self._LEFT}" height="{bottom - self._TOP}" '
+            f'<rect x="{self._left}" y="{self._TOP}" width="{right - self._left}" height="{bottom - self._TOP}" '
             f'fill="none" stroke="{FAINT}"/>'
         )
-        middle = (self._LEFT + right) / 2
+        middle = (self._left + right) / 2
         parts.append(_text(middle, 20, self.title, anchor="middle", bold=True))
         parts.append(_text(middle, bottom + 38, self.x.label, anchor="middle"))
         at = (self._TOP + bottom) / 2
@@ -164,7 +168,7 @@ class Chart:
 
     def _legend_rows(self) -> list[list[tuple[str, str, str]]]:
         rows: list[list[tuple[str, str, str]]] = [[]]
-        room = self.width - self._LEFT
+        room = self.width - self._left
         left = room
         for entry in self._legend:
             wide = 30 + 6.6 * len(entry[0])
@@ -182,7 +186,7 @@ class Chart:
     def _legend_marks(self) -> list[str]:
         parts = []
         for i, row in enumerate(self._legend_rows()):
-            x, y = float(self._LEFT), self.height + self._LEGEND_ROW * i + 6
+            x, y = float(self._left), self.height + self._LEGEND_ROW * i + 6
             for label, color, mark in row:
                 if mark == "dot":
                     parts.append(f'<circle cx="{x + 8:.0f}" cy="{y}" r="4" fill="{color}"/>')

@@ -38,6 +38,7 @@ def evaluate(
     from costmodels.evaluate import LEFT_OUT, NETWORKS_LEFT_OUT  # noqa: PLC0415
     from costmodels.evaluate_points import TARGETS  # noqa: PLC0415
     from costmodels.evaluate_runs import evaluate_runs  # noqa: PLC0415
+    from costmodels.evaluate_steps import step_summary  # noqa: PLC0415
     from costmodels.model import CostModel  # noqa: PLC0415
     from costmodels.plots import energy_note, predicted_against_measured, timer_note  # noqa: PLC0415
 
@@ -47,9 +48,10 @@ def evaluate(
             ticker.grow(fits - ticker.total)
             ticker.advance(done - ticker.done, note=f"fitting without {left_out}")
 
-        result, steps = evaluate_runs(
+        result, step_table = evaluate_runs(
             CostModel.load(model), runs, leave_one_network_out=leave_one_network_out, on_fit=show
         )
+    steps = step_summary(step_table)
     if plot is not None:
         predicted_against_measured(result, plot)
         message(f"plot written to {plot}")

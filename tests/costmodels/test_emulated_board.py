@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from page_structure import Structure
 
 from costmodels.model import CostModel
 from profiler.store import load, load_steps, ops_of
@@ -121,6 +122,17 @@ def test_predict_shows_a_step_op_by_op_and_says_what_the_timer_counts(board):
     record = json.loads(command("costmodels", "predict", board / "model", *NETWORK, "--json")[0])
     assert record["latency_ms"] == pytest.approx(sum(op["latency_ms"] for op in record["ops"]))
     assert record["energy_mj"] is None
+
+
+def test_the_report_of_a_run_shows_its_networks_step_and_says_what_the_timer_counts(board):
+    _, notes = command(
+        "costmodels", "report", board / "model", board / "run", "--no-learning-curve", "--out", board / "report.html"
+    )
+    page = (board / "report.html").read_text(encoding="utf-8")
+    structure = Structure(page)
+    assert structure.problems == [] and "report written to" in notes
+    assert "One training step of vision_network:build at 3x20x20" in structure.text
+    assert structure.text.count("timer: instructions") >= 2
 
 
 def test_what_does_not_belong_together_ends_in_one_sentence(board, tmp_path):
