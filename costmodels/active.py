@@ -28,6 +28,8 @@ TERM_SHARE = 0.3
 LEAST_NOISE = 0.002
 #: Relative error that a family is taken to have before held-out ops tell, and how many of those that is worth.
 UNKNOWN_ERROR, UNKNOWN_WEIGHT = 0.03, 1.0
+#: How many held-out ops it is worth what the measured ones say of a family when each is left out.
+LEFT_OUT_WEIGHT = 3.0
 #: Larger relative errors count as this much: one op is not to draw everything to its family.
 LARGEST_ERROR = 0.5
 #: Length scale of the Matérn process, in standard deviations of a feature and times the root of their number.
@@ -91,8 +93,12 @@ class ActiveChooser:
                 np.concatenate([observed[:, 0], latency]),
                 np.concatenate([observed[:, 1], np.zeros(len(ops))]),
                 n_measured=len(measured),
-                error=expected[family],
+                scatter=expected[family],
                 work=self.work,
+            )
+            told = len(errors.get(family, ())) + UNKNOWN_WEIGHT
+            belief.error = (told * expected[family] + LEFT_OUT_WEIGHT * belief.left_out_error) / (
+                told + LEFT_OUT_WEIGHT
             )
             contenders.append(_Contender(belief, list(ops), seconds(latency), weights[family]))
         return _best_for_their_time(contenders, budget_s)
@@ -117,12 +123,13 @@ class Belief:
         cost: Of each, measured or predicted.
         noise: Relative standard errors of the measured ones.
         n_measured: How many of them are measured.
-        error: Mean relative error that the family is taken to have now.
+        scatter: Relative deviation of costs from what the work counts tell.
         work: The kernels' work counts.
 
     Attributes:
+        left_out_error: Mean absolute relative error of the measured ops, each foretold from the others.
         covariance: Of the relative errors of the ops that stand for the space.
-        error: Mean relative error expected now.
+        error: Mean relative error expected now; ``scatter``, unless somebody knows better.
     """
 
     def __init__(
@@ -132,23 +139,28 @@ class Belief:
         noise: np.ndarray,
         *,
         n_measured: int,
-        error: float,
+        scatter: float,
         work: WorkFunction = kernel_work,
     ) -> None:
         counts = work_terms(ops, work)[1]
         shares = counts / np.maximum(cost, 1e-9)[:, None]
         size = np.sqrt(np.mean(shares**2, axis=0))
         shares = TERM_SHARE * shares / np.where(size > 0, size, 1.0)
-        prior = shares @ shares.T + error**2 * _matern(geometry_features(ops))
-        self.noise = max(LEAST_NOISE, 0.1 * error) ** 2
+        prior = shares @ shares.T + scatter**2 * _matern(geometry_features(ops))
+        self.noise = max(LEAST_NOISE, 0.1 * scatter) ** 2
         seen = slice(0, n_measured)
         rest = slice(n_measured, None)
         self.covariance = prior[rest, rest].copy()
+        self.left_out_error = LARGEST_ERROR
         if n_measured:
-            measured = prior[seen, seen] + np.diag(self.noise + noise[seen] ** 2)
+            factor = cho_factor(prior[seen, seen] + np.diag(self.noise + noise[seen] ** 2))
             cross = prior[seen, rest]
-            self.covariance -= cross.T @ cho_solve(cho_factor(measured), cross)
-        self.error = error
+            self.covariance -= cross.T @ cho_solve(factor, cross)
+            # Of relative costs, which are all 1 (Rasmussen and Williams, eq. 5.12).
+            inverse = cho_solve(factor, np.eye(n_measured))
+            left_out = inverse.sum(axis=1) / np.diag(inverse)
+            self.left_out_error = float(np.minimum(np.abs(left_out), LARGEST_ERROR).mean())
+        self.error = scatter
 
     @property
     def mean_variance(self) -> float:

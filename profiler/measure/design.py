@@ -48,10 +48,12 @@ HELD_OUT_SHARE = 1 / 6
 #: A batch takes this share of the time that the design took so far, since later ones change less, but at least so many
 #: seconds, and so many times what learning and choosing took.
 _BATCH_SHARE, _BATCH_LEAST_S, _BATCH_THINKING = 0.2, 5.0, 4.0
+#: Ops that are measured at a time, in random order.
+_PART_OPS = 100
 #: The reference op has this share of the ops with MACs below it where other processes may take the core away.
 _LINUX_REFERENCE = 0.9
 #: Candidates of a family to choose from: so many, and so many more for each op of it that is measured.
-_POOL_LEAST, _POOL_EACH = 32, 3
+_POOL_LEAST, _POOL_EACH = 48, 3
 
 
 class Design:
@@ -131,7 +133,10 @@ class Design:
                 self.record.outcome, self.record.spent_s = str(outcome), round(self.spent_s, 3)
                 self._write()
                 return outcome
-            self._measure_batch([*chosen, *held_out], {op.key for op in held_out})
+            aside = {op.key for op in held_out}
+            for part in self._parts(chosen, held_out):
+                if self.spent_s < self.goal.time_s:
+                    self._measure_batch(part, aside)
 
     @property
     def spent_s(self) -> float:
@@ -173,6 +178,16 @@ class Design:
         held = len(self.results.held_out)
         wanted = round((count + len(picked)) * HELD_OUT_SHARE / (1 - HELD_OUT_SHARE)) - held
         return picked, self._next_held_out(max(0, wanted) if count else len(self.space.families))
+
+    def _parts(self, chosen: list[Op], held_out: list[Op]) -> Iterator[list[Op]]:
+        """A batch in parts, the best first, so that what the time does not suffice for is what matters least.
+
+        Where other processes disturb, it is measured as one: the further an op's trials lie apart, the better.
+        """
+        count = 1 if is_linux(self.device.identity) else math.ceil((len(chosen) + len(held_out)) / _PART_OPS)
+        for part in range(count):
+            share = slice(part * len(chosen) // count, (part + 1) * len(chosen) // count)
+            yield [*chosen[share], *held_out[part::count]]
 
     def _mean_s(self, pace: Pace) -> float:
         known = self.results.known(self.results.ops)

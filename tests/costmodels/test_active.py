@@ -48,9 +48,9 @@ def choose(
     return chooser.choose(candidates, errors or {}, weights=weights, seconds=seconds, budget_s=budget_s)
 
 
-def belief(measured, rest, error=0.05) -> Belief:
+def belief(measured, rest, scatter=0.05) -> Belief:
     ops = [*measured, *rest]
-    return Belief(ops, cost(ops), np.zeros(len(ops)), n_measured=len(measured), error=error)
+    return Belief(ops, cost(ops), np.zeros(len(ops)), n_measured=len(measured), scatter=scatter)
 
 
 def test_gains_are_what_measuring_then_does_to_the_variance() -> None:
@@ -84,6 +84,21 @@ def test_an_op_with_a_loop_that_no_measured_op_enters_is_worth_most() -> None:
     gains = belief(without, rest).gains()
     best = rest[int(np.argmax(gains))]
     assert kernels.work(best)[names[rare]] > 0
+
+
+def test_what_is_left_out_is_foretold_from_the_others() -> None:
+    ops = draw(DEPTHWISE, 60)
+    few, many = belief(ops[:6], ops[40:]), belief(ops[:40], ops[40:])
+    assert many.left_out_error < 0.5 * few.left_out_error
+    # The same by leaving each out: the mean of a process whose values are all 1, at the one that is left out.
+    rest, errors = ops[50:], []
+    whole = belief(ops[:8], rest)
+    for i in range(8):
+        others = [op for j, op in enumerate(ops[:8]) if j != i]
+        prior = belief([], [ops[i], *others, *rest]).covariance
+        measured = prior[1:8, 1:8] + whole.noise * np.eye(7)
+        errors.append(1 - prior[0, 1:8] @ np.linalg.solve(measured, np.ones(7)))
+    assert whole.left_out_error == pytest.approx(np.abs(errors).mean(), rel=1e-6)
 
 
 def test_expected_errors_are_drawn_towards_the_others() -> None:
