@@ -8,8 +8,7 @@ import pandas as pd
 
 from costmodels.features import group_key
 from costmodels.model import CostModel
-from costmodels.sources import StepCost
-from costmodels.target import NORMAL_90
+from costmodels.sources import NORMAL_90, StepCost
 from profiler.ops import Op, Pass
 from profiler.workloads.network import Network
 from profiler.workloads.plan import LayerPlan, StepPlan

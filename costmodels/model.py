@@ -148,6 +148,7 @@ class CostModel:
     def fit_steps(self, steps: Sequence[MeasuredStep]) -> CostModel:
         """Learn from measured steps what ops cost in a step, those of before forgotten."""
         self.steps = StepCosts.fit(self, steps)
+        self.card_["fitted_steps"] = sorted(step.key for step in steps)
         return self
 
     def _card_of(self, training: Measured) -> dict:

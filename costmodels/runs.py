@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from costmodels.measured_steps import is_step_run
 from profiler.store import load, read_manifest
 
 
@@ -17,8 +18,7 @@ def split_runs(runs: Sequence[Path]) -> tuple[list[Path], list[Path]]:
     ops: list[Path] = []
     steps: list[Path] = []
     for run in runs:
-        plan = read_manifest(run).get("plan") or {}
-        (steps if plan.get("kind") == "steps" else ops).append(run)
+        (steps if is_step_run(run) else ops).append(run)
     return ops, steps
 
 

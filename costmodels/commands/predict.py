@@ -29,14 +29,12 @@ def predict(
     from costmodels.layers import layer_passes, layer_table, pass_table  # noqa: PLC0415
     from costmodels.model import CostModel  # noqa: PLC0415
     from costmodels.plots import energy_note, timer_note  # noqa: PLC0415
-    from costmodels.target import NORMAL_90  # noqa: PLC0415
 
     costs = CostModel.load(model)
     lowered, step_plan = network_and_plan(network, input_shape, plan)
     cost = costs.step(lowered, step_plan)
     passes = layer_passes(costs, lowered, step_plan, cost)
-    reach = NORMAL_90 * cost.latency_std_ms
-    low, high = max(cost.latency_ms - reach, 0.0), cost.latency_ms + reach
+    low, high = cost.latency_interval_ms
     if json:
         print_json(
             {
@@ -50,6 +48,7 @@ def predict(
                 "latency_low_ms": low,
                 "latency_high_ms": high,
                 "energy_mj": cost.energy_mj,
+                "energy_std_mj": cost.energy_std_mj,
                 "memory_bytes": cost.memory_bytes,
                 "layers": passes.to_dict("records"),
                 "ops": list(cost.rows),

@@ -27,6 +27,11 @@ def work(op: Op) -> dict[str, int]:
     }
 
 
+def latency_us(op: Op) -> float:
+    """What an op takes, without ripple and noise."""
+    return sum(UNIT_COSTS_US[name] * count for name, count in work(op).items())
+
+
 def random_ops(n: int, seed: int = 0) -> list[Op]:
     """Different ops of four kinds and every pass."""
     rng = np.random.default_rng(seed)
@@ -64,7 +69,7 @@ def table(ops: list[Op], *, ripple: float = 0.0, noise: float = 0.0, seed: int =
     rng = np.random.default_rng(seed)
     rows = []
     for i, op in enumerate(ops):
-        latency = sum(UNIT_COSTS_US[name] * count for name, count in work(op).items())
+        latency = latency_us(op)
         latency *= np.exp(ripple * np.sin(1.5 * np.log(1 + op.geometry.output_shape[-1])) + noise * rng.normal())
         row = {
             "device": "synthetic",
