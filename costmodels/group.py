@@ -2,38 +2,117 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 
 import numpy as np
+from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.utils.validation import check_is_fitted
 
-from costmodels.estimators import WorkRegressor
-from costmodels.features import WorkFunction
+from costmodels.estimators import ChosenRegressor
+from costmodels.features import (
+    GEOMETRY_TERMS,
+    PLAIN_TERMS,
+    REMAINDER_FEATURES,
+    WorkFunction,
+    geometry_features,
+    geometry_key,
+    geometry_terms,
+    kernel_work,
+    plain_terms,
+    remainder_features,
+    work_terms,
+)
 from profiler.errors import UserError
 from profiler.ops import Op
 
 
-@dataclass
-class Group:
-    """What was learned about the ops that share a kernel.
+class OpRegressor(RegressorMixin, BaseEstimator):
+    """Cost of the ops of one group: kind, pass, dtype and whatever else names their kernel.
 
-    Attributes:
-        terms: Names of its work terms, in order.
-        regressor: Cost in the target's unit from work terms and geometry features.
-        probe: One of the fitted ops, and its work counts.
+    Parameters
+    ----------
+    work : callable or None, default=kernel_work
+        Op to the work counts of its kernel. None: the kernels are unknown, and terms and features come from the
+        geometry alone (:data:`~costmodels.features.GEOMETRY_TERMS`, remainders modulo 2, 4, 8 and 16).
+    method : str, default="auto"
+        One of :data:`~costmodels.estimators.METHODS`, or the best.
+    prior : array-like of shape (n_terms,) or None, default=None
+        What units of work cost where these ops do not tell.
+    random_state : int, default=0
+
+    Attributes
+    ----------
+    terms_ : tuple of str
+        Names of the work terms, in order.
+    regressor_ : ChosenRegressor
+        On the columns of :meth:`inputs`.
+    probe_ : tuple
+        One of the fitted ops, and its work counts.
+
+    Examples
+    --------
+    >>> from profiler.ops import Linear, Op, Pass
+    >>> ops = [Op(Linear(n, 2 * n), Pass.FORWARD) for n in range(1, 30)]
+    >>> fitted = OpRegressor(work=lambda op: {"calls": 1, "macs": op.macs}).fit(ops, [5 + op.macs for op in ops])
+    >>> fitted.predict([Op(Linear(100, 7), Pass.FORWARD)]).round()
+    array([705.])
     """
 
-    terms: tuple[str, ...]
-    regressor: WorkRegressor
-    probe: tuple[Op, tuple[int, ...]]
+    def __init__(
+        self, *, work: WorkFunction | None = kernel_work, method: str = "auto", prior=None, random_state: int = 0
+    ) -> None:
+        self.work = work
+        self.method = method
+        self.prior = prior
+        self.random_state = random_state
 
-    def check(self, key: str, work: WorkFunction) -> None:
+    def fit(self, ops: Sequence[Op], measured) -> OpRegressor:
+        """Learn from ops of one group and what each of them cost, positive."""
+        self.terms_, T = self.terms_of(ops)
+        X = self.inputs(ops, T)
+        self.regressor_ = ChosenRegressor(
+            n_work=len(self.terms_),
+            n_plain=len(PLAIN_TERMS),
+            n_rough=len(REMAINDER_FEATURES) if self.work is None else 0,
+            method=self.method,
+            prior=self.prior,
+            random_state=self.random_state,
+        ).fit(X, measured, np.array([geometry_key(op) for op in ops]))
+        self.probe_ = (ops[0], tuple(T[0].astype(int).tolist()))
+        return self
+
+    def predict(self, ops: Sequence[Op], return_std: bool = False):
+        """Costs of shape (n_ops,); with ``return_std`` also one standard deviation of each, in the same unit."""
+        mean, std, _ = self.judged(ops)
+        return (mean, std) if return_std else mean
+
+    def judged(self, ops: Sequence[Op]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Costs, their standard deviations, and whether anything of an op lies outside what was fitted."""
+        check_is_fitted(self, "regressor_")
+        X = self.inputs(ops, self.terms_of(ops)[1])
+        mean, std = self.regressor_.predict(X, return_std=True)
+        return mean, std, self.regressor_.extrapolates(X)
+
+    def terms_of(self, ops: Sequence[Op]) -> tuple[tuple[str, ...], np.ndarray]:
+        """Names of the terms and their counts, of shape (n_ops, n_terms)."""
+        if self.work is None:
+            return tuple(GEOMETRY_TERMS), geometry_terms(ops)
+        return work_terms(ops, self.work)
+
+    def inputs(self, ops: Sequence[Op], T: np.ndarray) -> np.ndarray:
+        """Work terms, plain terms and features side by side, of shape (n_ops, n_columns)."""
+        parts = [T, plain_terms(ops), geometry_features(ops)]
+        return np.hstack(parts if self.work else [*parts, remainder_features(ops)])
+
+    def check(self, key: str) -> None:
         """Raise UserError unless the kernels still count as they did when the group was measured."""
-        op, counts = self.probe
-        now = work(op)
-        if tuple(now) == self.terms and tuple(now.values()) == counts:
+        if self.work is None:
             return
-        changed = sorted(set(now.items()) ^ set(zip(self.terms, counts, strict=True)))
+        op, counts = self.probe_
+        now = self.work(op)
+        if tuple(now) == self.terms_ and tuple(now.values()) == counts:
+            return
+        changed = sorted(set(now.items()) ^ set(zip(self.terms_, counts, strict=True)))
         raise UserError(
             f"the cost model was fitted to kernels that do other work for {key} than these "
             f"({', '.join(dict.fromkeys(name for name, _ in changed))})",
@@ -41,8 +120,8 @@ class Group:
         )
 
 
-def typical_error_percent(groups: Iterable[Group]) -> float:
+def typical_error_percent(groups: Iterable[OpRegressor]) -> float:
     """Median of the groups' cross-validated errors; 0 where no group has one."""
-    errors = [group.regressor.cv_error_percent_ for group in groups]
+    errors = [group.regressor_.cv_error_percent_ for group in groups]
     known = [error for error in errors if not np.isnan(error)]
     return float(np.median(known)) if known else 0.0

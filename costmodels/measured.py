@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from costmodels.features import geometry_key
 from profiler.errors import UserError
 from profiler.ops import Op
 from profiler.store import load, read_manifest
@@ -100,11 +101,6 @@ class Measured:
         """The ops where ``mask`` (bool of shape (n_ops,)) is set."""
         ops = tuple(op for op, keep in zip(self.ops, mask, strict=True) if keep)
         return dataclasses.replace(self, ops=ops, frame=self.frame[mask].reset_index(drop=True))
-
-
-def geometry_key(op: Op) -> str:
-    """Kind and geometry as text, without the pass and what trains."""
-    return "/".join((op.kind, "x".join(map(str, op.geometry.values()))))
 
 
 def read(runs: pd.DataFrame | Path | str | Sequence[Path | str], caches: str | None = None) -> Measured:

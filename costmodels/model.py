@@ -120,8 +120,18 @@ class CostModel:
         if not include_held_out and judged.ops:
             foreseen = np.array([cost[:4] for cost in self.costs("latency", judged.ops)])
             figures = accuracy(judged.latency_us, foreseen[:, 0], foreseen[:, 2], foreseen[:, 3])
+            # Judged first: intervals that are calibrated on these ops hold them by construction.
+            self.calibrate(judged)
         self.card_ |= {"held_out_accuracy": figures, "run_hash": measured.run_hash}
         return self
+
+    def calibrate(self, judged: Measured) -> None:
+        """Set how wide intervals are by these ops, drawn at random and not fitted."""
+        self._forget()
+        self.targets["latency"].calibrate(judged.ops, judged.latency_us)
+        with_energy = judged.subset(judged.energy_uj > 0)
+        if "energy" in self.targets:
+            self.targets["energy"].calibrate(with_energy.ops, with_energy.energy_uj)
 
     def fit_measured(self, training: Measured, on_group: OnGroup = silent) -> CostModel:
         """Learn from these ops, all of them."""

@@ -10,17 +10,21 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+from sklearn.base import clone
 
-from costmodels.estimators import NonNegativeTerms, ResidualProcess, WorkRegressor
+from costmodels.estimators import ChosenRegressor, CorrectedTerms, NonNegativeTerms, ResidualProcess
+from costmodels.features import WorkFunction
+from costmodels.group import OpRegressor
 from profiler.errors import UserError
 from profiler.model_cards import ARRAYS, CARD, SCHEMA
+from profiler.ops import Op
 
 #: Learned attributes that are arrays; the others are numbers and go into the card.
 _TERMS_ARRAYS = ("coef_", "covariance_")
 _PROCESS_ARRAYS = ("center_", "spread_", "length_scale_", "X_train_", "alpha_", "factor_")
 _PROCESS_NUMBERS = ("amplitude_", "noise_")
-_REGRESSOR_ARRAYS = ("low_", "high_")
-_REGRESSOR_NUMBERS = ("n_terms", "std_scale_", "cv_error_percent_", "n_ops_")
+_TREES_ARRAYS = ("feature_", "left_", "right_", "threshold_", "value_")
+_REGRESSOR_ARRAYS = ("low_", "high_", "errors_", "stds_")
 
 #: What a card must hold for the model to be used at all.
 _CARD_FIELDS: dict[str, type] = {"device": str, "timer": str, "fitted_geometries": list} | dict.fromkeys(
@@ -46,42 +50,88 @@ def terms_from_record(record: dict, prefix: str, arrays: Arrays) -> NonNegativeT
     return terms
 
 
-def regressor_to_record(regressor: WorkRegressor, prefix: str, arrays: Arrays) -> dict:
-    record: dict = {name: getattr(regressor, name) for name in _REGRESSOR_NUMBERS}
-    if np.isnan(record["cv_error_percent_"]):
-        record["cv_error_percent_"] = None
-    record["work"] = terms_to_record(regressor.terms_, prefix + "work/", arrays)
+def group_to_record(group: OpRegressor, prefix: str, arrays: Arrays) -> dict:
+    """The JSON part of what was learned about a group, and its arrays into ``arrays`` under ``prefix``."""
+    regressor = group.regressor_
+    op, counts = group.probe_
     for name in _REGRESSOR_ARRAYS:
         arrays[prefix + name] = getattr(regressor, name)
-    process = regressor.process_
-    record["process"] = None
-    if process is not None:
-        record["process"] = {name: getattr(process, name) for name in _PROCESS_NUMBERS}
-        for name in _PROCESS_ARRAYS:
-            arrays[f"{prefix}process/{name}"] = getattr(process, name)
+    error = regressor.cv_error_percent_
+    return {
+        "arrays": prefix,
+        "terms": group.terms_,
+        "probe": {"op": op.to_dict(), "counts": counts},
+        "n_plain": regressor.n_plain,
+        "n_rough": regressor.n_rough,
+        "n_ops": regressor.n_ops_,
+        "method": regressor.method_,
+        "weights": regressor.weights_,
+        "scores_percent": regressor.scores_percent_,
+        "cv_error_percent": None if np.isnan(error) else error,
+        "std_scale": regressor.std_scale_,
+        "parts": {
+            name: _corrected_to_record(part, f"{prefix}{name}/", arrays) for name, part in regressor.parts_.items()
+        },
+    }
+
+
+def group_from_record(record: dict, arrays: Arrays, work: WorkFunction | None) -> OpRegressor:
+    group = OpRegressor(work=work)
+    group.terms_ = tuple(record["terms"])
+    group.probe_ = (Op.from_dict(record["probe"]["op"]), tuple(record["probe"]["counts"]))
+    regressor = ChosenRegressor(
+        n_work=len(group.terms_), n_plain=int(record["n_plain"]), n_rough=int(record["n_rough"])
+    )
+    for name in _REGRESSOR_ARRAYS:
+        setattr(regressor, name, arrays[record["arrays"] + name])
+    regressor.n_ops_, regressor.n_features_in_ = int(record["n_ops"]), len(regressor.low_)
+    regressor.method_ = str(record["method"])
+    regressor.scores_percent_ = {name: float(score) for name, score in record["scores_percent"].items()}
+    error = record["cv_error_percent"]
+    regressor.cv_error_percent_ = float("nan") if error is None else float(error)
+    regressor.std_scale_ = float(record["std_scale"])
+    regressor.weights_ = {name: float(record["weights"][name]) for name in record["parts"]}
+    regressor.parts_ = {
+        name: _corrected_from_record(regressor.candidate(name, len(regressor.low_)), part, arrays)
+        for name, part in record["parts"].items()
+    }
+    group.regressor_ = regressor
+    return group
+
+
+def _corrected_to_record(part: CorrectedTerms, prefix: str, arrays: Arrays) -> dict:
+    record: dict = {"arrays": prefix, "scatter": part.scatter_, "residual": None}
+    record["terms"] = terms_to_record(part.terms_, f"{prefix}terms/", arrays)
+    residual = part.residual_
+    if residual is not None:
+        names = _PROCESS_ARRAYS if isinstance(residual, ResidualProcess) else _TREES_ARRAYS
+        numbers = _PROCESS_NUMBERS if isinstance(residual, ResidualProcess) else ("depth_",)
+        record["residual"] = {name: getattr(residual, name) for name in numbers}
+        for name in names:
+            arrays[f"{prefix}residual/{name}"] = getattr(residual, name)
     return record
 
 
-def regressor_from_record(record: dict, prefix: str, arrays: Arrays) -> WorkRegressor:
-    regressor = WorkRegressor(n_terms=int(record["n_terms"]))
-    regressor.terms_ = terms_from_record(record["work"], prefix + "work/", arrays)
-    for name in _REGRESSOR_ARRAYS:
-        setattr(regressor, name, arrays[prefix + name])
-    regressor.n_ops_ = int(record["n_ops_"])
-    regressor.n_features_in_ = len(regressor.low_)
-    regressor.std_scale_ = float(record["std_scale_"])
-    mape = record["cv_error_percent_"]
-    regressor.cv_error_percent_ = float("nan") if mape is None else float(mape)
-    regressor.process_ = None
-    if record["process"] is not None:
-        process = ResidualProcess()
-        for name in _PROCESS_NUMBERS:
-            setattr(process, name, float(record["process"][name]))
-        for name in _PROCESS_ARRAYS:
-            setattr(process, name, arrays[f"{prefix}process/{name}"])
-        process.n_features_in_ = len(process.center_)
-        regressor.process_ = process
-    return regressor
+def _corrected_from_record(part: CorrectedTerms, record: dict, arrays: Arrays) -> CorrectedTerms:
+    """``part``, as it is before a fit, with what it had learned."""
+    prefix = record["arrays"]
+    part.terms_ = terms_from_record(record["terms"], f"{prefix}terms/", arrays)
+    part.scatter_ = float(record["scatter"])
+    part.residual_ = None
+    found = record["residual"]
+    if found is not None:
+        residual = clone(part.residual)
+        is_process = isinstance(residual, ResidualProcess)
+        for name in _PROCESS_ARRAYS if is_process else _TREES_ARRAYS:
+            setattr(residual, name, arrays[f"{prefix}residual/{name}"])
+        if is_process:
+            residual.amplitude_, residual.noise_ = (float(found[name]) for name in _PROCESS_NUMBERS)
+            residual.n_features_in_ = len(residual.center_)
+        else:
+            residual.depth_ = int(found["depth_"])
+            residual.n_features_in_ = part.features[1] - part.features[0]
+        part.residual_ = residual
+    return part
 
 
 def write(folder: Path, card: dict, arrays: Arrays) -> None:

@@ -9,16 +9,17 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from costmodels import saved
-from costmodels.estimators import NonNegativeTerms, WorkRegressor
-from costmodels.features import WorkFunction, geometry_features, group_key, kernel_work, plain_terms, work_terms
-from costmodels.group import Group, typical_error_percent
+from costmodels.estimators import NonNegativeTerms
+from costmodels.features import WorkFunction, group_key, kernel_work, plain_terms
+from costmodels.group import OpRegressor, typical_error_percent
+from costmodels.intervals import Intervals, scores_of
 from costmodels.priors import prior_costs
 from profiler.ops import Op
 
 #: Key of the pooled terms of all passes, for a pass that was never measured.
 ANY_PASS = "any"
-#: Standard deviations to either side of the mean that hold 90 % of normal errors.
-NORMAL_90 = 1.645
+#: Fewer held-out ops than this do not calibrate intervals.
+MIN_HELD_OUT = 30
 
 #: Told before each group of ops: how many are done, how many there are, and which comes.
 OnGroup = Callable[[int, int, str], None]
@@ -53,17 +54,20 @@ class TargetModel:
     ``extrapolates`` says so.
 
     Args:
-        work: The kernels' work counts; the firmware's own by default.
+        work: The kernels' work counts; the firmware's own by default. None: the kernels are unknown.
+        method: One of :data:`~costmodels.estimators.METHODS`, or the best for each group.
 
     Attributes (after :meth:`fit` or :meth:`from_record`):
         groups: Group key to what was learned.
         pooled: Pass, ``PASS/DTYPE`` or ``any`` to terms over :data:`~costmodels.features.PLAIN_TERMS`.
+        intervals: How wide intervals are; of the cross-validation until :meth:`calibrate` has held-out ops.
         noise_floor: Median relative standard error of the measured costs: no interval is narrower.
         n_ops: How many ops were fitted.
     """
 
-    def __init__(self, *, work: WorkFunction = kernel_work) -> None:
+    def __init__(self, *, work: WorkFunction | None = kernel_work, method: str = "auto") -> None:
         self.work = work
+        self.method = method
         self._checked: set[str] = set()
         self._training: dict[Op, tuple[float, float]] = {}
 
@@ -84,7 +88,7 @@ class TargetModel:
             self
         """
         self._training = {}
-        self.groups: dict[str, Group] = {}
+        self.groups: dict[str, OpRegressor] = {}
         return self.update(ops, y, noise, on_group)
 
     def update(
@@ -105,23 +109,42 @@ class TargetModel:
             self._fit_pooled(training, cost)
         self.noise_floor = float(np.median([spread for _, spread in self._training.values()]))
         self.n_ops = len(training)
+        self.intervals = self._cross_conformal()
         return self
+
+    def calibrate(self, ops: Sequence[Op], y: np.ndarray) -> TargetModel:
+        """Set how wide intervals are by ops that were drawn at random and not fitted, and by what they cost.
+
+        Fewer than :data:`MIN_HELD_OUT` change nothing.
+        """
+        if len(ops) >= MIN_HELD_OUT:
+            predicted = self.predict(ops)
+            scores = scores_of(np.log(y / predicted.mean), predicted.std / predicted.mean)
+            self.intervals = Intervals.calibrated([group_key(op) for op in ops], scores, "held-out ops")
+        return self
+
+    def _cross_conformal(self) -> Intervals:
+        judged = {key: group.regressor_ for key, group in self.groups.items() if len(group.regressor_.errors_)}
+        scores = [scores_of(r.errors_, np.maximum(r.stds_ * r.std_scale_, self.noise_floor)) for r in judged.values()]
+        keys = [key for key, r in judged.items() for _ in r.errors_]
+        return Intervals.calibrated(keys, np.concatenate([*scores, []]), "cross-validation")
 
     def _fit_groups(self, ops: Sequence[Op], y: np.ndarray, stale: Iterable[str], on_group: OnGroup) -> None:
         rows_of = rows_by(map(group_key, ops))
-        work_of = {key: work_terms([ops[i] for i in rows], self.work) for key, rows in rows_of.items()}
-        priors = prior_costs(
-            {key: (names, T, NonNegativeTerms().fit(T, y[rows_of[key]])) for key, (names, T) in work_of.items()}
-        )
         chosen = list(stale)
+        priors = {} if self.work is None else self._priors(ops, y, rows_of)
         for done, key in enumerate(chosen):
             on_group(done, len(chosen), key)
-            names, T = work_of[key]
             rows = rows_of[key]
-            X = np.hstack([T, geometry_features([ops[i] for i in rows])])
-            regressor = WorkRegressor(n_terms=len(names), prior=priors[key]).fit(X, y[rows])
-            probe = (ops[rows[0]], tuple(T[0].astype(int).tolist()))
-            self.groups[key] = Group(names, regressor, probe)
+            regressor = OpRegressor(work=self.work, method=self.method, prior=priors.get(key))
+            self.groups[key] = regressor.fit([ops[i] for i in rows], y[rows])
+
+    def _priors(self, ops: Sequence[Op], y: np.ndarray, rows_of: dict[str, list[int]]) -> dict[str, np.ndarray]:
+        fits = {}
+        for key, rows in rows_of.items():
+            names, T = OpRegressor(work=self.work).terms_of([ops[i] for i in rows])
+            fits[key] = (names, T, NonNegativeTerms().fit(T, y[rows]))
+        return prior_costs(fits)
 
     def _fit_pooled(self, ops: Sequence[Op], y: np.ndarray) -> None:
         X = plain_terms(ops)
@@ -146,6 +169,7 @@ class TargetModel:
             UserError: the kernels count other work than those that the model was fitted on.
         """
         mean, std = np.empty(len(ops)), np.empty(len(ops))
+        low, high = np.empty(len(ops)), np.empty(len(ops))
         outside = np.ones(len(ops), dtype=bool)
         for key, rows in rows_by(map(group_key, ops)).items():
             members = [ops[i] for i in rows]
@@ -154,38 +178,38 @@ class TargetModel:
                 levels = (_pass_and_dtype(members[0]), str(members[0].pass_), ANY_PASS)
                 pooled = next(self.pooled[level] for level in levels if level in self.pooled)
                 mean[rows], std[rows] = pooled.predict(plain_terms(members), return_std=True)
-                continue
-            if key not in self._checked:
-                group.check(key, self.work)
-                self._checked.add(key)
-            X = np.hstack([work_terms(members, self.work)[1], geometry_features(members)])
-            mean[rows], std[rows] = group.regressor.predict(X, return_std=True)
-            outside[rows] = group.regressor.extrapolates(X)
-            if np.isnan(group.regressor.cv_error_percent_):
-                # Too few ops to see how they scatter: as much as those of the other groups.
-                std[rows] = np.maximum(std[rows], self.typical_error_percent / 100 * mean[rows])
-        std = np.maximum(std, self.noise_floor * mean)
-        return Prediction(mean, std, np.maximum(mean - NORMAL_90 * std, 0.0), mean + NORMAL_90 * std, outside)
+            else:
+                if key not in self._checked:
+                    group.check(key)
+                    self._checked.add(key)
+                mean[rows], std[rows], outside[rows] = group.judged(members)
+                if np.isnan(group.regressor_.cv_error_percent_):
+                    # Too few ops to see how they scatter: as much as those of the other groups.
+                    std[rows] = np.maximum(std[rows], self.typical_error_percent / 100 * mean[rows])
+            std[rows] = np.maximum(std[rows], self.noise_floor * mean[rows])
+            low[rows], high[rows] = self.intervals.around(key, mean[rows], std[rows], self.noise_floor)
+        return Prediction(mean, std, low, high, outside)
 
     # ------------------------------------------------------------------------------------------------- saving
 
     def to_record(self, prefix: str, arrays: saved.Arrays) -> dict:
         """The JSON part; arrays go into ``arrays`` under ``prefix``."""
-        groups = {}
-        for i, (key, group) in enumerate(sorted(self.groups.items())):
-            op, counts = group.probe
-            where = f"{prefix}group{i}/"
-            groups[key] = {
-                "terms": group.terms,
-                "probe": {"op": op.to_dict(), "counts": counts},
-                "arrays": where,
-                **saved.regressor_to_record(group.regressor, where, arrays),
-            }
+        groups = {
+            key: saved.group_to_record(group, f"{prefix}group{i}/", arrays)
+            for i, (key, group) in enumerate(sorted(self.groups.items()))
+        }
         pooled = {}
         for key, terms in sorted(self.pooled.items()):
             where = f"{prefix}pooled-{key}/"
             pooled[key] = {"arrays": where, **saved.terms_to_record(terms, where, arrays)}
-        return {"n_ops": self.n_ops, "noise_floor": self.noise_floor, "groups": groups, "pooled": pooled}
+        return {
+            "n_ops": self.n_ops,
+            "noise_floor": self.noise_floor,
+            "kernels": "unknown" if self.work is None else "known",
+            "intervals": self.intervals.to_record(),
+            "groups": groups,
+            "pooled": pooled,
+        }
 
     @classmethod
     def from_record(cls, record: dict, arrays: saved.Arrays, *, work: WorkFunction = kernel_work) -> TargetModel:
@@ -194,15 +218,11 @@ class TargetModel:
         Raises:
             KeyError, TypeError, ValueError: the record is damaged.
         """
-        model = cls(work=work)
+        model = cls(work=None if record["kernels"] == "unknown" else work)
         model.n_ops, model.noise_floor = int(record["n_ops"]), float(record["noise_floor"])
+        model.intervals = Intervals.from_record(record["intervals"])
         model.groups = {
-            key: Group(
-                tuple(part["terms"]),
-                saved.regressor_from_record(part, part["arrays"], arrays),
-                (Op.from_dict(part["probe"]["op"]), tuple(part["probe"]["counts"])),
-            )
-            for key, part in record["groups"].items()
+            key: saved.group_from_record(part, arrays, model.work) for key, part in record["groups"].items()
         }
         model.pooled = {
             key: saved.terms_from_record(part, part["arrays"], arrays) for key, part in record["pooled"].items()

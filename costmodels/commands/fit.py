@@ -30,6 +30,7 @@ def fit(
     """
     if caches not in (None, "warm", "cold"):
         raise UserError(f"--caches {caches!r} is unknown", hint="there are warm and cold", exit_status=2)
+    from costmodels.estimators import METHODS  # noqa: PLC0415
     from costmodels.model import CostModel  # noqa: PLC0415  (scipy and scikit-learn take seconds: not for --help)
     from costmodels.plots import timer_note  # noqa: PLC0415
 
@@ -45,9 +46,10 @@ def fit(
     groups = [
         {
             "group": key,
-            "n_ops": group.regressor.n_ops_,
-            "cv_error_percent": group.regressor.cv_error_percent_,
-            "residual_process": group.regressor.process_ is not None,
+            "n_ops": group.regressor_.n_ops_,
+            "estimator": group.regressor_.method_,
+            "cv_error_percent": group.regressor_.cv_error_percent_,
+            **{f"{name} %": group.regressor_.scores_percent_.get(name) for name in METHODS},
         }
         for key, group in sorted(model.targets["latency"].groups.items())
     ]

@@ -6,9 +6,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.base import clone
 from sklearn.gaussian_process import GaussianProcessRegressor
-from sklearn.gaussian_process.kernels import ConstantKernel, Matern
+from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
-from costmodels.estimators import NonNegativeTerms, ResidualProcess, WorkRegressor
+from costmodels.estimators import (
+    METHODS,
+    BoostedTrees,
+    ChosenRegressor,
+    CorrectedTerms,
+    NonNegativeTerms,
+    ResidualProcess,
+    folds_by,
+)
+from costmodels.estimators.process import log_marginal_likelihood
+from costmodels.group import OpRegressor
+from profiler.ops import Linear, Op, Pass
 
 
 def counts(n, rng):
@@ -83,6 +94,51 @@ def test_own_prediction_equals_scikit_learns():
     np.testing.assert_allclose(our_std, np.sqrt(std**2 + process.noise_), rtol=1e-6)
 
 
+def test_marginal_likelihood_and_its_gradient_equal_scikit_learns():
+    rng = np.random.default_rng(14)
+    Z, y = rng.normal(size=(30, 3)), rng.normal(size=30)
+    theta = np.log([0.7, 0.2, 1.5, 0.4, 3.0])
+    kernel = ConstantKernel(0.7) * Matern([1.5, 0.4, 3.0], nu=2.5) + WhiteKernel(0.2)
+    theirs = GaussianProcessRegressor(kernel, optimizer=None, alpha=0).fit(Z, y)
+    value, gradient = theirs.log_marginal_likelihood(theirs.kernel_.theta, eval_gradient=True)
+    ours, our_gradient = log_marginal_likelihood(theta, Z, y)
+    assert ours == pytest.approx(value, rel=1e-9)
+    np.testing.assert_allclose(our_gradient, gradient[[0, 4, 1, 2, 3]], rtol=1e-6)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(4, 120), st.integers(1, 6), st.integers(0, 2**16))
+def test_trees_as_arrays_predict_what_scikit_learn_predicts(n, n_features, seed):
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(n, n_features)).round(1)  # many equal values, and values on thresholds
+    y = np.sin(3 * X[:, 0]) + 0.1 * rng.normal(size=n)
+    trees = BoostedTrees(n_trees=12)
+    Z = np.vstack([X, 3 * rng.normal(size=(50, n_features))])
+    np.testing.assert_allclose(trees.fit(X, y).predict(Z), trees.grow(X, y).predict(Z), rtol=0, atol=1e-9)
+
+
+def test_trees_are_bounded_far_from_their_data():
+    X = np.linspace(0, 1, 80)[:, None]
+    trees = BoostedTrees().fit(X, X[:, 0])
+    assert trees.predict([[1e6]])[0] == trees.predict([[1.0]])[0]
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=60), st.integers(2, 6))
+def test_folds_never_divide_a_geometry_and_leave_each_out_once(labels, n_folds):
+    groups = np.array(labels)
+    tested = np.zeros(len(groups), dtype=int)
+    for train, test in folds_by(groups, n_folds, 0):
+        assert not set(groups[train]) & set(groups[test])
+        tested[test] += 1
+    assert (tested == 1).all()
+
+
+def design(T, Z, n_plain=1):
+    """Columns as a chosen regressor wants them: work terms, plain terms (the first work terms), features."""
+    return np.hstack([T, T[:, :n_plain], Z])
+
+
 @pytest.fixture
 def rippled():
     """Costs with a smooth residual in a feature, which work terms cannot explain."""
@@ -90,30 +146,55 @@ def rippled():
     T = np.column_stack([np.ones(240), rng.uniform(10, 1000, 240)])
     Z = rng.uniform(0, 4, (240, 1))
     y = T @ [5.0, 2.0] * np.exp(0.2 * np.sin(2 * Z[:, 0]) + 0.003 * rng.normal(size=240))
-    return np.hstack([T, Z]), y
+    return design(T, Z, 2), y
 
 
-def test_the_residual_process_is_kept_where_it_helps(rippled):
+def test_the_method_that_fits_is_chosen_and_every_score_is_told(rippled):
     X, y = rippled
-    fitted = WorkRegressor(n_terms=2).fit(X[:120], y[:120])
-    without = WorkRegressor(n_terms=2, residual=False).fit(X[:120], y[:120])
-    error = np.abs(fitted.predict(X[120:]) / y[120:] - 1).mean()
-    assert fitted.process_ is not None
-    assert error < 0.02 < np.abs(without.predict(X[120:]) / y[120:] - 1).mean()
+    fitted = ChosenRegressor(n_work=2, n_plain=2).fit(X[:120], y[:120])
+    terms_alone = ChosenRegressor(n_work=2, n_plain=2, method="terms").fit(X[:120], y[:120])
+    error, of_terms = (100 * np.abs(f.predict(X[120:]) / y[120:] - 1).mean() for f in (fitted, terms_alone))
+    assert set(fitted.scores_percent_) == set(METHODS)
+    assert fitted.method_ != "terms"
+    assert fitted.scores_percent_[fitted.method_] < 0.2 * fitted.scores_percent_["terms"]
+    assert error < 2 < of_terms
+    assert fitted.cv_error_percent_ == pytest.approx(error, rel=1)
 
 
-def test_the_residual_process_is_dropped_where_terms_suffice():
+@pytest.mark.parametrize("method", METHODS)
+def test_each_method_can_be_asked_for(rippled, method):
+    X, y = rippled
+    fitted = ChosenRegressor(n_work=2, n_plain=2, method=method).fit(X[:80], y[:80])
+    assert fitted.method_ == method
+    errors = np.abs(fitted.predict(X[120:]) / y[120:] - 1)
+    assert errors.mean() < (0.2 if method == "terms" else 0.08)
+
+
+def test_nothing_is_compared_where_terms_suffice():
     X = counts(60, np.random.default_rng(6))
-    fitted = WorkRegressor(n_terms=3).fit(X, X[:, :3] @ [5, 0.2, 3])
-    assert fitted.process_ is None
+    fitted = ChosenRegressor(n_work=3).fit(X, X[:, :3] @ [5, 0.2, 3])
+    assert fitted.method_ == "terms" and set(fitted.scores_percent_) == {"terms"}
     assert fitted.cv_error_percent_ < 0.1
 
 
-def test_extrapolation_follows_the_physical_terms(rippled):
+def test_ops_of_the_judged_geometries_have_no_part_in_the_error():
+    # Two ops a geometry with the same odd cost: whoever sees one of them knows the other.
+    rng = np.random.default_rng(15)
+    T, Z = np.repeat(np.column_stack([np.ones(60), rng.uniform(10, 99, 60)]), 2, axis=0), rng.normal(size=(60, 3))
+    y = T @ [5.0, 2.0] * np.repeat(np.exp(0.2 * rng.normal(size=60)), 2)
+    X = design(T, np.repeat(Z, 2, axis=0))
+    trees = ChosenRegressor(n_work=2, n_plain=1, method="terms_trees")
+    divided = clone(trees).fit(X, y).cv_error_percent_
+    together = clone(trees).fit(X, y, np.repeat(np.arange(60), 2)).cv_error_percent_
+    assert divided < 0.6 * together
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_extrapolation_follows_the_physical_terms(rippled, method):
     X, y = rippled
-    fitted = WorkRegressor(n_terms=2).fit(X[:120], y[:120])
-    far = np.array([[1.0, 1e6, 400.0]])
-    assert fitted.predict(far)[0] == pytest.approx(2e6, rel=0.1)
+    fitted = ChosenRegressor(n_work=2, n_plain=2, method=method).fit(X[:120], y[:120])
+    far = np.array([[1.0, 1e6, 1.0, 1e6, 400.0]])
+    assert fitted.predict(far)[0] == pytest.approx(2e6, rel=0.3)
     assert fitted.extrapolates(far).all()
     assert not fitted.extrapolates(X[:120]).any()
 
@@ -123,21 +204,52 @@ def test_standard_deviations_cover_held_out_errors(noise):
     rng = np.random.default_rng(7)
     T = np.column_stack([np.ones(400), rng.uniform(10, 1000, 400)])
     y = T @ [5.0, 2.0] * np.exp(noise * rng.normal(size=400))
-    fitted = WorkRegressor(n_terms=2).fit(T[:100], y[:100])
+    fitted = ChosenRegressor(n_work=2).fit(T[:100], y[:100])
     mean, std = fitted.predict(T[100:], return_std=True)
     assert 0.8 < np.mean(np.abs(y[100:] - mean) < 1.645 * std) < 0.97
 
 
 def test_one_op_of_a_group_is_reproduced():
-    fitted = WorkRegressor(n_terms=3).fit([[1, 40, 8]], [17.0])
+    fitted = ChosenRegressor(n_work=3).fit([[1, 40, 8]], [17.0])
     assert fitted.predict([[1, 40, 8]])[0] == pytest.approx(17.0, rel=1e-4)
     assert fitted.extrapolates(np.array([[1, 41, 8]])).all()
 
 
-@pytest.mark.parametrize("estimator", [NonNegativeTerms(ridge=1e-4), WorkRegressor(n_terms=2), ResidualProcess()])
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        NonNegativeTerms(ridge=1e-4),
+        ResidualProcess(),
+        BoostedTrees(depth=2),
+        CorrectedTerms(terms=(0, 2), features=(2, 3), residual=ResidualProcess()),
+        ChosenRegressor(n_work=2, method="stack"),
+        OpRegressor(method="terms"),
+    ],
+)
 def test_constructors_only_store(estimator):
-    assert clone(estimator).get_params() == estimator.get_params()
+    copy = clone(estimator)
+    assert repr(copy.get_params()) == repr(estimator.get_params())
     assert not [name for name in vars(estimator) if name.endswith("_")]
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_ops_are_fitted_and_predicted_as_they_are(known):
+    def cost(op):
+        return 40.0 + 0.5 * op.macs
+
+    ops = [Op(Linear(n, m), Pass.FORWARD) for n in range(3, 40, 3) for m in (2, 7, 16, 30)]
+    work = (lambda op: {"calls": 1, "macs": op.macs}) if known else None
+    fitted = OpRegressor(work=work).fit(ops, [cost(op) for op in ops])
+    unseen = [Op(Linear(n, m), Pass.FORWARD) for n in (10, 20, 31) for m in (5, 12)]
+    mean, std = fitted.predict(unseen, return_std=True)
+    np.testing.assert_allclose(mean, [cost(op) for op in unseen], rtol=0.01)
+    assert (std > 0).all() and fitted.score(unseen, [cost(op) for op in unseen]) > 0.99
+    assert list(fitted.judged([ops[0], Op(Linear(4000, 2), Pass.FORWARD)])[2]) == [False, True]
+
+
+def test_without_kernels_an_op_is_not_checked_against_them():
+    ops = [Op(Linear(n, n), Pass.FORWARD) for n in range(1, 20)]
+    OpRegressor(work=None).fit(ops, [float(op.macs + 9) for op in ops]).check("linear")
 
 
 def test_terms_that_the_data_lack_cost_what_the_prior_says():
@@ -159,6 +271,13 @@ def test_unknown_terms_widen_the_standard_deviation():
     X = np.column_stack([np.arange(1, 21.0), np.zeros(20)])
     fitted = NonNegativeTerms(prior=[1.0, 4.0]).fit(X, 2 * X[:, 0])
     (_, known), (_, unknown) = (fitted.predict([row], return_std=True) for row in ([10, 0], [10, 5]))
+    assert unknown[0] > 10 * known[0]
+
+
+def test_terms_that_nobody_ever_saw_widen_it_even_without_a_prior():
+    X = np.column_stack([np.ones(20), np.arange(1, 21.0), np.zeros(20)])
+    fitted = NonNegativeTerms().fit(X, X @ [5.0, 2.0, 0.0])
+    (_, known), (_, unknown) = (fitted.predict([row], return_std=True) for row in ([1, 10, 0], [1, 10, 10]))
     assert unknown[0] > 10 * known[0]
 
 

@@ -11,7 +11,8 @@ from costmodels import evaluate_tables as tables
 from costmodels.accuracy import FIGURES, accuracy
 from costmodels.baselines import LinearBaseline
 from costmodels.evaluate import evaluate
-from costmodels.measured import geometry_key, read
+from costmodels.features import geometry_key
+from costmodels.measured import read
 from costmodels.model import CostModel
 from costmodels.plots import predicted_against_measured, timer_note
 from profiler.cli_support import json_ready

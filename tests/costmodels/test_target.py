@@ -24,10 +24,10 @@ def target(ops, costs):
 
 def test_more_ops_change_only_the_groups_that_they_belong_to(ops, costs, target):
     going_on = TargetModel(work=synthetic.work).fit(ops[:250], costs[:250])
-    before = {key: group.regressor for key, group in going_on.groups.items()}
+    before = {key: group.regressor_ for key, group in going_on.groups.items()}
     few = [i for i in range(250, 300) if ops[i].kind == "linear"]
     going_on.update([ops[i] for i in few], costs[few])
-    changed = {key for key, group in going_on.groups.items() if group.regressor is not before.get(key)}
+    changed = {key for key, group in going_on.groups.items() if group.regressor_ is not before.get(key)}
     assert {key.split("/")[0] for key in changed} == {"linear"}
     assert going_on.n_ops == 250 + len(few)
     going_on.update(ops, costs)

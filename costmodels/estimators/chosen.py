@@ -1,0 +1,279 @@
+"""Which estimator predicts the ops of a kernel best: compared by nested cross-validation over geometries."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import nnls
+from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.utils.validation import check_array, check_is_fitted, check_X_y
+
+from costmodels.estimators.corrected import CorrectedTerms
+from costmodels.estimators.process import ResidualProcess
+from costmodels.estimators.terms import EXACT
+from costmodels.estimators.trees import BoostedTrees
+
+#: What is compared, the simplest first, and what each is.
+METHODS: dict[str, str] = {
+    "terms": "non-negative terms over the kernel's work counts",
+    "process": "Gaussian process on log features, times four terms that need no kernel (calls, MACs, words moved)",
+    "terms_process": "terms times a Gaussian process on the residual",
+    "terms_trees": "terms times gradient-boosted trees on the log residual",
+    "stack": "geometric mean of the above with non-negative weights",
+}
+#: A more elaborate method has to be better than a simpler one by this factor.
+BETTER = 0.95
+#: A method that is worse than the best by this factor is not tried again in the outer cross-validation.
+_HOPELESS = 2.0
+#: Weights of a stack below this are dropped.
+_LEAST_WEIGHT = 0.05
+
+
+def typical_size(errors: np.ndarray) -> float:
+    """Mean size of errors, the largest twentieth left out (at least one of 5 or more).
+
+    The only op with some loop in it is foretold badly by folds that lack it: that says how rare it is, and nothing of
+    the estimator.
+    """
+    size = np.sort(np.abs(errors))
+    return float(size[: len(size) - -(-len(size) // 20)].mean()) if len(size) >= 5 else float(size.mean())
+
+
+def folds_by(groups: np.ndarray, n_folds: int, random_state: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Training and test rows of each fold; rows of one group stand on the same side.
+
+    Args:
+        groups: Of shape (n_ops,), any labels.
+        n_folds: As many, or as there are groups where those are fewer.
+        random_state: Deals the groups out.
+    """
+    labels, of_row = np.unique(groups, return_inverse=True)
+    dealt = np.random.default_rng(random_state).permutation(len(labels)) % n_folds
+    for fold in range(min(n_folds, len(labels))):
+        test = dealt[of_row] == fold
+        yield np.flatnonzero(~test), np.flatnonzero(test)
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """Fitted estimators by method, the weights of the chosen in the geometric mean, and scores in cross-validation."""
+
+    fitted: dict[str, CorrectedTerms]
+    weights: dict[str, float]
+    method: str
+    scores: dict[str, float]
+
+    def promising(self, name: str) -> bool:
+        """Whether a method that lost by this much, or was not worth comparing, may win with fewer of the same ops."""
+        return name == "terms" or self.scores.get(name, np.inf) < _HOPELESS * min(self.scores.values())
+
+    def predict(self, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Costs and relative standard deviations."""
+        log_cost, spread = np.zeros(len(X)), np.zeros(len(X))
+        for name, weight in self.weights.items():
+            cost, std = self.fitted[name].predict(X, return_std=True)
+            cost = np.maximum(cost, np.finfo(float).tiny)
+            log_cost += weight * np.log(cost)
+            spread += weight * std / cost
+        return np.exp(log_cost), spread
+
+
+class ChosenRegressor(RegressorMixin, BaseEstimator):
+    """Cost of the ops of one kernel by whichever of :data:`METHODS` predicts unseen geometries best.
+
+    An inner cross-validation chooses, an outer one around it judges the choice, its errors and the standard deviations
+    that it states: no op that judges has had a part in choosing. Folds never divide a geometry.
+
+    Parameters
+    ----------
+    n_work : int
+        The first ``n_work`` columns of X are the kernel's work counts,
+    n_plain : int
+        the next ``n_plain`` terms that need no kernel, and the others features.
+    n_rough : int, default=0
+        Trees look at all features, processes not at the last ``n_rough``, in which costs are not smooth.
+    method : str, default="auto"
+        One of :data:`METHODS`, or the best.
+    prior : array-like of shape (n_work,) or None, default=None
+        Of :class:`NonNegativeTerms`.
+    n_folds : int, default=5
+        Folds of the inner cross-validation.
+    n_outer : int, default=4
+        Folds of the outer one.
+    compare_above : float, default=0.002
+        Nothing is compared where terms alone have a smaller mean relative error.
+    process_from, trees_from : int, default=8, 40
+        Number of ops from which a process, and trees, may correct the terms.
+    random_state : int, default=0
+
+    Attributes
+    ----------
+    weights_ : dict
+        Method to its weight in the geometric mean; one entry unless a stack was chosen.
+    parts_ : dict
+        Method to :class:`CorrectedTerms`.
+    method_ : str
+        What was chosen.
+    scores_percent_ : dict
+        Method to its typical relative error in the inner cross-validation, of those that were compared.
+    cv_error_percent_ : float
+        Typical relative error of the chosen in the outer one; NaN for fewer than ``n_folds`` geometries, whose scatter
+        is unknown.
+    errors_, stds_ : ndarray of shape (n_ops,)
+        Log errors there, and the relative standard deviations stated; empty where there was none.
+    std_scale_ : float
+        What stated standard deviations are multiplied by.
+    low_, high_ : ndarray of shape (n_columns,)
+        Training range of every column.
+    n_ops_ : int
+    """
+
+    def __init__(
+        self,
+        *,
+        n_work: int,
+        n_plain: int = 0,
+        n_rough: int = 0,
+        method: str = "auto",
+        prior=None,
+        n_folds: int = 5,
+        n_outer: int = 4,
+        compare_above: float = 0.002,
+        process_from: int = 8,
+        trees_from: int = 40,
+        random_state: int = 0,
+    ) -> None:
+        self.n_work = n_work
+        self.n_plain = n_plain
+        self.n_rough = n_rough
+        self.method = method
+        self.prior = prior
+        self.n_folds = n_folds
+        self.n_outer = n_outer
+        self.compare_above = compare_above
+        self.process_from = process_from
+        self.trees_from = trees_from
+        self.random_state = random_state
+
+    def fit(self, X, y, groups=None) -> ChosenRegressor:
+        """Learn from X of shape (n_ops, n_columns), costs y of shape (n_ops,) and the geometry of each op."""
+        X, y = check_X_y(X, y, dtype=np.float64, y_numeric=True)
+        if not 0 < self.n_work <= X.shape[1] - self.n_plain:
+            raise ValueError(f"n_work must be 1 to {X.shape[1] - self.n_plain}, got {self.n_work}")
+        if self.method not in ("auto", *METHODS):
+            raise ValueError(f"method must be auto or one of {', '.join(METHODS)}, got {self.method!r}")
+        groups = np.arange(len(y)) if groups is None else np.asarray(groups)
+        self.low_, self.high_ = X.min(axis=0), X.max(axis=0)
+        self.n_ops_, self.n_features_in_ = X.shape
+        choice = self._choose(X, y, groups, None)
+        self.weights_, self.method_ = choice.weights, choice.method
+        self.parts_ = {name: choice.fitted[name] for name in choice.weights}
+        self.scores_percent_ = {name: 100 * error for name, error in choice.scores.items()}
+        self.errors_ = self.stds_ = np.empty(0)
+        self.std_scale_, self.cv_error_percent_ = 1.0, float("nan")
+        if len(np.unique(groups)) >= self.n_folds:
+            self.errors_, self.stds_ = self._judge(X, y, groups, choice)
+            self.cv_error_percent_ = 100 * typical_size(np.expm1(self.errors_))
+            # Errors over stated deviations should scatter with 1; a robust spread, as one op must not widen all.
+            z = np.abs(self.errors_) / np.maximum(self.stds_, EXACT)
+            self.std_scale_ = float(max(np.quantile(z, 0.9) / 1.645, 0.1))
+        return self
+
+    def predict(self, X, return_std: bool = False):
+        """Costs of shape (n_ops,); with ``return_std`` also one standard deviation of each, in the same unit."""
+        check_is_fitted(self, "parts_")
+        X = check_array(X, dtype=np.float64)
+        y, spread = _Choice(self.parts_, self.weights_, self.method_, {}).predict(X)
+        return (y, y * spread * self.std_scale_) if return_std else y
+
+    def extrapolates(self, X) -> np.ndarray:
+        """Whether any column that prediction uses lies outside the training range: bool of shape (n_ops,)."""
+        check_is_fitted(self, "parts_")
+        X = np.asarray(X, dtype=np.float64)
+        columns = np.unique(np.concatenate([part.columns for part in self.parts_.values()]))
+        slack = 1e-9 * np.maximum(np.abs(self.low_), np.abs(self.high_))
+        outside = (self.low_ - slack > X) | (self.high_ + slack < X)
+        return outside[:, columns].any(axis=1)
+
+    def candidate(self, method: str, n_columns: int) -> CorrectedTerms:
+        """What ``method`` is before it is fitted."""
+        work, plain = (0, self.n_work), (self.n_work, self.n_work + self.n_plain)
+        smooth = (plain[1], n_columns - self.n_rough)
+        if method == "process":
+            return CorrectedTerms(terms=plain, features=smooth, residual=ResidualProcess())
+        if method == "terms_process":
+            return CorrectedTerms(terms=work, features=smooth, residual=ResidualProcess(), prior=self.prior)
+        if method == "terms_trees":
+            features = (plain[1], n_columns)
+            return CorrectedTerms(terms=work, features=features, residual=BoostedTrees(), prior=self.prior)
+        return CorrectedTerms(terms=work, prior=self.prior)
+
+    def _methods(self, n_ops: int, n_columns: int) -> list[str]:
+        """What may be compared of this many ops, the simplest first; the stack is made of them."""
+        if self.method not in ("auto", "stack"):
+            return [self.method]
+        found = ["terms"]
+        if n_columns > self.n_work + self.n_plain and n_ops >= self.process_from:
+            found += (["process"] if self.n_plain else []) + ["terms_process"]
+            found += ["terms_trees"] if n_ops >= self.trees_from else []
+        return found
+
+    def _choose(self, X: np.ndarray, y: np.ndarray, groups: np.ndarray, like: _Choice | None) -> _Choice:
+        """The best method for these ops, fitted to them; ``like`` is the choice for more of the same ops."""
+        fitted: dict[str, CorrectedTerms] = {}
+        unseen: dict[str, np.ndarray] = {}
+        enough = len(np.unique(groups)) >= max(self.n_folds, 2)
+        for name in self._methods(len(y), X.shape[1]) if enough else ["terms"]:
+            if like is not None and not like.promising(name):
+                continue
+            near = None if like is None else like.fitted[name]
+            fitted[name] = self.candidate(name, X.shape[1]).fit(X, y, near)
+            if enough:
+                unseen[name] = self._log_errors(fitted[name], X, y, groups)
+                fitted[name].scatter_ = float(np.sqrt(np.mean(unseen[name] ** 2)))
+                if self.method == "auto" and name == "terms" and typical_size(unseen[name]) <= self.compare_above:
+                    break
+        return self._best(fitted, unseen)
+
+    def _best(self, fitted: dict[str, CorrectedTerms], unseen: dict[str, np.ndarray]) -> _Choice:
+        scores = {name: typical_size(np.expm1(errors)) for name, errors in unseen.items()}
+        weights = {next(iter(fitted)): 1.0}
+        if len(unseen) > 1:
+            stack = _stack_weights(unseen)
+            scores["stack"] = typical_size(np.expm1(sum(w * unseen[name] for name, w in stack.items())))
+        best = next(iter(fitted))
+        for name, score in scores.items():
+            if (self.method == "stack" and name == "stack") or score < BETTER * scores[best]:
+                best = name
+        if scores:
+            weights = stack if best == "stack" else {best: 1.0}
+        return _Choice(fitted, weights, best, scores)
+
+    def _log_errors(self, fitted: CorrectedTerms, X, y, groups) -> np.ndarray:
+        """Log errors of every op when its fold is left out, with the hyperparameters that were fitted to all."""
+        errors = np.empty(len(y))
+        for train, test in folds_by(groups, self.n_folds, self.random_state):
+            predicted = fitted.refitted(X[train], y[train]).predict(X[test])
+            errors[test] = np.log(y[test] / np.maximum(predicted, 1e-6 * y[test]))
+        return errors
+
+    def _judge(self, X, y, groups, choice: _Choice) -> tuple[np.ndarray, np.ndarray]:
+        """Log errors and stated relative deviations of every op when its fold is left out of choosing and fitting."""
+        errors, stds = np.empty(len(y)), np.empty(len(y))
+        for train, test in folds_by(groups, self.n_outer, self.random_state + 1):
+            predicted, stds[test] = self._choose(X[train], y[train], groups[train], choice).predict(X[test])
+            errors[test] = np.log(y[test] / np.maximum(predicted, 1e-6 * y[test]))
+        return errors, stds
+
+
+def _stack_weights(unseen: dict[str, np.ndarray]) -> dict[str, float]:
+    """Weights, not negative and 1 together, of least squared log error; small ones are dropped."""
+    names = list(unseen)
+    E = np.column_stack([unseen[name] for name in names])
+    # min |E w| with sum 1: a heavy row says that the sum is 1.
+    heavy = 1e3 * max(float(np.abs(E).max()), EXACT)
+    w, _ = nnls(np.vstack([E, np.full(len(names), heavy)]), np.concatenate([np.zeros(len(E)), [heavy]]))
+    w[w < _LEAST_WEIGHT] = 0
+    return {name: float(weight) for name, weight in zip(names, w / w.sum(), strict=True) if weight > 0}
