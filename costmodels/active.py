@@ -49,7 +49,8 @@ class ActiveChooser:
 
     def __init__(self, identity: Any = None, *, work: WorkFunction = kernel_work) -> None:
         self.work = work
-        self.model = TargetModel(work=work)
+        # Asked for again after every batch: comparing estimators would take longer than measuring.
+        self.model = TargetModel(work=work, method="terms")
         self._known: dict[Op, tuple[float, float]] = {}
 
     def learn(self, known: Known) -> None:

@@ -67,7 +67,9 @@ class _Choice:
 
     def promising(self, name: str) -> bool:
         """Whether a method that lost by this much, or was not worth comparing, may win with fewer of the same ops."""
-        return name == "terms" or self.scores.get(name, np.inf) < _HOPELESS * min(self.scores.values())
+        return (
+            name == "terms" or not self.scores or self.scores.get(name, np.inf) < _HOPELESS * min(self.scores.values())
+        )
 
     def predict(self, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Costs and relative standard deviations."""
@@ -117,7 +119,8 @@ class ChosenRegressor(RegressorMixin, BaseEstimator):
     method_ : str
         What was chosen.
     scores_percent_ : dict
-        Method to its typical relative error in the inner cross-validation, of those that were compared.
+        Method to its typical relative error in the inner cross-validation, of those that were compared; empty where
+        ``method`` names one.
     cv_error_percent_ : float
         Typical relative error of the chosen in the outer one; NaN for fewer than ``n_folds`` geometries, whose scatter
         is unknown.
@@ -225,12 +228,14 @@ class ChosenRegressor(RegressorMixin, BaseEstimator):
         fitted: dict[str, CorrectedTerms] = {}
         unseen: dict[str, np.ndarray] = {}
         enough = len(np.unique(groups)) >= max(self.n_folds, 2)
+        # One method alone is not compared; trees only learn from it how far they are off.
+        compares = enough and self.method in ("auto", "stack", "terms_trees")
         for name in self._methods(len(y), X.shape[1]) if enough else ["terms"]:
             if like is not None and not like.promising(name):
                 continue
             near = None if like is None else like.fitted[name]
             fitted[name] = self.candidate(name, X.shape[1]).fit(X, y, near)
-            if enough:
+            if compares:
                 unseen[name] = self._log_errors(fitted[name], X, y, groups)
                 fitted[name].scatter_ = float(np.sqrt(np.mean(unseen[name] ** 2)))
                 if self.method == "auto" and name == "terms" and typical_size(unseen[name]) <= self.compare_above:
