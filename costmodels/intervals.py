@@ -13,10 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from costmodels.sources import NORMAL_90
+
 #: Share of measurements that an interval holds.
 COVERAGE = 0.9
-#: Standard deviations to either side of the mean that hold 90 % of normal errors.
-NORMAL_90 = 1.645
 #: How many scores of its own a group needs to count as much as all groups together.
 POOLED_SCORES = 15
 #: Stated standard deviations are taken to be at least this, a millionth: what computing in floats leaves.

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from costmodels.intervals import NORMAL_90, POOLED, Intervals, scores_of
+from costmodels.intervals import POOLED, Intervals, scores_of
+from costmodels.sources import NORMAL_90
 
 
 @pytest.mark.parametrize("n", [20, 60, 400])
