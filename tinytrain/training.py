@@ -15,7 +15,7 @@ Prototypes are taken once, before the first step, by :func:`tinytrain.episodes.p
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -25,6 +25,7 @@ from profiler.errors import UserError
 from profiler.ops import Conv2d
 from profiler.workloads.network import Network
 from profiler.workloads.plan import Head, LayerPlan, StepPlan
+from tinytrain.sparse import SparseNetwork
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 
@@ -72,27 +73,44 @@ def chosen_weights(shape: Iterable[int], geometry: object, plan: LayerPlan) -> T
 
 
 @dataclass(eq=False)
-class _Trained:
-    """The chosen part of one parameter: where it lies and the optimiser's memory for it."""
+class Trained:
+    """The chosen part of one parameter: where it lies and the optimiser's memory for it.
 
+    Attributes:
+        name: Of the parameter (``blocks.3.pointwise1.weight``).
+        parameter: The whole parameter.
+        positions: Of the chosen part in the flattened parameter, ascending, shape (chosen,).
+        gradient_of: What autograd is asked for the gradient of, shape (chosen,).
+        moment1: Adam's first moment, shape (chosen,).
+        moment2: Adam's second moment, shape (chosen,).
+    """
+
+    name: str
     parameter: nn.Parameter
     positions: Tensor
+    gradient_of: Tensor
     moment1: Tensor
     moment2: Tensor
 
     @classmethod
-    def at(cls, parameter: nn.Parameter, positions: Tensor) -> _Trained:
-        zeros = [torch.zeros(len(positions), dtype=parameter.dtype) for _ in range(2)]
-        return cls(parameter, positions, *zeros)
+    def at(cls, name: str, parameter: nn.Parameter, positions: Tensor) -> Trained:
+        stand_in, *moments = (torch.zeros(len(positions), dtype=parameter.dtype) for _ in range(3))
+        return cls(name, parameter, positions, stand_in.requires_grad_(True), *moments)
 
 
 class SparseTrainer:
     """A torch model with a plan applied: :meth:`step` moves the chosen channels and nothing else.
 
+    Only what the plan needs is computed and kept; see :mod:`tinytrain.sparse`.
+
     Args:
-        model: The network; its parameters are frozen but for the plan's layers. Its normalisations must be folded.
+        model: The network; its parameters are frozen and moved in place. Its normalisations must be folded.
         network: What it was lowered to.
         plan: What trains.
+
+    Attributes:
+        sparse: The network as the plan trains it.
+        trained: What moves.
 
     Raises:
         UserError: the plan was made for another network, or the model is not that network.
@@ -101,30 +119,34 @@ class SparseTrainer:
     def __init__(self, model: nn.Module, network: Network, plan: StepPlan) -> None:
         plan.check(network)
         self.model, self.plan, self.steps = model.eval(), plan, 0
-        self._trained: list[_Trained] = []
+        self.trained: list[Trained] = []
         model.requires_grad_(False)
-        modules = dict(model.named_modules())
+        self.sparse = SparseNetwork(model, plan.layers)
         for name, layer_plan in plan.layers.items():
-            module = modules.get(name)
-            if not isinstance(module, nn.Conv2d | nn.Linear | nn.GroupNorm):
+            if not layer_plan.trains:
+                continue
+            if name not in self.sparse.layers:
                 raise UserError(
                     f"the plan trains layer {name!r}, which the torch model does not have",
                     hint="apply the plan to the network it was made for",
                 )
-            geometry = network[name].geometry
+            layer = self.sparse.layers[name]
+            module = layer.module
             if layer_plan.channels:
-                module.weight.requires_grad_(True)
-                positions = chosen_weights(module.weight.shape, geometry, layer_plan)
-                self._trained.append(_Trained.at(module.weight, positions))
+                positions = chosen_weights(module.weight.shape, network[name].geometry, layer_plan)
+                layer.weight = self._add(f"{name}.weight", module.weight, positions)
             if layer_plan.bias:
-                module.bias.requires_grad_(True)
                 partial = layer_plan.channels and layer_plan.axis == "out"
                 positions = torch.tensor(layer_plan.channels if partial else range(len(module.bias)))
-                self._trained.append(_Trained.at(module.bias, positions))
+                layer.bias = self._add(f"{name}.bias", module.bias, positions)
+
+    def _add(self, name: str, parameter: nn.Parameter, positions: Tensor) -> Tensor:
+        self.trained.append(Trained.at(name, parameter, positions))
+        return self.trained[-1].gradient_of
 
     @property
     def trained_parameters(self) -> int:
-        return sum(len(trained.positions) for trained in self._trained)
+        return sum(len(trained.positions) for trained in self.trained)
 
     def step(self, images: Tensor, labels: Tensor, prototypes: Tensor | None) -> float:
         """One training step.
@@ -137,16 +159,21 @@ class SparseTrainer:
         Returns:
             Mean loss before the update.
         """
+        return self.step_from(self.sparse.prefix(images), labels, prototypes)
+
+    def step_from(self, cut: Sequence[Tensor], labels: Tensor, prototypes: Tensor | None) -> float:
+        """One training step from what :meth:`SparseNetwork.prefix` gave for the batch."""
         # The sum of the images' gradients, which a device adds up one image at a time.
-        total = head_loss(self.model(images), labels, self.plan.head, prototypes).sum()
-        gradients = torch.autograd.grad(total, [t.parameter for t in self._trained]) if self._trained else ()
+        total = head_loss(self.sparse.suffix(cut), labels, self.plan.head, prototypes).sum()
+        wanted = [trained.gradient_of for trained in self.trained]
+        gradients = torch.autograd.grad(total, wanted) if wanted else ()
         self.steps += 1
-        for trained, gradient in zip(self._trained, gradients, strict=True):
-            self._update(trained, gradient.flatten()[trained.positions] / len(images))
-        return total.item() / len(images)
+        for trained, gradient in zip(self.trained, gradients, strict=True):
+            self._update(trained, gradient / len(labels))
+        return total.item() / len(labels)
 
     @torch.no_grad()
-    def _update(self, trained: _Trained, gradient: Tensor) -> None:
+    def _update(self, trained: Trained, gradient: Tensor) -> None:
         if self.plan.optimizer == "adam":
             trained.moment1.mul_(BETA1).add_(gradient, alpha=1 - BETA1)
             trained.moment2.mul_(BETA2).addcmul_(gradient, gradient, value=1 - BETA2)

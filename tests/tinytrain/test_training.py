@@ -90,12 +90,6 @@ def test_a_plan_of_everything_moves_weights_as_torchs_own_optimisers_do():
             assert torch.allclose(own, other, rtol=1e-7, atol=1e-9)
 
 
-def test_gradients_stop_at_the_frontier():
-    model, network, plan = prepared({"linear": LayerPlan((0, 1))})
-    apply_plan(model, network, plan)
-    assert [name for name, p in model.named_parameters() if p.requires_grad] == ["linear.weight", "linear.bias"]
-
-
 def test_steps_lower_the_loss_on_their_own_batch():
     model, network, plan = prepared(PLAN, optimizer="sgd", learning_rate=0.05)
     trainer = apply_plan(model, network, plan)
