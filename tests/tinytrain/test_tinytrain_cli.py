@@ -81,6 +81,28 @@ def test_adapt_trains_the_plans_task_and_prints_accuracy_before_and_after(plan_f
     assert record["data"].startswith("embedded")
 
 
+def test_only_what_was_trained_is_saved_and_applied_again(plan_file, tmp_path, capsys):
+    delta, common = tmp_path / "delta.npz", ["--data", "embedded", "--json"]
+    assert run("adapt", "--plan", plan_file[0], "--steps", 3, "--learning-rate", 0.01, "--out", delta, *common) == 0
+    trained = json.loads(capsys.readouterr().out)
+    assert trained["delta_bytes"] == delta.stat().st_size < 4.5 * trained["trained_parameters"] + 20_000
+    assert run("adapt", "--apply", delta, *common) == 0
+    applied = json.loads(capsys.readouterr().out)
+    assert applied["applied_values"] == trained["trained_parameters"]
+    for key in ("accuracy_before_percent", "accuracy_after_percent"):
+        assert applied[key] == trained[key]
+    assert run("adapt", "--apply", delta, "--plan", plan_file[0], *common) == 2
+    assert "either a plan is trained or a delta is applied" in capsys.readouterr().err
+    delta.write_bytes(delta.read_bytes()[:3000])
+    assert run("adapt", "--apply", delta, *common) == 1
+    assert "is no delta" in capsys.readouterr().err
+
+
+def test_a_pool_of_augmented_images_trains_as_well(plan_file, capsys):
+    assert run("adapt", "--plan", plan_file[0], "--data", "embedded", "--steps", 2, "--pool", 2, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["steps"] == 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "says"),
     [

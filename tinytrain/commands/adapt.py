@@ -8,15 +8,26 @@ from typing import Annotated
 import typer
 
 from profiler.cli_support import message, print_json, print_table, progress
-from tinytrain.commands.options import DataOption, JsonOption, check_learning_rate
+from profiler.errors import UserError
+from tinytrain.commands.options import DataOption, JsonOption, WeightsOption, check_learning_rate
 
 
 def adapt(
     *,
-    plan: Annotated[Path, typer.Option(help="The step plan.")],
+    plan: Annotated[Path | None, typer.Option(help="The step plan.")] = None,
+    apply: Annotated[
+        Path | None, typer.Option(help="Instead of training, apply the changes that --out saved (and their plan).")
+    ] = None,
     steps: Annotated[int, typer.Option(min=1, help="Training steps.")] = 40,
     learning_rate: Annotated[float | None, typer.Option(help="Instead of the plan's.")] = None,
     images: Annotated[int | None, typer.Option(min=1, help="Images a step, instead of the plan's.")] = None,
+    pool: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Augmented versions of every support image, whose frozen activations are kept; else augmented anew.",
+        ),
+    ] = None,
     ways: Annotated[int | None, typer.Option(min=2, help="By default those of the plan.")] = None,
     shots: Annotated[
         int | None, typer.Option(min=1, help="By default those that the plan was chosen with, or 5.")
@@ -26,14 +37,22 @@ def adapt(
     ] = None,
     dataset: Annotated[str | None, typer.Option(help="By default the one that the plan was chosen with.")] = None,
     data: DataOption = None,
+    weights: WeightsOption = None,
+    out: Annotated[Path | None, typer.Option(help="Where the changed values go (.npz), and nothing else.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Train a plan's channels on an episode in torch; query accuracy before and after."""
     from profiler.workloads.plan import StepPlan  # noqa: PLC0415
-    from tinytrain import adaptation  # noqa: PLC0415
+    from tinytrain import adaptation, episodes  # noqa: PLC0415
+    from tinytrain.delta import Delta  # noqa: PLC0415
     from tinytrain.tasks import prepare  # noqa: PLC0415
 
-    chosen = StepPlan.load(plan)
+    if (plan is None) == (apply is None) or (apply is not None and out is not None):
+        raise UserError(
+            "either a plan is trained or a delta is applied", hint="give --plan [--out] or --apply", exit_status=2
+        )
+    delta = None if apply is None else Delta.load(apply)
+    chosen = StepPlan.load(plan) if delta is None else delta.plan
     noted = chosen.notes.get("episode")
     noted = noted if isinstance(noted, dict) else {}
     check_learning_rate(learning_rate)
@@ -41,21 +60,40 @@ def adapt(
         chosen.network,
         chosen.input_shape,
         data_folder=data,
+        weights_file=weights,
         dataset=dataset or noted.get("dataset"),
         seed=noted.get("seed", 0) if episode is None else episode,
         ways=ways or chosen.head.classes,
         shots=shots or noted.get("shots", 5),
         tell=message,
     )
-    with progress(steps, "training", quiet=as_json) as ticker:
-        result = adaptation.adapt(
-            ready, chosen, steps=steps, learning_rate=learning_rate, images=images, advance=ticker.advance
-        )
+    if delta is not None:
+        before = episodes.accuracy(ready.model, ready.task, ready.episode.ways)
+        delta.apply(ready.model, ready.network)
+        record = {
+            "applied_values": sum(len(value) for value in delta.values.values()),
+            "accuracy_before_percent": 100 * before,
+            "accuracy_after_percent": 100 * episodes.accuracy(ready.model, ready.task, ready.episode.ways),
+        }
+    else:
+        with progress(steps, "training", quiet=as_json) as ticker:
+            result, changed = adaptation.adapt(
+                ready,
+                chosen,
+                steps=steps,
+                learning_rate=learning_rate,
+                images=images,
+                pool=pool,
+                advance=ticker.advance,
+            )
+        record = result.to_dict()
+        if out is not None:
+            record |= {"delta": str(out), "delta_bytes": changed.save(out)}
     if as_json:
-        print_json(result.to_dict() | {"data": ready.data, "plan": plan})
+        print_json(record | {"data": ready.data, "plan": plan or apply})
     else:
         print_table(
-            [result.to_dict()],
+            [record],
             title=f"{chosen.network}, {ready.episode.dataset} episode {ready.episode.seed}",
             caption=f"data: {ready.data}",
         )

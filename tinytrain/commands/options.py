@@ -16,6 +16,10 @@ DataOption = Annotated[
     str | None,
     typer.Option(help="Folder with weights/ and images/, or `embedded`; else TINYTRAIN_DATA, a cache, or embedded."),
 ]
+WeightsOption = Annotated[
+    Path | None,
+    typer.Option(help="A backbone's weights instead of the data source's, such as `meta-train` wrote (.npz)."),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout instead of tables.")]
 
 

@@ -1,0 +1,83 @@
+"""A task learnt and what is left of it on disk."""
+
+import copy
+from dataclasses import replace
+
+import pytest
+import torch
+from conftest import Small
+
+from profiler.errors import UserError
+from profiler.workloads.lower import lower
+from profiler.workloads.plan import Head, LayerPlan, StepPlan
+from tinytrain import episodes
+from tinytrain.adaptation import adapt
+from tinytrain.delta import Delta, weights_hash
+from tinytrain.folding import fold_norms
+from tinytrain.tasks import Prepared
+
+
+@pytest.fixture
+def ready(images):
+    torch.manual_seed(1)
+    model = Small().eval()
+    network = lower(model, (3, 10, 10), "small")
+    model = fold_norms(model)
+    episode = episodes.draw(images, 1, ways=3, shots=4)
+    task = episode.load(images, (10, 10))
+    prototypes = episodes.prototypes(episodes.embed(model, task.support), task.support_labels, 3)
+    return Prepared(model, network, episode, task, Head(classes=3), prototypes, "made up")
+
+
+def plan_of(ready, **layers):
+    return StepPlan.for_network(ready.network, layers, head=ready.head, images=6, learning_rate=0.02)
+
+
+def trained(ready, plan, **settings):
+    own = replace(ready, model=copy.deepcopy(ready.model))
+    result, delta = adapt(own, plan, **settings)
+    return own.model, result, delta
+
+
+def test_a_delta_gives_the_trained_network_bit_by_bit_and_no_other(ready, tmp_path):
+    plan = plan_of(ready, grouped=LayerPlan((1, 6), "in"), linear=LayerPlan((0, 3)))
+    model, result, delta = trained(ready, plan, steps=3)
+    path = tmp_path / "delta.npz"
+    assert delta.save(path) == path.stat().st_size
+    fresh = copy.deepcopy(ready.model)
+    Delta.load(path).apply(fresh, ready.network)
+    assert weights_hash(fresh) == weights_hash(model) != weights_hash(ready.model)
+    assert result.trained_parameters == sum(len(v) for v in delta.values.values()) == 4 + 4 + 8 + 2 * 8 + 2
+    with pytest.raises(UserError, match="trained from other weights"):
+        Delta.load(path).apply(fresh, ready.network)
+    del delta.values["linear.bias"]
+    with pytest.raises(UserError, match=r"not the 2 values of linear\.bias"):
+        delta.apply(copy.deepcopy(ready.model), ready.network)
+
+
+def test_what_is_no_delta_is_refused(tmp_path):
+    with pytest.raises(UserError, match="cannot read the delta"):
+        Delta.load(tmp_path / "none.npz")
+    (tmp_path / "text.npz").write_text("text")
+    with pytest.raises(UserError, match="is no delta"):
+        Delta.load(tmp_path / "text.npz")
+
+
+def test_a_cached_pool_changes_the_time_and_not_the_result(ready):
+    plan = plan_of(ready, grouped=LayerPlan((0, 7)), linear=LayerPlan((2,)))
+    models = [trained(ready, plan, steps=4, pool=2, cache=cache)[0] for cache in (True, False)]
+    for own, other in zip(*(m.parameters() for m in models), strict=True):
+        assert torch.allclose(own, other, rtol=1e-5, atol=1e-6)
+
+
+def test_a_plan_of_nothing_takes_no_step(ready):
+    model, result, delta = trained(ready, plan_of(ready), steps=4)
+    assert (result.steps, result.trained_parameters, delta.values) == (0, 0, {})
+    assert result.accuracy_after_percent == result.accuracy_before_percent
+    assert weights_hash(model) == weights_hash(ready.model)
+
+
+def test_training_lowers_the_loss(ready):
+    plan = plan_of(ready, linear=LayerPlan(tuple(range(6))), grouped=LayerPlan(tuple(range(8))))
+    _, result, _ = trained(ready, plan, steps=25, images=12, pool=1)
+    assert result.last_loss < 0.9 * result.first_loss
