@@ -41,6 +41,12 @@ class Episode:
     def ways(self) -> int:
         return len(self.classes)
 
+    @property
+    def summary(self) -> dict[str, str | int]:
+        """What it can be drawn from again, for plans' notes; ``shots`` where each class has as many."""
+        shots = len(self.support) // self.ways
+        return {"dataset": self.dataset, "seed": self.seed, "ways": self.ways, "shots": shots}
+
     @classmethod
     def from_dict(cls, record: dict) -> Episode:
         """Of what :func:`dataclasses.asdict` made, also where JSON has turned tuples into lists."""

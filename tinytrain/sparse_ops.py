@@ -12,6 +12,7 @@ its input in floats; here
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -78,7 +79,7 @@ class SparseLayer:
         if self.weight is None:
             return None
         if self.is_depthwise or (self.plan.axis == "in" and not isinstance(self.module, nn.Linear)):
-            return x if len(self.plan.channels) == x.shape[1] else x[:, list(self.plan.channels)]
+            return _channels(x, self.plan.channels)
         return x
 
     def gradients(
@@ -92,9 +93,8 @@ class SparseLayer:
             shape: Of the input.
             wanted: Which of the three.
         """
-        channels = None if self.plan is None else list(self.plan.channels)
-        whole = self.plan is None or self.plan.axis == "in" or len(channels) == gradient.shape[1] or not channels
-        chosen = gradient if whole else gradient[:, channels]
+        whole = self.plan is None or self.plan.axis == "in" or not self.plan.channels
+        chosen = gradient if whole else _channels(gradient, self.plan.channels)
         return (
             self._input_gradient(gradient, shape) if wanted[0] else None,
             self._weight_gradient(gradient, chosen, kept) if wanted[1] else None,
@@ -119,8 +119,8 @@ class SparseLayer:
         if self._is_matrix:
             rows = gradient.permute(0, 2, 3, 1).reshape(-1, gradient.shape[1]) @ weight.flatten(1)
             return rows.view(shape[0], shape[2], shape[3], shape[1]).permute(0, 3, 1, 2)
-        # The values of the input are not read for its own gradient, only its shape.
-        like = gradient.new_empty(()).expand(shape)
+        # The values of the input are not read for its own gradient, only its shape and memory format.
+        like = torch.empty(shape, dtype=gradient.dtype, memory_format=torch.channels_last)
         return self._backward(gradient, like, weight, self.module.groups, 0)
 
     def _weight_gradient(self, gradient: Tensor, chosen: Tensor, kept: Tensor) -> Tensor:
@@ -146,7 +146,7 @@ class SparseLayer:
                 g, x = gradient[:, group * outputs : (group + 1) * outputs], kept[:, own]
             else:
                 g, x = chosen[:, own], kept[:, group * inputs : (group + 1) * inputs]
-            like = module.weight.new_empty(()).expand(g.shape[1], x.shape[1], *module.kernel_size)
+            like = module.weight.new_empty(g.shape[1], x.shape[1], *module.kernel_size)
             parts.append(self._backward(g, x, like, 1, 1).flatten())
         return torch.cat(parts)
 
@@ -167,6 +167,16 @@ class SparseLayer:
             values.append(own.detach().index_put((torch.tensor(list(positions)),), _value_of(own, chosen, positions)))
         # Contiguous: in channels-last form torch 2.13 crashes where the input needs no gradient.
         return nn.functional.group_norm(x.contiguous(), module.num_groups, *values, module.eps)
+
+
+def _channels(x: Tensor, channels: Sequence[int]) -> Tensor:
+    """These channels of a map or of vectors, in the memory format that convolutions are fast in."""
+    if len(channels) == x.shape[1]:
+        return x
+    index = torch.tensor(channels)
+    if x.dim() == 2:
+        return x.index_select(1, index)
+    return x.permute(0, 2, 3, 1).index_select(3, index).permute(0, 3, 1, 2)
 
 
 def _value_of(own: Tensor, chosen: Tensor, positions: object) -> Tensor:

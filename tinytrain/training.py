@@ -74,28 +74,31 @@ def chosen_weights(shape: Iterable[int], geometry: object, plan: LayerPlan) -> T
 
 @dataclass(eq=False)
 class Trained:
-    """The chosen part of one parameter: where it lies and the optimiser's memory for it.
+    """The chosen part of one parameter.
 
     Attributes:
         name: Of the parameter (``blocks.3.pointwise1.weight``).
         parameter: The whole parameter.
         positions: Of the chosen part in the flattened parameter, ascending, shape (chosen,).
         gradient_of: What autograd is asked for the gradient of, shape (chosen,).
-        moment1: Adam's first moment, shape (chosen,).
-        moment2: Adam's second moment, shape (chosen,).
     """
 
     name: str
     parameter: nn.Parameter
     positions: Tensor
     gradient_of: Tensor
-    moment1: Tensor
-    moment2: Tensor
 
     @classmethod
     def at(cls, name: str, parameter: nn.Parameter, positions: Tensor) -> Trained:
-        stand_in, *moments = (torch.zeros(len(positions), dtype=parameter.dtype) for _ in range(3))
-        return cls(name, parameter, positions, stand_in.requires_grad_(True), *moments)
+        return cls(name, parameter, positions, torch.zeros(len(positions), dtype=parameter.dtype, requires_grad=True))
+
+    def move(self, by: Tensor) -> None:
+        """Subtract from the chosen part; what is not chosen keeps its bits."""
+        flat = self.parameter.detach().view(-1)
+        if len(by) == len(flat):
+            flat.sub_(by)
+        else:
+            flat.index_add_(0, self.positions, by, alpha=-1)
 
 
 class SparseTrainer:
@@ -139,6 +142,10 @@ class SparseTrainer:
                 partial = layer_plan.channels and layer_plan.axis == "out"
                 positions = torch.tensor(layer_plan.channels if partial else range(len(module.bias)))
                 layer.bias = self._add(f"{name}.bias", module.bias, positions)
+        # One vector of all of them: an optimiser's step is many small operations.
+        moments = self.trained_parameters if plan.optimizer == "adam" else 0
+        dtype = self.trained[0].parameter.dtype if self.trained else torch.float32
+        self._moment1, self._moment2 = torch.zeros(moments, dtype=dtype), torch.zeros(moments, dtype=dtype)
 
     def _add(self, name: str, parameter: nn.Parameter, positions: Tensor) -> Tensor:
         self.trained.append(Trained.at(name, parameter, positions))
@@ -166,23 +173,21 @@ class SparseTrainer:
         # The sum of the images' gradients, which a device adds up one image at a time.
         total = head_loss(self.sparse.suffix(cut), labels, self.plan.head, prototypes).sum()
         wanted = [trained.gradient_of for trained in self.trained]
-        gradients = torch.autograd.grad(total, wanted) if wanted else ()
         self.steps += 1
-        for trained, gradient in zip(self.trained, gradients, strict=True):
-            self._update(trained, gradient / len(labels))
+        if wanted:
+            self._update(torch.cat(torch.autograd.grad(total, wanted)).div_(len(labels)))
         return total.item() / len(labels)
 
     @torch.no_grad()
-    def _update(self, trained: Trained, gradient: Tensor) -> None:
+    def _update(self, gradient: Tensor) -> None:
         if self.plan.optimizer == "adam":
-            trained.moment1.mul_(BETA1).add_(gradient, alpha=1 - BETA1)
-            trained.moment2.mul_(BETA2).addcmul_(gradient, gradient, value=1 - BETA2)
-            first = trained.moment1 / (1 - BETA1**self.steps)
-            second = trained.moment2 / (1 - BETA2**self.steps)
-            gradient = first / (second.sqrt() + EPSILON)
-        # Written back by position, so that what is not chosen keeps its bits.
-        flat = trained.parameter.view(-1)
-        flat[trained.positions] -= self.plan.learning_rate * gradient
+            self._moment1.mul_(BETA1).add_(gradient, alpha=1 - BETA1)
+            self._moment2.mul_(BETA2).addcmul_(gradient, gradient, value=1 - BETA2)
+            root = (self._moment2 / (1 - BETA2**self.steps)).sqrt_().add_(EPSILON)
+            gradient = (self._moment1 / (1 - BETA1**self.steps)).div_(root)
+        changes = gradient.mul_(self.plan.learning_rate).split([len(t.positions) for t in self.trained])
+        for trained, change in zip(self.trained, changes, strict=True):
+            trained.move(change)
 
 
 def apply_plan(model: nn.Module, network: Network, plan: StepPlan) -> SparseTrainer:

@@ -10,6 +10,8 @@ from torch import nn
 from tinytrain.images import ImageSet
 
 sys.path.insert(0, str(Path(__file__).parent))
+# On cores that others use, torch's threads wait for each other: twenty times slower than one.
+torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

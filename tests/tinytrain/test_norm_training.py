@@ -61,6 +61,6 @@ def test_norms_have_fisher_information_and_a_finite_score():
     assert "norm" in names
     information = fisher_information(model, names, images, labels, head=HEAD, prototypes=None)
     assert information["norm"].shape == (8,) and information["norm"].sum() > 0
-    standing = scores(network, information, AnalyticalCosts())
+    standing = scores(network, information, AnalyticalCosts(), StepPlan.for_network(network, {}, head=HEAD))
     assert set(standing) == set(names)
     assert all(0 < score.score < float("inf") for score in standing.values())

@@ -7,14 +7,29 @@ from typing import Annotated
 
 import typer
 
-from profiler.cli_support import message, print_json, print_table, progress
+from profiler.cli_support import message, parse_input_shape, print_json, print_table, progress
 from profiler.errors import UserError
-from tinytrain.commands.options import DataOption, JsonOption, WeightsOption, check_learning_rate
+from tinytrain.commands.options import (
+    DataOption,
+    InputOption,
+    JsonOption,
+    NetworkOption,
+    WeightsOption,
+    check_learning_rate,
+)
 
 
 def adapt(
     *,
     plan: Annotated[Path | None, typer.Option(help="The step plan.")] = None,
+    method: Annotated[
+        str | None,
+        typer.Option(
+            help="Instead of a plan: none, full, last, biases, tinytl, adapters or sparse-update:SCHEME, on --network."
+        ),
+    ] = None,
+    network: NetworkOption = "mcunet-5fps",
+    input_shape: InputOption = "3x64x64",
     apply: Annotated[
         Path | None, typer.Option(help="Instead of training, apply the changes that --out saved (and their plan).")
     ] = None,
@@ -41,32 +56,42 @@ def adapt(
     out: Annotated[Path | None, typer.Option(help="Where the changed values go (.npz), and nothing else.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Train a plan's channels on an episode in torch; query accuracy before and after."""
+    """Train a plan, or a method that needs none, on an episode in torch; query accuracy before and after."""
     from profiler.workloads.plan import StepPlan  # noqa: PLC0415
     from tinytrain import adaptation, episodes  # noqa: PLC0415
+    from tinytrain.baselines import find_method  # noqa: PLC0415
     from tinytrain.delta import Delta  # noqa: PLC0415
     from tinytrain.tasks import prepare  # noqa: PLC0415
 
-    if (plan is None) == (apply is None) or (apply is not None and out is not None):
+    if [plan, method, apply].count(None) != 2 or (apply is not None and out is not None):
         raise UserError(
-            "either a plan is trained or a delta is applied", hint="give --plan [--out] or --apply", exit_status=2
+            "what to train is not clear",
+            hint="give one of --plan, --method and --apply, the last without --out",
+            exit_status=2,
         )
-    delta = None if apply is None else Delta.load(apply)
-    chosen = StepPlan.load(plan) if delta is None else delta.plan
-    noted = chosen.notes.get("episode")
-    noted = noted if isinstance(noted, dict) else {}
     check_learning_rate(learning_rate)
+    delta = None if apply is None else Delta.load(apply)
+    chosen = delta.plan if delta is not None else StepPlan.load(plan) if plan is not None else None
+    notes = {"method": method} if chosen is None else chosen.notes
+    noted = notes.get("episode")
+    noted = noted if isinstance(noted, dict) else {}
+    trains = find_method(str(notes["method"])) if notes.get("method") else None
     ready = prepare(
-        chosen.network,
-        chosen.input_shape,
+        network if chosen is None else chosen.network,
+        parse_input_shape(input_shape) if chosen is None else chosen.input_shape,
         data_folder=data,
         weights_file=weights,
         dataset=dataset or noted.get("dataset"),
         seed=noted.get("seed", 0) if episode is None else episode,
-        ways=ways or chosen.head.classes,
+        ways=ways or (5 if chosen is None else chosen.head.classes),
         shots=shots or noted.get("shots", 5),
         tell=message,
     )
+    if chosen is None:
+        ready, chosen = trains.prepare(ready, images=images or len(ready.episode.support))
+        chosen.notes["episode"] = ready.episode.summary
+    elif trains is not None:
+        ready = trains.edited(ready)
     if delta is not None:
         before = episodes.accuracy(ready.model, ready.task, ready.episode.ways)
         delta.apply(ready.model, ready.network)
@@ -90,7 +115,7 @@ def adapt(
         if out is not None:
             record |= {"delta": str(out), "delta_bytes": changed.save(out)}
     if as_json:
-        print_json(record | {"data": ready.data, "plan": plan or apply})
+        print_json(record | {"data": ready.data, "plan": plan or apply, "method": method})
     else:
         print_table(
             [record],
