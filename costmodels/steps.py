@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 #: Columns of sums over ops: latency in the step in us, energy alone in uJ; then two a group of ops: standard deviations
 #: of both, which add up within a group.
 _LATENCY, _ENERGY, _GROUPS = 0, 1, 2
+#: Of how many plans the sums are kept.
+_MOST_PLANS = 1 << 16
 
 
 class StepCosts:
@@ -43,6 +45,7 @@ class StepCosts:
         self.energy = energy or StepEnergy()
         self._groups: dict[str, int] = {}
         self._sums = OpSums(self._columns, model.stack_bytes)
+        self._known: dict[Hashable, tuple[StepSums, int]] = {}
 
     # --------------------------------------------------------------------------------------------- predicting
 
@@ -62,8 +65,21 @@ class StepCosts:
         return self._totals(network, plan)[0]
 
     def _totals(self, network: Network, plan: StepPlan) -> tuple[StepSums, int]:
-        """What adds up, and the largest stack."""
-        totals, stack = self._sums.step_costs(network, plan)
+        """What adds up, and the largest stack; kept, because a selection asks for the same plans again and again."""
+        plan.check(network)
+        key = (
+            network.fingerprint,
+            *(plan.dtype, plan.savings, plan.head, plan.optimizer, plan.images),
+            tuple([(name, len(p.channels), p.axis, p.bias) for name, p in plan.layers.items()]),
+        )
+        if key not in self._known:
+            if len(self._known) >= _MOST_PLANS:
+                self._known.clear()
+            self._known[key] = self._added_up(network, plan)
+        return self._known[key]
+
+    def _added_up(self, network: Network, plan: StepPlan) -> tuple[StepSums, int]:
+        totals, stack = self._sums.step_costs(network, plan, checked=True)
         latency_us, energy_uj = float(totals[_LATENCY]), float(totals[_ENERGY])
         parts = totals[_GROUPS:].reshape(-1, 2)
         propagated = np.sqrt((parts**2).sum(axis=0))

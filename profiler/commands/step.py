@@ -224,7 +224,8 @@ def _prepare(device: Any, name: str, plan: Any, network: Any, *, model: Any, rep
     Raises:
         UserError: a kernel or memory is lacking.
     """
-    from profiler.workloads.program import step_program  # noqa: PLC0415
+    from profiler.workloads.arena import lowest_peak  # noqa: PLC0415
+    from profiler.workloads.program import DoesNotFit, resident_weights, step_program  # noqa: PLC0415
     from profiler.workloads.step import training_step  # noqa: PLC0415
 
     work = training_step(network, plan)
@@ -234,6 +235,10 @@ def _prepare(device: Any, name: str, plan: Any, network: Any, *, model: Any, rep
     }
     if lacking:
         raise UserError(f"there is no kernel for {', '.join(sorted(lacking))}", hint="build newer firmware")
+    # Placing a step that is to need little memory searches for seconds: not where it cannot fit.
+    least = lowest_peak(work, resident=resident_weights(work, device.memory))
+    if least > device.memory.arena_bytes:
+        raise DoesNotFit(f"the training step of {network.name}", least, device.memory.arena_bytes)
     program = step_program(work, device.memory)
     program.check_fits(device.memory, 1 + repetitions)
     expectation = foreseen(plan)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from profiler.cli_support import parse_input_shape
+from profiler.cli_support import parse_input_shape, progress
 from profiler.commands.options import load_network
 from profiler.errors import UserError
 
@@ -119,7 +119,9 @@ class RandomPlans:
                 prepare(name, plan, self.network)
             except UserError:
                 return False
+            ticker.advance()
             return True
 
-        plans = random_plans(self.network, self.count, seed, dtype=self.dtype, runs=runs)  # type: ignore[arg-type]
+        with progress(self.count, "plans drawn") as ticker:
+            plans = random_plans(self.network, self.count, seed, dtype=self.dtype, runs=runs)  # type: ignore[arg-type]
         return {name: (plan, self.network) for name, plan in plans.items()}

@@ -154,6 +154,15 @@ def test_an_activation_that_the_backward_pass_reads_is_not_overwritten():
     check(step, placement)
 
 
+@settings(deadline=None, max_examples=30)
+@given(SEEDS)
+def test_the_lowest_peak_is_known_without_placing(seed):
+    step = step_of(seed)
+    frozen = next((t.name for t in step.tensors.values() if t.role is Role.WEIGHT and not t.trained), None)
+    for resident in ((), (frozen,)):
+        assert arena.lowest_peak(step, resident=resident) == place(step, resident=resident).lower_bound_bytes
+
+
 def test_training_late_layers_needs_less_memory_than_training_early_ones():
     _, network = random_network(7)
     first, last = network.trainable[0].name, network.trainable[-1].name
