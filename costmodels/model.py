@@ -112,9 +112,6 @@ class CostModel:
         self.fit_measured(training, on_group)
         if cold is not None:
             self._fit_cold(cold if include_held_out else cold.subset(~cold.frame["held_out"].to_numpy()), on_group)
-        if step_runs:
-            check_same_device(step_runs, measured.identity)
-            self.fit_steps(read_steps(step_runs))
         judged = measured.subset(held_out)
         figures = None
         if not include_held_out and judged.ops:
@@ -123,10 +120,13 @@ class CostModel:
             # Judged first: intervals that are calibrated on these ops hold them by construction.
             self.calibrate(judged)
         self.card_ |= {"held_out_accuracy": figures, "run_hash": measured.run_hash}
+        if step_runs:
+            check_same_device(step_runs, measured.identity)
+            self.fit_steps(read_steps(step_runs))
         return self
 
     def calibrate(self, judged: Measured) -> None:
-        """Set how wide intervals are by these ops, drawn at random and not fitted."""
+        """Set how wide intervals are by these ops, drawn at random and not fitted. Forgets fitted steps."""
         self._forget()
         self.targets["latency"].calibrate(judged.ops, judged.latency_us)
         with_energy = judged.subset(judged.energy_uj > 0)
