@@ -52,17 +52,25 @@ class ActiveChooser:
         # Asked for again after every batch: comparing estimators would take longer than measuring.
         self.model = TargetModel(work=work, method="terms")
         self._known: dict[Op, tuple[float, float]] = {}
+        self._new: dict[Op, tuple[float, float]] = {}
+        self._learned = False
+        self._rows: dict[Op, tuple[np.ndarray, np.ndarray]] = {}
 
-    def learn(self, known: Known) -> None:
-        """Fit the groups of which there is something new."""
+    def observe(self, known: Known) -> None:
+        """See :class:`profiler.measure.design_terms.Chooser`."""
         values = zip(known.latency_us.tolist(), known.noise.tolist(), strict=True)
         new = {op: value for op, value in zip(known.ops, values, strict=True) if self._known.get(op) != value}
-        if not new:
-            return
-        latency, noise = np.array(list(new.values())).T
-        learn = self.model.update if self._known else self.model.fit
-        learn(list(new), latency, noise)
         self._known |= new
+        self._new |= new
+
+    def learn(self) -> None:
+        """Fit the groups of which there is something new."""
+        if not self._new:
+            return
+        latency, noise = np.array(list(self._new.values())).T
+        learn = self.model.update if self._learned else self.model.fit
+        learn(list(self._new), latency, noise)
+        self._learned, self._new = True, {}
 
     def predict(self, ops: Sequence[Op]) -> np.ndarray:
         """Latencies in microseconds, of shape (n_ops,)."""
@@ -90,12 +98,11 @@ class ActiveChooser:
             measured = known.get(family, [])
             observed = np.array([self._known[op] for op in measured]).reshape(-1, 2)
             belief = Belief(
-                [*measured, *ops],
+                *self._described([*measured, *ops]),
                 np.concatenate([observed[:, 0], latency]),
                 np.concatenate([observed[:, 1], np.zeros(len(ops))]),
                 n_measured=len(measured),
                 scatter=expected[family],
-                work=self.work,
             )
             told = len(errors.get(family, ())) + UNKNOWN_WEIGHT
             belief.error = (told * expected[family] + LEFT_OUT_WEIGHT * belief.left_out_error) / (
@@ -103,6 +110,14 @@ class ActiveChooser:
             )
             contenders.append(_Contender(belief, list(ops), seconds(latency), weights[family]))
         return _best_for_their_time(contenders, budget_s)
+
+    def _described(self, ops: Sequence[Op]) -> tuple[np.ndarray, np.ndarray]:
+        """Work counts and geometry features of one family's ops; candidates come again and again, so both are kept."""
+        new = [op for op in ops if op not in self._rows]
+        if new:
+            self._rows |= zip(new, zip(work_terms(new, self.work)[1], geometry_features(new), strict=True), strict=True)
+        counts, features = zip(*(self._rows[op] for op in ops), strict=True)
+        return np.array(counts), np.array(features)
 
 
 def expected_errors(families: Mapping[Family, Any], errors: Mapping[Family, Sequence[float]]) -> dict[Family, float]:
@@ -120,12 +135,12 @@ class Belief:
     """What is not known yet about the relative errors of one family's ops.
 
     Args:
-        ops: Measured ones first, then those that stand for the space.
+        counts: Work counts of measured ops first, then of those that stand for the space: (n_ops, n_terms).
+        features: Geometry features of the same.
         cost: Of each, measured or predicted.
         noise: Relative standard errors of the measured ones.
         n_measured: How many of them are measured.
         scatter: Relative deviation of costs from what the work counts tell.
-        work: The kernels' work counts.
 
     Attributes:
         left_out_error: Mean absolute relative error of the measured ops, each foretold from the others.
@@ -135,19 +150,18 @@ class Belief:
 
     def __init__(
         self,
-        ops: Sequence[Op],
+        counts: np.ndarray,
+        features: np.ndarray,
         cost: np.ndarray,
         noise: np.ndarray,
         *,
         n_measured: int,
         scatter: float,
-        work: WorkFunction = kernel_work,
     ) -> None:
-        counts = work_terms(ops, work)[1]
         shares = counts / np.maximum(cost, 1e-9)[:, None]
         size = np.sqrt(np.mean(shares**2, axis=0))
         shares = TERM_SHARE * shares / np.where(size > 0, size, 1.0)
-        prior = shares @ shares.T + scatter**2 * _matern(geometry_features(ops))
+        prior = shares @ shares.T + scatter**2 * _matern(features)
         self.noise = max(LEAST_NOISE, 0.1 * scatter) ** 2
         seen = slice(0, n_measured)
         rest = slice(n_measured, None)

@@ -108,7 +108,8 @@ def _random_order(
     order = np.random.default_rng(seed).permutation(len(pool.ops))
     for size in sizes:
         chooser = ActiveChooser(work=work)
-        chooser.learn(_known(pool, order[:size].tolist()))
+        chooser.observe(_known(pool, order[:size].tolist()))
+        chooser.learn()
         yield size, chooser
 
 
@@ -120,7 +121,8 @@ def _active_order(
     chooser = ActiveChooser(work=work)
     for size in sizes:
         while len(taken) < size:
-            chooser.learn(_known(pool, taken))
+            chooser.observe(_known(pool, taken))
+            chooser.learn()
             candidates: dict[Family, list[Op]] = {}
             for op in pool.ops:
                 if row_of[op] not in set(taken):
@@ -130,5 +132,6 @@ def _active_order(
             seconds = lambda latency: np.ones(len(latency))  # noqa: E731 - by number, not by time
             chosen = chooser.choose(candidates, {}, weights=weights, seconds=seconds, budget_s=batch)
             taken += [row_of[op] for op in chosen[:batch]]
-        chooser.learn(_known(pool, taken))
+        chooser.observe(_known(pool, taken))
+        chooser.learn()
         yield size, chooser

@@ -46,14 +46,14 @@ FIRST_EACH = 2
 #: Share of all ops that is held out.
 HELD_OUT_SHARE = 1 / 6
 #: A batch takes this share of the time that the design took so far, since later ones change less, but at least so many
-#: seconds, and so many times what learning and choosing took.
-_BATCH_SHARE, _BATCH_LEAST_S, _BATCH_THINKING = 0.2, 5.0, 4.0
+#: seconds, and so many times what choosing took. Learning, which takes longer, waits for so many times its own time.
+_BATCH_SHARE, _BATCH_LEAST_S, _BATCH_CHOOSING, _LEARNING_EVERY = 0.15, 5.0, 3.0, 4.0
 #: Ops that are measured at a time, in random order.
 _PART_OPS = 100
 #: The reference op has this share of the ops with MACs below it where other processes may take the core away.
 _LINUX_REFERENCE = 0.9
 #: Candidates of a family to choose from: so many, and so many more for each op of it that is measured.
-_POOL_LEAST, _POOL_EACH = 48, 3
+_POOL_LEAST, _POOL_EACH = 32, 2
 
 
 class Design:
@@ -107,7 +107,9 @@ class Design:
         self._left = {item["op_key"] for item in run.manifest["not_measured"]}
         self._candidates = {family: Drawn(self._draws(family, aside=False)) for family in space.families}
         self._held_out = {family: Drawn(self._draws(family, aside=True)) for family in space.families}
-        self._thinking_s = 0.0
+        self._choosing_s = self._learning_s = 0.0
+        self._learned_at_s = -math.inf
+        self._errors: dict[Family, list[float]] = {}
         self._before_s = self._spent_before()
         self._start_s = time.monotonic()
 
@@ -122,11 +124,11 @@ class Design:
             pending = [Op.from_dict(record) for record in self.record.pending]
             self._measure_batch(pending, set(self.record.pending_held_out))
         while True:
-            began_s = time.monotonic()
-            outcome, errors = self._judge()
+            outcome = self._judge()
             if outcome is None:
-                chosen, held_out = self._choose(errors)
-                self._thinking_s = time.monotonic() - began_s
+                began_s = time.monotonic()
+                chosen, held_out = self._choose()
+                self._choosing_s = time.monotonic() - began_s
                 if not chosen and not held_out:
                     outcome = Outcome.EXHAUSTED
             if outcome is not None:
@@ -149,7 +151,7 @@ class Design:
         ops = self.space.draw(family, "held out" if aside else "candidates")
         return (op for op in ops if self._sets_aside(op) is aside)
 
-    def _choose(self, errors: Mapping[Family, Sequence[float]]) -> tuple[list[Op], list[Op]]:
+    def _choose(self) -> tuple[list[Op], list[Op]]:
         """The next batch: what was chosen, and what is held out."""
         measured = self._measured_by_family()
         count = sum(map(len, measured.values()))
@@ -162,7 +164,7 @@ class Design:
             picked = self._spread(pools, measured, FIRST_EACH * len(self.space.families))
         else:
             left_s = self.goal.time_s - self.spent_s
-            least_s = max(_BATCH_LEAST_S, _BATCH_THINKING * self._thinking_s)
+            least_s = max(_BATCH_LEAST_S, _BATCH_CHOOSING * self._choosing_s)
             budget_s = max(_BATCH_SHARE * self.spent_s, least_s)
             if left_s - budget_s < least_s:  # what was learned after this batch would come too late
                 budget_s = left_s
@@ -171,7 +173,9 @@ class Design:
             if self.name is DesignName.ACTIVE:
                 assert self.chooser is not None
                 weights = {family: weight_of(family) for family in pools}
-                picked = self.chooser.choose(pools, errors, weights=weights, seconds=pace.seconds, budget_s=budget_s)
+                picked = self.chooser.choose(
+                    pools, self._errors, weights=weights, seconds=pace.seconds, budget_s=budget_s
+                )
             else:
                 picked = self._spread(pools, measured, max(1, round(budget_s / self._mean_s(pace))))
         picked = picked[: int(min(most, len(picked)))]
@@ -231,25 +235,33 @@ class Design:
 
     # ---------------------------------------------------------------- judging
 
-    def _judge(self) -> tuple[Outcome | None, dict[Family, list[float]]]:
-        """Whether to end, and the errors on held-out ops by family."""
-        errors: dict[Family, list[float]] = {}
+    def _judge(self) -> Outcome | None:
+        """Why to end; None: go on. A model is judged on held-out ops, now and then and at the end."""
         chosen = [key for key in self.results.ops if key not in self.results.held_out]
-        if self.chooser is not None and chosen:
-            self.chooser.learn(self.results.known(chosen))
-            held = self.results.known(self.results.held_out & self.results.ops.keys())
-            if held.ops:
-                for op, error in zip(held.ops, self.chooser.predict(held.ops) / held.latency_us - 1, strict=True):
-                    errors.setdefault(Family.of(op), []).append(float(error))
-            self._note(errors)
-        reached = bool(errors) and self.goal.target_error is not None and self._reached(errors, self.goal.target_error)
-        if reached:
-            return Outcome.TARGET, errors
+        outcome = None
         if self.spent_s >= self.goal.time_s:
-            return Outcome.TIME, errors
-        if self.goal.most_ops is not None and len(chosen) >= self.goal.most_ops:
-            return Outcome.COUNT, errors
-        return None, errors
+            outcome = Outcome.TIME
+        elif self.goal.most_ops is not None and len(chosen) >= self.goal.most_ops:
+            outcome = Outcome.COUNT
+        if self.chooser is None or not chosen:
+            return outcome
+        self.chooser.observe(self.results.known(chosen))
+        began_s = time.monotonic()
+        if outcome is None and began_s - self._learned_at_s < _LEARNING_EVERY * self._learning_s:
+            return None
+        self.chooser.learn()
+        self._learned_at_s = time.monotonic()
+        self._learning_s = self._learned_at_s - began_s
+        self._errors = {}
+        held = self.results.known(self.results.held_out & self.results.ops.keys())
+        if held.ops:
+            for op, error in zip(held.ops, self.chooser.predict(held.ops) / held.latency_us - 1, strict=True):
+                self._errors.setdefault(Family.of(op), []).append(float(error))
+        self._note(self._errors)
+        target = self.goal.target_error
+        return (
+            Outcome.TARGET if target is not None and self._errors and self._reached(self._errors, target) else outcome
+        )
 
     def _reached(self, errors: Mapping[Family, Sequence[float]], target: float) -> bool:
         """Whether every kind, pass and dtype that has held-out ops is foretold well enough."""

@@ -52,8 +52,11 @@ class Goal:
 class Chooser(Protocol):
     """A cost model that says which op it wants to see next. Found by the entry point group ``profiler.choosers``."""
 
-    def learn(self, known: Known) -> None:
-        """Fit to everything chosen and measured so far."""
+    def observe(self, known: Known) -> None:
+        """Take note of everything chosen and measured so far; quick, after every batch."""
+
+    def learn(self) -> None:
+        """Fit to everything that was observed; may take its time."""
 
     def predict(self, ops: Sequence[Op]) -> np.ndarray:
         """Latencies in microseconds."""

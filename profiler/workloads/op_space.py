@@ -40,7 +40,7 @@ MOST_UNITS = 4_000_000
 _LEAST_UNITS = 64
 #: Ops that are tried for one draw: the first whose size is near to the draw's stratum (in logarithms), or else the
 #: nearest, is taken.
-_TRIES, _NEAR = 12, 0.5
+_TRIES, _NEAR = 8, 0.7
 #: How often in a row a draw may fail until the family is taken to be exhausted.
 _BARREN = 200
 #: Optimisers whose updates have kernels; fused ones are SGD.

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from costmodels.active import ActiveChooser, Belief, expected_errors
+from costmodels.features import geometry_features, work_terms
 from profiler import kernels
 from profiler.measure.chosen import Known
 from profiler.ops import Op, Pass
@@ -37,10 +38,6 @@ def cost(ops) -> np.ndarray:
     return np.array(values)
 
 
-def known(ops) -> Known:
-    return Known(list(ops), cost(ops), np.zeros(len(ops)))
-
-
 def choose(
     chooser, candidates, budget_s, errors=None, *, seconds=lambda us: np.ones(len(us)), weights=None
 ) -> list[Op]:
@@ -48,9 +45,15 @@ def choose(
     return chooser.choose(candidates, errors or {}, weights=weights, seconds=seconds, budget_s=budget_s)
 
 
+def learn(chooser, ops) -> None:
+    chooser.observe(Known(list(ops), cost(ops), np.zeros(len(ops))))
+    chooser.learn()
+
+
 def belief(measured, rest, scatter=0.05) -> Belief:
     ops = [*measured, *rest]
-    return Belief(ops, cost(ops), np.zeros(len(ops)), n_measured=len(measured), scatter=scatter)
+    what = (work_terms(ops, kernels.work)[1], geometry_features(ops), cost(ops), np.zeros(len(ops)))
+    return Belief(*what, n_measured=len(measured), scatter=scatter)
 
 
 def test_gains_are_what_measuring_then_does_to_the_variance() -> None:
@@ -114,7 +117,7 @@ def test_expected_errors_are_drawn_towards_the_others() -> None:
 def test_a_family_that_is_foretold_badly_gets_more_and_cheap_ops_are_preferred() -> None:
     chooser = ActiveChooser()
     candidates = {family: draw(family, 40, "more") for family in (DEPTHWISE, RELU)}
-    chooser.learn(known([*draw(DEPTHWISE, 6), *draw(RELU, 6)]))
+    learn(chooser, [*draw(DEPTHWISE, 6), *draw(RELU, 6)])
     errors = {DEPTHWISE: [0.2] * 5, RELU: [0.001] * 5}
     chosen = choose(chooser, candidates, 8, errors)
     assert len(chosen) == len(set(chosen)) == 8
@@ -128,7 +131,7 @@ def test_a_family_that_is_foretold_badly_gets_more_and_cheap_ops_are_preferred()
 
 def test_a_budget_ends_the_choice_and_so_does_the_last_candidate() -> None:
     chooser = ActiveChooser()
-    chooser.learn(known(draw(RELU, 4)))
+    learn(chooser, draw(RELU, 4))
     assert choose(chooser, {RELU: draw(RELU, 9, "more")}, 0.0) == []
     assert len(choose(chooser, {RELU: draw(RELU, 9, "more"), DEPTHWISE: []}, 99)) == 9
 
@@ -139,13 +142,13 @@ def test_chosen_ops_teach_more_than_random_ones() -> None:
 
     def error(train) -> float:
         chooser = ActiveChooser()
-        chooser.learn(known(train))
+        learn(chooser, train)
         return float(np.abs(chooser.predict(test) / cost(test) - 1).mean())
 
     by_chance = np.median([error(pool[10 * i : 10 * i + 24]) for i in range(5)])
     chooser, train = ActiveChooser(), pool[:6]
     for _ in range(3):
-        chooser.learn(known(train))
+        learn(chooser, train)
         rest = [op for op in pool if op not in train]
         train = [*train, *choose(chooser, {DEPTHWISE: rest}, 6)]
     assert len(train) == 24
