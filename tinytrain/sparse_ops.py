@@ -129,6 +129,8 @@ class SparseLayer:
         if isinstance(module, nn.Linear):
             return (gradient.T @ kept[:, channels] if by_input else chosen.T @ kept).flatten()
         if self.is_depthwise:
+            if gradient.shape[2] * gradient.shape[3] < module.kernel_size[0] * module.kernel_size[1]:
+                return self._by_positions(chosen, kept).flatten()
             return self._backward(chosen, kept, module.weight[channels], len(channels), 1).flatten()
         if self._is_matrix:
             rows = chosen.permute(0, 2, 3, 1).reshape(-1, chosen.shape[1])
@@ -149,6 +151,23 @@ class SparseLayer:
             like = module.weight.new_empty(g.shape[1], x.shape[1], *module.kernel_size)
             parts.append(self._backward(g, x, like, 1, 1).flatten())
         return torch.cat(parts)
+
+    def _by_positions(self, gradient: Tensor, x: Tensor) -> Tensor:
+        """A depthwise ``grad_weight`` position by position of the output: faster than torch's where those are fewer
+        than the kernel's taps, as in the last blocks. Shape (channels, kernel_h, kernel_w).
+        """
+        (kernel_h, kernel_w), (stride_h, stride_w) = self.module.kernel_size, self.module.stride
+        pad_h, pad_w = self.module.padding
+        padded = nn.functional.pad(x.permute(0, 2, 3, 1), (0, 0, pad_w, pad_w, pad_h, pad_h))
+        gradient = gradient.permute(0, 2, 3, 1)
+        images, out_h, out_w, channels = gradient.shape
+        sums = padded.new_zeros(images, kernel_h, kernel_w, channels)
+        for row in range(out_h):
+            for column in range(out_w):
+                top, left = row * stride_h, column * stride_w
+                window = padded[:, top : top + kernel_h, left : left + kernel_w]
+                sums.addcmul_(window, gradient[:, row : row + 1, column : column + 1])
+        return sums.sum(0).permute(2, 0, 1)
 
     def _backward(self, gradient: Tensor, x: Tensor, weight: Tensor, groups: int, which: int) -> Tensor:
         m = self.module
