@@ -4,12 +4,14 @@ import numpy as np
 import pytest
 import synthetic
 
+from costmodels.measured_steps import MeasuredStep
 from costmodels.model import CostModel
 from profiler.errors import UserError
 from profiler.ops import Conv2d, Depthwise, GlobalAvgPool, Layer
 from profiler.workloads.arena import place
 from profiler.workloads.network import Network
 from profiler.workloads.plan import Head, LayerPlan, StepPlan
+from profiler.workloads.random_plans import random_plan
 from profiler.workloads.step import training_step
 
 
@@ -102,3 +104,32 @@ def test_a_plan_for_another_network_is_refused(network, model):
 
 def test_energy_of_a_step_is_not_invented(network, model):
     assert model.step(network, plan_of(network, 1, last=LayerPlan((0,)))).energy_mj is None
+
+
+def measured_step(network, model, plan, factor):
+    """As a device would have measured it on which everything takes ``factor`` times as long in a step as alone."""
+    step = training_step(network, plan)
+    counts = np.array([plan.images if item.per_image else 1 for item in step.ops], dtype=float)
+    ops = tuple(item.op for item in step.ops)
+    latency = factor * counts * model.latencies_us(ops)
+    return MeasuredStep("made up", plan, ops, counts, latency, 0.2 * latency.sum(), "simulated", 1000, "sram")
+
+
+def test_measured_steps_move_the_costs_of_others_also_after_saving(network, model, tmp_path):
+    rng = np.random.default_rng(0)
+    plans = [random_plan(network, rng, head=Head(classes=3)) for _ in range(30)]
+    fitted = CostModel(work=synthetic.work, scratch_bytes=lambda op: 0).fit(synthetic.table(synthetic.random_ops(300)))
+    fitted.fit_steps([measured_step(network, model, plan, 1.2) for plan in plans[:12]])
+    assert fitted.steps.context.n_steps == 12  # of the others none is judged by what it was fitted to
+    for plan in plans[12:]:
+        cost = fitted.step(network, plan)
+        assert cost.latency_ms == pytest.approx(1.2 * model.step(network, plan).latency_ms, rel=0.005)
+        assert cost.energy_mj == pytest.approx(0.2 * cost.latency_ms, rel=0.005)  # no energy of any op was measured
+        assert cost.latency_upper_ms(0.5) == pytest.approx(cost.latency_ms)
+        assert cost.latency_upper_ms(0.95) == pytest.approx(cost.latency_interval_ms[1])
+    fitted.save(tmp_path / "model")
+    again = CostModel.load(tmp_path / "model", work=synthetic.work, scratch_bytes=lambda op: 0)
+    for plan in plans[12:]:
+        saved, cost = again.step(network, plan), fitted.step(network, plan)
+        for name in ("latency_ms", "latency_std_ms", "energy_mj", "energy_std_mj", "memory_bytes"):
+            assert getattr(saved, name) == pytest.approx(getattr(cost, name), rel=1e-9)
