@@ -16,7 +16,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.optimize import nnls
 
+from costmodels.analytical import gradient_layers
 from costmodels.sources import CostSource, StepCost
 from profiler.workloads.network import Network
 from profiler.workloads.plan import LayerPlan, StepPlan
@@ -93,7 +95,6 @@ class StepTable:
         self.layer_of = np.repeat(np.arange(len(choices)), [len(plans) for plans in choices.values()])
         self.asked = 0
         self._known: dict[tuple, StepCost] = {}
-        self._part_keys: dict[tuple, int] = {}
         self._build()
 
     @property
@@ -161,24 +162,46 @@ class StepTable:
         nothing, reference = self.step_cost({}), self.step_cost(before)
         alone = [self.step_cost(member) for member in members]
         behind = [self.step_cost(before | member) for member in members]
-        for cost in (nothing, *alone, *behind):
-            for row in cost.rows:
-                self._part_keys.setdefault(_part_key(row), len(self._part_keys))
-        widest = self.step_cost({name: plan for member in members for name, plan in member.items()})
-        self._scales = self._part_scales(widest)
-        self.nothing = self._sums_of([nothing])[0]
-        self.first = self._sums_of(alone)
-        added, reference = self._sums_of(behind), self._sums_of([reference])
+        added = self._means(behind) - self._means([reference])
+        parts = _Parts(self.network, self.step_cost({name: p for member in members for name, p in member.items()}))
+        largest = np.array([np.flatnonzero(self.layer_of == layer)[-1] for layer in self.layer_of])
+        shares = np.divide(added[:, 0], added[largest, 0], out=np.ones(len(added)), where=added[largest, 0] > 0)
+        own = np.array([parts.own_of(next(iter(m))) * share for m, share in zip(members, shares, strict=True)])
+        fronts = np.array([parts.without_own(self.plan(member)) for member in members]) + own
+        scales = [self._scales(q, alone, fronts) for q in self.summed]
+        idle = parts.without_own(self.template)[None]
+        self.nothing = self._sums(self._means([nothing]), idle, scales, [nothing.memory_bytes])[0]
+        self.first = self._sums(self._means(alone), fronts, scales, [cost.memory_bytes for cost in alone])
         # Where a plan is fullest differs: what stays in memory all the time is what it needs in any case.
         kept = [persistent_bytes(self.network[self.layers[self.layer_of[i]]], plan, self.template, saved_input=False)
                 for i, plan in enumerate(self.plans)]  # fmt: skip
-        memory = np.minimum(added.memory_bytes - reference.memory_bytes, kept)
-        parts = np.maximum(added.parts - reference.parts, 0)
-        self.added = Sums(added.means - reference.means, parts, np.maximum(memory, 0))
+        memory = np.array([cost.memory_bytes for cost in behind]) - reference.memory_bytes
+        self.added = self._sums(added, own, scales, np.clip(memory, 0, kept))
         self.chain = all(
             set(self.layers[layer:]) <= self.plan(members[i]).influenced(self.network)
             for layer, i in enumerate(np.flatnonzero(np.diff(self.layer_of, prepend=-1)))
         )
+
+    def _means(self, costs: Sequence[StepCost]) -> np.ndarray:
+        """Of every step and quantity, shape (steps, quantities)."""
+        return np.array([[mean_and_std(cost, name)[0] for name in self.summed] for cost in costs])
+
+    @staticmethod
+    def _sums(means: np.ndarray, parts: np.ndarray, scales: Sequence[np.ndarray], memory: Sequence[float]) -> Sums:
+        scaled = [
+            np.column_stack([scale[0] * parts, scale[1] * means[:, q]]) for q, scale in enumerate(scales)
+        ]  # fmt: skip
+        return Sums(means, np.stack(scaled, axis=1), np.array(memory, dtype=float))
+
+    def _scales(self, quantity: str, costs: Sequence[StepCost], parts: np.ndarray) -> np.ndarray:
+        """(a, b) so that the standard deviations of these steps are nearest to √(a² Σ parts² + b² mean²)."""
+        means, stds = np.array([mean_and_std(cost, quantity) for cost in costs]).T
+        if not stds.any():
+            return np.zeros(2)
+        least = np.maximum(stds, 1e-12 * means)
+        squares = np.column_stack([(parts**2).sum(1), means**2]) / least[:, None] ** 2
+        unit = squares.max(0, initial=1e-300)
+        return np.sqrt(nnls(squares / unit, np.ones(len(means)))[0] / unit)
 
     def _before(self) -> dict[str, LayerPlan]:
         """A frontier before all that may be chosen: the layer before them, or as little as can be of the first."""
@@ -187,29 +210,47 @@ class StepTable:
         has_bias = bool(layer.geometry.bias_elements)  # type: ignore[attr-defined]
         return {layer.name: LayerPlan(() if has_bias else (0,), "out", has_bias)}
 
-    def _part_scales(self, cost: StepCost) -> np.ndarray:
-        """What parts are multiplied by so that together they are the source's own standard deviation of this step."""
-        parts = self._parts(cost)
-        norms = np.linalg.norm(parts, axis=1)
-        stds = np.array([mean_and_std(cost, name)[1] for name in self.summed])
-        return np.divide(stds, norms, out=np.ones_like(stds), where=norms > 0)
 
-    def _parts(self, cost: StepCost) -> np.ndarray:
-        parts = np.zeros((len(self.summed), len(self._part_keys) + 1))
+class _Parts:
+    """Standard deviations of a step's ops, apart by kind, pass and dtype: errors of such a part are taken to be the
+    same, as a fitted model takes those of a kernel.
+
+    Args:
+        network: What is trained.
+        cost: A step that trains all that may be chosen.
+    """
+
+    def __init__(self, network: Network, cost: StepCost) -> None:
+        self.network = network
+        keys: dict[tuple, int] = {}
         for row in cost.rows:
-            std = row.get("latency_std_ms", math.nan)
-            if not math.isnan(std):  # type: ignore[arg-type]
-                parts[0, self._part_keys[_part_key(row)]] += std
-        if self.energy:
-            parts[1, -1] = mean_and_std(cost, "energy_mj")[1]
-        return parts
+            keys.setdefault(_part(row), len(keys))
+        self._none = np.zeros(len(keys))
+        self._forward = self._none.copy()
+        self._chain: dict[str, np.ndarray] = {}
+        self._own: dict[str, np.ndarray] = {}
+        for row in cost.rows:
+            std_ms = float(row.get("latency_std_ms", math.nan))  # type: ignore[arg-type]
+            if math.isnan(std_ms):
+                continue
+            layer, pass_ = str(row["layer"]), row["pass"]
+            of = self._own if pass_ in ("grad_weight", "update") else self._chain
+            where = self._forward if pass_ == "forward" else of.setdefault(layer, self._none.copy())
+            where[keys[_part(row)]] += std_ms
 
-    def _sums_of(self, costs: Sequence[StepCost]) -> Sums:
-        means = np.array([[mean_and_std(cost, name)[0] for name in self.summed] for cost in costs])
-        parts = np.array([self._parts(cost) * self._scales[:, None] for cost in costs])
-        return Sums(means, parts, np.array([float(cost.memory_bytes) for cost in costs]))
+    def own_of(self, layer: str) -> np.ndarray:
+        """Of the gradient and update of all that may be chosen of a layer."""
+        return self._own.get(layer, self._none)
+
+    def without_own(self, plan: StepPlan) -> np.ndarray:
+        """Of the forward pass, and of the gradients that reach down to the plan's frontier."""
+        needed = gradient_layers(self.network, plan) | plan.influenced(self.network)
+        total = self._forward.copy()
+        for layer, parts in self._chain.items():
+            if layer in needed or (needed and layer not in self.network.by_name):  # the head's
+                total += parts
+        return total
 
 
-def _part_key(row: Mapping[str, object]) -> tuple:
-    """Ops whose errors a fitted model takes as fully correlated, as far as a step's rows tell."""
+def _part(row: Mapping[str, object]) -> tuple:
     return row.get("kind"), row.get("pass"), row.get("dtype")

@@ -13,7 +13,7 @@ back to there and goes on without that choice.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -25,6 +25,8 @@ from tinytrain.selection_costs import StepTable
 
 #: A hair, so that the order of additions decides nothing.
 _ROUNDING = 1e-9
+#: What costs less of a limit costs this much, so that prices are no 0.
+_LEAST_SHARE = 1e-15
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,28 +37,36 @@ class Problem:
         choices: Those of each layer, cheapest first, in network order; as those of ``table``, channel for channel.
         table: Costs of the plans.
         budget: What they have to keep.
+        flat: The choices, layer after layer.
+        gains: Theirs, shape (choices,).
+        limits: Of the quantities that the table sums, infinite where there is none.
+        memory_limit: In bytes, infinite where there is none.
     """
 
     choices: Mapping[str, Sequence[Choice]]
     table: StepTable
     budget: Budget
+    flat: tuple[Choice, ...] = field(init=False)
+    gains: np.ndarray = field(init=False)
+    limits: np.ndarray = field(init=False)
+    memory_limit: float = field(init=False)
+    _members: tuple[np.ndarray, ...] = field(init=False)
 
     def __post_init__(self) -> None:
         sizes = [(name, len(c.plan.channels)) for name, choices in self.choices.items() for c in choices]
         layers = (self.table.layers[i] for i in self.table.layer_of)
         if sizes != [(name, len(p.channels)) for name, p in zip(layers, self.table.plans, strict=True)]:
             raise ValueError("the table is for other choices")
+        if "energy_mj" in self.budget.limits and not self.table.energy:
+            raise ValueError("the budget limits energy, and the table was made without energies")
         flat = tuple(choice for choices in self.choices.values() for choice in choices)
         object.__setattr__(self, "flat", flat)
         object.__setattr__(self, "gains", np.array([choice.gain for choice in flat]))
         limits = self.budget.limits
         object.__setattr__(self, "limits", np.array([limits.get(name, np.inf) for name in self.table.summed]))
         object.__setattr__(self, "memory_limit", limits.get("memory_bytes", np.inf))
-
-    flat: tuple[Choice, ...] = ()
-    gains: np.ndarray = None  # type: ignore[assignment]
-    limits: np.ndarray = None  # type: ignore[assignment]
-    memory_limit: float = np.inf
+        members = tuple(np.flatnonzero(self.table.layer_of == layer) for layer in range(len(self.table.layers)))
+        object.__setattr__(self, "_members", members)
 
     def chosen(self, picked: Sequence[int]) -> dict[str, LayerPlan]:
         """Layer names to plans of these choices."""
@@ -81,7 +91,7 @@ class Problem:
 
     def of_layer(self, layer: int) -> np.ndarray:
         """Numbers of a layer's choices, cheapest first."""
-        return np.flatnonzero(self.table.layer_of == layer)
+        return self._members[layer]
 
 
 @dataclass(frozen=True)
@@ -129,7 +139,7 @@ def solve_marginal(problem: Problem, *, frontier: bool = True) -> Solution:
             are left alone. Without, prices leave the longer chain out (the budget does not).
     """
     if not frontier:
-        picked = _follow(problem, lambda start, banned: _climb(problem, None, start, banned))
+        picked = _follow(problem, lambda start, banned: _climb_unaware(problem, start, banned))
         return Solution(tuple(sorted(picked)), problem.gain(picked))
     runs = []
     for layer in range(len(problem.table.layers)):
@@ -165,44 +175,74 @@ def _follow(problem: Problem, extend: Callable[[list[int], set[int]], list[list[
         banned |= set(states[refused]) - set(picked)
 
 
-def _climb(problem: Problem, layer: int | None, picked: list[int], banned: set[int]) -> list[list[int]]:
-    """States of one run, each a choice more or a larger one, by the sums."""
+def _climb(problem: Problem, layer: int, picked: list[int], banned: set[int]) -> list[list[int]]:
+    """States of one run behind a frontier, each a choice more or a larger one, by the sums."""
+    table, deviations = problem.table, problem.budget.deviations
+    open_ = table.layer_of >= layer
+    open_[list(banned)] = False
+    states = []
+    if not picked:
+        start = next((i for i in problem.of_layer(layer).tolist() if open_[i] and problem.seems_allowed([i])), None)
+        if start is None:
+            return []
+        picked = [start]
+        states.append(picked)
+    front = next(i for i in picked if table.layer_of[i] == layer)
+    own = problem.of_layer(layer)
+    means, parts, memory = (getattr(table.added, name).copy() for name in ("means", "parts", "memory_bytes"))
+    means[own] = table.first.means[own] - table.first.means[front]
+    parts[own] = table.first.parts[own] - table.first.parts[front]
+    memory[own] = table.first.memory_bytes[own] - table.first.memory_bytes[front]
+    now = table.sums(picked)
+    now_means, now_parts, now_memory = now.means, now.parts, now.memory_bytes
+    gained = problem.gains.copy()
+    limits = problem.limits * (1 + _ROUNDING)
+
+    def take(i: int) -> None:
+        """From here on the choices of its layer count for what they have beyond it."""
+        members = problem.of_layer(int(table.layer_of[i]))
+        open_[members[members <= i]] = False
+        for values in (gained, means, parts, memory):
+            values[members] -= values[i].copy()
+
+    for i in picked:
+        take(i)
+    while True:
+        upper = now_means + means + deviations * np.linalg.norm(now_parts + parts, axis=-1)
+        fits = open_ & (gained > 0) & (upper <= limits).all(1) & (now_memory + memory <= problem.memory_limit)
+        if not fits.any():
+            return states
+        shares = np.maximum((means / problem.limits).max(1), memory / problem.memory_limit)
+        worth = np.where(fits, gained / np.maximum(shares, _LEAST_SHARE), -1.0)
+        best = int(np.argmax(worth))
+        now_means, now_parts, now_memory = now_means + means[best], now_parts + parts[best], now_memory + memory[best]
+        take(best)
+        picked = [i for i in picked if table.layer_of[i] != table.layer_of[best]] + [best]
+        states.append(picked)
+
+
+def _climb_unaware(problem: Problem, picked: list[int], banned: set[int]) -> list[list[int]]:
+    """The same with any frontier, at prices that leave the longer chain out."""
     table, deviations = problem.table, problem.budget.deviations
     open_ = np.array([i not in banned for i in range(len(problem.gains))])
-    states = []
-    if layer is not None:
-        open_ &= table.layer_of >= layer
-        if not picked:
-            start = next((i for i in problem.of_layer(layer).tolist() if open_[i] and problem.seems_allowed([i])), None)
-            if start is None:
-                return []
-            picked = [start]
-            states.append(picked)
     current = np.full(len(table.layers), -1)
     for i in picked:
         current[table.layer_of[i]] = i
-    limits = np.append(problem.limits, problem.memory_limit)
+    states = []
     while True:
         held = current[table.layer_of]
         gained = problem.gains - np.where(held >= 0, problem.gains[held], 0.0)
         moves = np.flatnonzero(open_ & (np.arange(len(held)) > held) & (gained > 0))
-        if not len(moves):
-            return states
         steps = table.after(current, moves)
         fits = (steps.upper(deviations) <= problem.limits * (1 + _ROUNDING)).all(1)
-        fits &= steps.memory_bytes <= problem.memory_limit
-        if not fits.any():
+        moves = moves[fits & (steps.memory_bytes <= problem.memory_limit)]
+        if not len(moves):
             return states
-        moves, steps = moves[fits], steps[fits]
-        if layer is None:
-            more = table.added[moves]
-            less = np.where(held[moves, None] >= 0, table.added.means[held[moves]], 0.0)
-            memory = more.memory_bytes - np.where(held[moves] >= 0, table.added.memory_bytes[held[moves]], 0.0)
-            price = np.column_stack([more.means - less, memory])
-        else:
-            now = table.sums(current[current >= 0].tolist())
-            price = np.column_stack([steps.means - now.means, steps.memory_bytes - now.memory_bytes])
-        shares = np.maximum((price / limits).max(1), 1e-15)
-        best = moves[np.argmax(gained[moves] / shares)]
+        added, old = table.added[moves], table.added[held[moves]]
+        holds = held[moves] >= 0
+        shares = (added.means - np.where(holds[:, None], old.means, 0.0)) / problem.limits
+        memory = (added.memory_bytes - np.where(holds, old.memory_bytes, 0.0)) / problem.memory_limit
+        worth = gained[moves] / np.maximum(np.maximum(shares.max(1), memory), _LEAST_SHARE)
+        best = moves[np.argmax(worth)]
         current[table.layer_of[best]] = best
         states.append(current[current >= 0].tolist())

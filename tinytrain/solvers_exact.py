@@ -9,9 +9,11 @@ again.
   nowhere above it.
 * Memory is a peak. Every plan needs the sum of what its choices keep all the time; beyond it, what the solution's
   layers keep from the forward pass. That is charged to each plan that trains all of those layers.
-* What is left (a rounding, int8 layers that share what they save): that this very solution is none.
+* What is left (a rounding, an uncertainty that is other than the sums', int8 layers that share what they save): that
+  this very solution is none, and after :data:`_MOST_SINGLE` of these, that all plans lie as far above their sums.
 
-The first and, for memory that grows with what trains, the second cut off no plan that keeps the budget.
+The first and, for memory that grows with what trains, the second cut off no plan that keeps the budget; neither does a
+single solution. Where the last was needed, no bound is known.
 """
 
 from __future__ import annotations
@@ -28,6 +30,8 @@ from tinytrain.solvers import Problem, Solution
 _SCALE = 1e3
 #: By how much a solution must be better than the best known one, relative to all gains.
 _BETTER = 1e-9
+#: Solutions of one frontier that are cut off one by one.
+_MOST_SINGLE = 20
 #: Most cuts of one frontier; after so many its bound is kept and the search goes on with the next one.
 _MOST_CUTS = 200
 
@@ -58,7 +62,8 @@ def solve_exact(problem: Problem, start: Solution, *, time_limit_s: float = 60.0
             best = left
         bound = max(bound, left.bound)
     bound = max(bound, best.gain)
-    return Solution(best.picked, best.gain, bound if problem.table.chain else float("inf"))
+    known = problem.table.chain and all(program.proven for program in programs)
+    return Solution(best.picked, best.gain, bound if known else float("inf"))
 
 
 class _Program:
@@ -79,6 +84,9 @@ class _Program:
         self.lowest: list[float] = [1.0] + [-np.inf] * (len(self.rows) - 1)
         self._deviations = problem.budget.deviations
         self._charged: dict[frozenset[int], float] = {}
+        self._single = 0
+        #: By how much steps lie above their sums, as a share of the limit.
+        self._above = np.zeros(len(problem.limits))
         for q, limit in enumerate(problem.limits):
             if np.isfinite(limit):
                 self._cut_tangent(q, self._parts(self.own[:1]))
@@ -146,10 +154,24 @@ class _Program:
                 cut = True
         if "memory_bytes" in excess:
             cut |= self._cut_memory(taken)
-        if not cut:
-            row = np.zeros(len(self.variables))
-            row[taken] = 1.0
-            self._add(row, len(taken) - 1.0)
+        if cut:
+            return
+        self._single += 1
+        if self._single > _MOST_SINGLE and "memory_bytes" not in excess:
+            for q, name in enumerate(self.problem.table.summed):
+                if name in excess:
+                    sums = self.problem.table.sums(picked.tolist()).upper(self._deviations)[q]
+                    self._above[q] = max(self._above[q], 1 + excess[name] - sums / self.problem.limits[q])
+                    self._cut_tangent(q, self._parts(picked))
+            return
+        row = np.zeros(len(self.variables))
+        row[taken] = 1.0
+        self._add(row, len(taken) - 1.0)
+
+    @property
+    def proven(self) -> bool:
+        """Whether the cuts were such that a bound is known."""
+        return not self._above.any()
 
     def _parts(self, picked: np.ndarray) -> np.ndarray:
         return self.problem.table.sums(picked.tolist()).parts
@@ -157,13 +179,13 @@ class _Program:
     def _sum_breaks(self, picked: np.ndarray, q: int) -> bool:
         """Whether the sums show it too, so that the tangent cuts this solution off."""
         upper = self.problem.table.sums(picked.tolist()).upper(self._deviations)[q]
-        return bool(upper > self.problem.limits[q] * (1 + 1e-8))
+        return bool(upper > self.problem.limits[q] * (1 - self._above[q] + 1e-8))
 
     def _cut_tangent(self, q: int, parts: np.ndarray) -> None:
         norm = np.linalg.norm(parts[q])
         direction = parts[q] / norm if norm else np.zeros_like(parts[q])
         upper = self.sums.means[:, q] + self._deviations * self.sums.parts[:, q] @ direction
-        self._add(upper / self.problem.limits[q], 1.0 + 1e-10)
+        self._add(upper / self.problem.limits[q], 1.0 + 1e-10 - self._above[q])
 
     def _cut_memory(self, taken: np.ndarray) -> bool:
         problem = self.problem

@@ -1,0 +1,184 @@
+"""The study's machinery at toy size: a network of four layers, made-up costs, three tasks."""
+
+import json
+import math
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import Small
+from made_up import MadeUpCosts
+
+from costmodels.analytical import AnalyticalCosts
+from profiler.errors import UserError
+from profiler.workloads.lower import lower
+from profiler.workloads.plan import StepPlan
+from tinytrain.study import ACCOUNTINGS, Method, Methods, StudySettings, factorial, step_key
+from tinytrain.study_store import Study
+from tinytrain.study_tables import choice_table, identical_plans, method_table
+
+SHAPE = (3, 10, 10)
+NAME = "conftest:Small"
+NETWORK = lower(Small(), SHAPE, NAME)
+SETTINGS = StudySettings(
+    NAME, SHAPE, "made up", inspected_share=1.0, ratios=(0.25, 0.5, 1.0), random_plans=30, budget_shares=(0.1, 0.4, 0.7)
+)
+#: Own MACs of these are worth less than the device takes: budgets by them are broken.
+SOURCES = {"own": AnalyticalCosts(0.01, "own"), "chain": AnalyticalCosts(0.02, "chain"), "measured": MadeUpCosts()}
+METHODS = Methods(SETTINGS, NETWORK, SOURCES)
+
+
+def information(task: str) -> dict[str, torch.Tensor]:
+    rng = np.random.default_rng(int(task.removeprefix("task")))
+    return {x.name: torch.tensor(rng.random(x.geometry.channels("out")) ** 3) for x in NETWORK.trainable}
+
+
+def tasks(count: int, asked: list[str] | None = None) -> dict:
+    def give(name: str):
+        if asked is not None:
+            asked.append(name)
+        return information(name)
+
+    return {f"task{i}": lambda i=i: give(f"task{i}") for i in range(count)}
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory) -> Study:
+    study = Study(tmp_path_factory.mktemp("study"), METHODS)
+    study.choose(tasks(3))
+    return study
+
+
+def test_the_factorial_has_every_combination_once():
+    methods = factorial()
+    assert len({m.name for m in methods}) == len(methods) == 3 * (2 * 2 + 2 + 1)
+    assert Method("greedy", "own", "published", False) in methods  # TinyTrain's
+    assert {m.accounting for m in methods} == set(ACCOUNTINGS)
+
+
+def test_every_method_chooses_for_every_task_and_budget_and_equal_plans_are_kept_once(study):
+    choices = study.choices()
+    assert len({(c.task, c.budget_ms, c.method) for c in choices}) == len(choices) == 3 * 3 * 21
+    for task in ("task0", "task1", "task2"):
+        keys = study.distinct_plans(task)
+        assert len(keys) == len(set(keys)) < 3 * 21
+    for c in choices:
+        if c.plan:
+            plan = study.plan(c.plan)
+            assert step_key(plan.layers) == c.step
+            delta = information(c.task)
+            assert sum(float(delta[n][list(p.channels)].sum()) for n, p in plan.layers.items()) == pytest.approx(c.gain)
+            source = SOURCES[c.method.split("/")[1]]
+            assert source.step(NETWORK, plan).latency_ms == pytest.approx(c.expected_ms)
+            assert c.expected_ms <= c.budget_ms
+
+
+def test_what_is_counted_by_the_judge_keeps_its_budget_and_exact_regrets_nothing(study):
+    table = choice_table(study)
+    assert set(table.latency_is) <= {"predicted", ""}
+    judged = table[table.method.str.contains("measured")]
+    assert judged.kept.all() and (judged.over_budget_percent <= 1e-9).all()
+    exact = table[table.method == "exact/measured"]
+    assert exact.regret.abs().max() < 1e-9
+    assert (table.regret.dropna() >= -1e-9).all() and table.regret.max() > 0.01
+    broken = table[(table.plan != "") & ~table.kept]
+    assert len(broken) and (broken.over_budget_percent > 0).all() and broken.regret.isna().all()
+    summary = method_table(study).set_index("method")
+    assert summary.broken_percent["exact/measured"] == 0 < summary.broken_percent["exact/own"]
+    assert summary.n.eq(9).all()
+    own = table[(table.method == "exact/own") & (table.plan != "")]
+    assert summary.broken_percent["exact/own"] == pytest.approx(100 * (~own.kept).mean())
+    assert len(method_table(study, by_budget=True)) == 21 * 3
+    same = identical_plans(study)
+    assert same.loc["exact/own", "exact/own"] == 1
+    assert same.loc["exact/own", "exact/measured"] == same.loc["exact/measured", "exact/own"] < 1
+
+
+def test_regret_is_that_to_the_best_of_all_plans_and_the_random_ones_within_the_budget(study):
+    table = choice_table(study)
+    totals = study.random_gains()
+    for (task, budget_ms), group in table.groupby(["task", "budget_ms"]):
+        total, gains = totals[task]
+        delta = information(task)
+        assert total == pytest.approx(sum(float(d.sum()) for d in delta.values()))
+        best = 0.0
+        for key, layers in study.random.items():
+            top = {n: sorted(torch.topk(delta[n], len(p.channels)).indices.tolist()) for n, p in layers.items()}
+            gain = sum(float(delta[n][channels].sum()) for n, channels in top.items())
+            assert gains[key] == pytest.approx(gain)
+            if SOURCES["measured"].step(NETWORK, METHODS.judge.plan(layers)).latency_ms <= budget_ms:
+                best = max(best, gain)
+        best = max([best, *table[(table.task == task) & (table.latency_ms <= budget_ms)].gain])
+        assert group.best_gain.to_numpy() == pytest.approx(best)
+
+
+def test_measured_latencies_come_before_predicted_ones(study, monkeypatch):
+    step = next(c.step for c in study.choices() if c.method == "exact/measured")
+    monkeypatch.setattr(study, "measured_ms", lambda: {step: 1e6})
+    table = choice_table(study)
+    hit = table[table.step == step]
+    assert (hit.latency_is == "measured").all() and not hit.kept.any() and (hit.latency_ms == 1e6).all()
+
+
+def test_a_study_goes_on_where_it_was_also_behind_a_line_that_was_cut_off(tmp_path):
+    asked: list[str] = []
+    done: list[str] = []
+    first = Study(tmp_path, METHODS)
+    some = factorial()[:4]
+    first.choose(tasks(1, asked), some)
+    path = tmp_path / "choices.jsonl"
+    lines = path.read_text().splitlines(keepends=True)
+    assert len(lines) == 12
+    path.write_text("".join(lines[:-1]) + lines[-1][:20])
+    again = Study(tmp_path, METHODS)
+    again.choose(tasks(2, asked), some, advance=done.append)
+    assert asked == ["task0", "task0", "task1"] and done == ["task0", "task1"]
+    again.choose(tasks(2, asked), some)
+    assert len(asked) == 3  # nothing was missing
+    choices = [json.loads(json.dumps(vars(c))) for c in again.choices()]
+    assert len(choices) == 24
+    restored = {k: v for k, v in choices[11].items() if k != "seconds"}
+    assert restored == {k: v for k, v in json.loads(lines[-1]).items() if k != "seconds"}
+
+
+def test_a_folder_of_another_study_is_refused(tmp_path):
+    Study(tmp_path, METHODS)
+    other = Methods(StudySettings(**{**vars(SETTINGS), "confidence": 0.5}), NETWORK, SOURCES)
+    with pytest.raises(UserError, match=r"has confidence 0\.95, this one 0\.5"):
+        Study(tmp_path, other)
+    dearer = Methods(SETTINGS, NETWORK, SOURCES | {"measured": MadeUpCosts(mw=1.0, arena=True)})
+    Study(tmp_path, dearer)  # the same latencies
+    with pytest.raises(UserError, match="made with another cost model"):
+        Study(tmp_path, Methods(SETTINGS, NETWORK, SOURCES | {"measured": MadeUpCosts(std_share=0.3)}))
+    with pytest.raises(UserError, match="no cost source for 'chain'"):
+        Methods(SETTINGS, NETWORK, {"own": SOURCES["own"], "measured": SOURCES["measured"]})
+    (tmp_path / "study.json").write_text("{")
+    with pytest.raises(UserError, match="is no study"):
+        Study(tmp_path, METHODS)
+
+
+@pytest.mark.slow
+def test_steps_are_measured_by_profile_step_each_once(study, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", ":".join([str(Path(__file__).parent), *sys.path]))
+    waiting = study.steps_to_measure(random=1)
+    chosen = {c.step for c in study.choices() if c.step}
+    assert chosen <= set(waiting) and len(waiting) <= len(chosen) + 1
+    assert study.measure("native://", most=2) == 2
+    assert study.measure("native://", most=1) == 1
+    measured = study.measured_ms()
+    assert len(measured) == 3 and set(measured) == set(list(waiting)[:3])
+    assert all(0 < ms < math.inf for ms in measured.values())
+    assert set(study.steps_to_measure(random=1)) == set(waiting) - set(measured)
+    table = choice_table(study)
+    assert set(table[table.latency_is == "measured"].step) == set(measured)
+    # One that the device cannot run is asked for once.
+    key = next(iter(study.steps_to_measure()))
+    path = study.steps_to_measure()[key]
+    StepPlan.load(path)
+    path.write_text(path.read_text().replace('"images": 1', '"images": 99999999'))
+    study.measure("native://", most=1)
+    assert key not in study.measured_ms() and key not in study.steps_to_measure()
+    with pytest.raises(UserError, match="steps could not be measured on nowhere"):
+        study.measure("nowhere", most=1)
