@@ -2,6 +2,8 @@
 
 import json
 import math
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from made_up import MadeUpCosts
 from costmodels.analytical import AnalyticalCosts
 from profiler.errors import UserError
 from profiler.workloads.lower import lower
-from profiler.workloads.plan import StepPlan
+from tinytrain import study_store
 from tinytrain.study import ACCOUNTINGS, Method, Methods, StudySettings, factorial, step_key
 from tinytrain.study_store import Study
 from tinytrain.study_tables import choice_table, identical_plans, method_table
@@ -159,26 +161,47 @@ def test_a_folder_of_another_study_is_refused(tmp_path):
         Study(tmp_path, METHODS)
 
 
+def test_a_step_that_the_device_cannot_run_is_asked_for_once(tmp_path, monkeypatch):
+    study = Study(tmp_path, METHODS)
+    study.choose(tasks(1), factorial()[:3])
+    first, second, *_ = study.steps_to_measure()
+    commands: list[list[str]] = []
+
+    def answer(command, **_):
+        commands.append(command)
+        said = {"failures": [f"plan {first} cannot run on small-board: it wants 9 bytes more"]}
+        return subprocess.CompletedProcess(command, 1, json.dumps(said), "")
+
+    monkeypatch.setattr(study_store.subprocess, "run", answer)
+    assert study.measure("qemu://small-board", most=1) == 1
+    assert str(tmp_path / "steps" / f"{first}.json") in commands[0] and second not in " ".join(commands[0])
+    assert first not in study.steps_to_measure() and second in study.steps_to_measure()
+    assert "9 bytes more" in (tmp_path / "refused.jsonl").read_text()
+    assert study.measured_ms() == {}
+
+    def fail(command, **_):
+        return subprocess.CompletedProcess(command, 1, "", "error: there is no port there\n")
+
+    monkeypatch.setattr(study_store.subprocess, "run", fail)
+    with pytest.raises(UserError, match="could not be measured on nowhere: error: there is no port there"):
+        study.measure("nowhere", most=1)
+    assert second in study.steps_to_measure()
+
+
 @pytest.mark.slow
-def test_steps_are_measured_by_profile_step_each_once(study, monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", ":".join([str(Path(__file__).parent), *sys.path]))
+@pytest.mark.timeout(600)
+def test_steps_are_measured_by_profile_step_each_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), *sys.path]))
+    study = Study(tmp_path, METHODS)
+    study.choose(tasks(1), factorial()[:2])
     waiting = study.steps_to_measure(random=1)
     chosen = {c.step for c in study.choices() if c.step}
     assert chosen <= set(waiting) and len(waiting) <= len(chosen) + 1
-    assert study.measure("native://", most=2) == 2
-    assert study.measure("native://", most=1) == 1
+    assert study.measure("qemu://stm32f405", most=1) == 1
+    assert study.measure("qemu://stm32f405", most=1) == 1  # goes on in the same run
     measured = study.measured_ms()
-    assert len(measured) == 3 and set(measured) == set(list(waiting)[:3])
+    assert set(measured) == set(list(waiting)[:2])
     assert all(0 < ms < math.inf for ms in measured.values())
     assert set(study.steps_to_measure(random=1)) == set(waiting) - set(measured)
     table = choice_table(study)
-    assert set(table[table.latency_is == "measured"].step) == set(measured)
-    # One that the device cannot run is asked for once.
-    key = next(iter(study.steps_to_measure()))
-    path = study.steps_to_measure()[key]
-    StepPlan.load(path)
-    path.write_text(path.read_text().replace('"images": 1', '"images": 99999999'))
-    study.measure("native://", most=1)
-    assert key not in study.measured_ms() and key not in study.steps_to_measure()
-    with pytest.raises(UserError, match="steps could not be measured on nowhere"):
-        study.measure("nowhere", most=1)
+    assert set(table[table.latency_is == "measured"].step) == set(measured) & chosen
