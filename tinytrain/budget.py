@@ -83,10 +83,10 @@ def mean_and_std(cost: StepCost, quantity: str) -> tuple[float, float]:
     if quantity == "latency_ms":
         mean, std = cost.latency_ms, cost.latency_std_ms
     else:
-        mean, std = cost.energy_mj, getattr(cost, "energy_std_mj", math.nan)
+        mean, std = cost.energy_mj, cost.energy_std_mj
         if mean is None or math.isnan(mean):
             raise UserError(
                 "the budget limits energy, and the cost source predicts none",
                 hint="fit a cost model to a run with energies (profile --energy), or give no --energy-mj",
             )
-    return mean, 0.0 if std is None or math.isnan(std) else std
+    return mean, 0.0 if math.isnan(std) else std
