@@ -57,9 +57,11 @@ def judge(model: CostModel, training: TrainingOps, judged: Measured) -> Points:
         known = (measured > 0) & np.isfinite(foreseen)
         table = common[known].reset_index(drop=True)
         table["measured"], table[FITTED] = measured[known], foreseen[known]
-        for bound in ("low", "high"):
-            column = f"{target}_{bound}_{unit}"
-            table[bound] = predicted[column].to_numpy(dtype=np.float64)[known] if column in predicted else np.nan
+        names = [f"{target}_{bound}_{unit}" for bound in ("low", "high")]
+        table["low"], table["high"] = np.nan, np.nan
+        if target in model.targets:
+            bounds = predicted[names].to_numpy(dtype=np.float64)
+            table[["low", "high"]] = _unseen_bounds(model, judged, target, measured, bounds)[known]
         ops, costs = training.costs(target)
         judged_ops = [op for op, keep in zip(judged.ops, known, strict=True) if keep]
         for baseline in baselines_of(target, model.latencies_us):
@@ -67,6 +69,29 @@ def judge(model: CostModel, training: TrainingOps, judged: Measured) -> Points:
             table[baseline.name] = baseline.fit(ops, costs).predict(judged_ops) if learned else np.nan
         points[target] = table
     return points
+
+
+def _unseen_bounds(
+    model: CostModel, judged: Measured, target: str, measured: np.ndarray, bounds: np.ndarray
+) -> np.ndarray:
+    """``bounds`` (low and high, of shape (n_ops, 2)), but of ops that the model's intervals were calibrated on those of
+    intervals that were calibrated on the other half of them, or on none where that is too few: their own hold 90 % of
+    them by construction.
+    """
+    calibrated = set(model.card_.get("calibrated_geometries", ()))
+    geometries = np.array(judged.geometries)
+    names = np.array(sorted(calibrated & set(geometries)))
+    halves = np.array_split(np.random.default_rng(0).permutation(names), 2)
+    bounds = bounds.copy()
+    for own, other in (halves, halves[::-1]):
+        rows, others = (np.flatnonzero(np.isin(geometries, half) & (measured > 0)) for half in (own, other))
+        if len(rows):
+            half_calibrated = (
+                model.targets[target].uncalibrated().calibrate([judged.ops[i] for i in others], measured[others])
+            )
+            foreseen = half_calibrated.predict([judged.ops[i] for i in rows])
+            bounds[rows] = np.column_stack([foreseen.low_90, foreseen.high_90])
+    return bounds
 
 
 def _measured(judged: Measured, target: str) -> np.ndarray:

@@ -119,6 +119,7 @@ class CostModel:
             figures = accuracy(judged.latency_us, foreseen[:, 0], foreseen[:, 2], foreseen[:, 3])
             # Judged first: intervals that are calibrated on these ops hold them by construction.
             self.calibrate(judged)
+            self.card_["calibrated_geometries"] = sorted(set(judged.geometries))
         self.card_ |= {"held_out_accuracy": figures, "run_hash": measured.run_hash}
         if step_runs:
             check_same_device(step_runs, measured.identity)

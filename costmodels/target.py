@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -122,6 +123,12 @@ class TargetModel:
             scores = scores_of(np.log(y / predicted.mean), predicted.std / predicted.mean)
             self.intervals = Intervals.calibrated([group_key(op) for op in ops], scores, "held-out ops")
         return self
+
+    def uncalibrated(self) -> TargetModel:
+        """A copy with the intervals of before :meth:`calibrate`, those of the cross-validation."""
+        other = copy.copy(self)
+        other.intervals = self._cross_conformal()
+        return other
 
     def _cross_conformal(self) -> Intervals:
         judged = {key: group.regressor_ for key, group in self.groups.items() if len(group.regressor_.errors_)}

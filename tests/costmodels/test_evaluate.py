@@ -140,6 +140,24 @@ def test_the_json_has_the_same_figures_of_every_target_overall_by_op_and_for_the
     assert result["baselines"]["c × MACs"]["latency"] == result["baselines"]["c × MACs"]["overall"]["latency"]
 
 
+def test_intervals_are_not_judged_on_the_ops_that_they_were_calibrated_on(table):
+    """Held-out ops that are far off widen the model's intervals, and cover themselves so; that may not count."""
+    held_out = table.index[table["held_out"]]
+    off = table.copy()
+    off.loc[held_out[::2], "latency_us"] *= 3
+    model = CostModel(work=synthetic.work, scratch_bytes=lambda op: 0).fit(off)
+    measured = read(off[off["held_out"]])
+    assert set(model.card_["calibrated_geometries"]) == set(measured.geometries)
+    points = evaluate(model, measured).points["latency"].set_index("op_key")
+    own = model.predict(measured.ops).set_index("op_key")
+    assert not np.allclose(points["high"], own["latency_high_us"].loc[points.index])
+    np.testing.assert_allclose(points["fitted"], own["latency_us"].loc[points.index])
+    uncalibrated = CostModel(work=synthetic.work, scratch_bytes=lambda op: 0).fit_measured(read(off[~off["held_out"]]))
+    plain = evaluate(uncalibrated, measured).points["latency"].set_index("op_key")
+    expected = uncalibrated.predict(measured.ops).set_index("op_key")["latency_high_us"]
+    np.testing.assert_allclose(plain["high"], expected.loc[plain.index])
+
+
 def test_energy_is_judged_beside_constant_power():
     table = synthetic.table(synthetic.random_ops(120, seed=3))
     with_energy = table.assign(energy_uj=0.2 * table["latency_us"] + 3, energy_source="simulated")
