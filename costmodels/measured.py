@@ -28,6 +28,7 @@ UNIFORM_COLUMNS = {
     "build_hash": "firmware builds",
     "region": "memory regions",
     "energy_source": "sources of energy",
+    "kernels": "kernels",
 }
 
 
@@ -59,6 +60,7 @@ class Measured:
     caches: str = "warm"
     energy_source: str | None = None
     region: str | None = None
+    kernels: str = "known"
 
     @property
     def latency_us(self) -> np.ndarray:
@@ -76,8 +78,8 @@ class Measured:
 
     @property
     def energy_noise(self) -> np.ndarray:
-        """Relative standard uncertainties of the energies."""
-        return self.frame["energy_noise"].to_numpy(dtype=np.float64)
+        """Relative standard uncertainties of the energies; 0 where nobody stated them."""
+        return self.frame["energy_noise"].fillna(0.0).to_numpy(dtype=np.float64)
 
     @property
     def stack_peak_bytes(self) -> np.ndarray:
@@ -134,7 +136,8 @@ def _table(runs: pd.DataFrame | Path | str | Sequence[Path | str]) -> tuple[pd.D
     paths = [Path(runs)] if isinstance(runs, str | Path) else [Path(run) for run in runs]
     if not paths:
         raise UserError("there is no run to read", hint="name one, for example measurements/<device>/<run>")
-    identities = [dict(read_manifest(path)["identity"]) for path in paths]
+    manifests = [read_manifest(path) for path in paths]
+    identities = [dict(manifest["identity"]) for manifest in manifests]
     for path, identity in zip(paths, identities, strict=True):
         for name, what in (("board", "boards"), ("timer", "timers"), ("build_hash", "firmware builds")):
             if identity.get(name) != identities[0].get(name):
@@ -143,7 +146,11 @@ def _table(runs: pd.DataFrame | Path | str | Sequence[Path | str]) -> tuple[pd.D
                     f"({identities[0].get(name)!r} and {identity.get(name)!r})",
                     hint="fit one device and build at a time",
                 )
-    return pd.concat([load(path) for path in paths], ignore_index=True), identities[0]
+    tables = [
+        load(path).assign(kernels=manifest.get("kernels", "known"))
+        for path, manifest in zip(paths, manifests, strict=True)
+    ]
+    return pd.concat(tables, ignore_index=True), identities[0]
 
 
 def from_frame(frame: pd.DataFrame, identity: dict, caches: str | None = None) -> Measured:
@@ -179,6 +186,7 @@ def from_frame(frame: pd.DataFrame, identity: dict, caches: str | None = None) -
         caches=caches,
         energy_source=_energy_source(frame),
         region=_region(frame),
+        kernels=str(frame["kernels"].iloc[0]) if "kernels" in frame else "known",
     )
 
 

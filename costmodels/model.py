@@ -22,6 +22,7 @@ from costmodels.stack import StackPeaks
 from costmodels.steps import StepCosts
 from costmodels.target import OnGroup, TargetModel, silent
 from costmodels.training_ops import TrainingOps
+from costmodels.transfer import transferred
 from profiler.errors import UserError
 from profiler.ops import Layer, Op, Optimizer
 from profiler.workloads.network import Network
@@ -80,11 +81,12 @@ class CostModel:
 
     def fit(
         self,
-        runs: pd.DataFrame | Path | str | Sequence[Path | str],
+        runs: pd.DataFrame | Measured | Path | str | Sequence[Path | str],
         *,
         include_held_out: bool = False,
         caches: str | None = None,
         on_group: OnGroup = silent,
+        start: CostModel | None = None,
     ) -> CostModel:
         """Learn from runs on disk or from a data frame with the store's columns.
 
@@ -96,6 +98,7 @@ class CostModel:
             caches: Only ops timed with ``warm`` or with ``cold`` caches; None: whichever there is, and where there are
                 both, warm ones, with what emptied caches cost beside them for whole steps.
             on_group: Told before each group of ops: how many are done, how many there are, and which comes.
+            start: Another device's model to begin at: a dozen ops are enough then.
 
         Returns:
             self
@@ -103,13 +106,15 @@ class CostModel:
         Raises:
             UserError: nothing measured, or runs that do not belong together.
         """
-        runs, step_runs = _without_steps(runs)
-        measured, cold = read_warm_and_cold(runs, caches)
+        measured, cold, step_runs = runs, None, []
+        if not isinstance(runs, Measured):
+            runs, step_runs = _without_steps(runs)
+            measured, cold = read_warm_and_cold(runs, caches)
         held_out = measured.frame["held_out"].to_numpy()
         training = measured if include_held_out else measured.subset(~held_out)
         if not training.ops:
             raise UserError("every measured op is held out", hint="measure more ops")
-        self.fit_measured(training, on_group)
+        self.fit_measured(training, on_group, start)
         if cold is not None:
             self._fit_cold(cold if include_held_out else cold.subset(~cold.frame["held_out"].to_numpy()), on_group)
         judged = measured.subset(held_out)
@@ -134,20 +139,28 @@ class CostModel:
         if "energy" in self.targets:
             self.targets["energy"].calibrate(with_energy.ops, with_energy.energy_uj)
 
-    def fit_measured(self, training: Measured, on_group: OnGroup = silent) -> CostModel:
+    def fit_measured(self, training: Measured, on_group: OnGroup = silent, start: CostModel | None = None) -> CostModel:
         """Learn from these ops, all of them."""
         self._forget()
-        latency = TargetModel(work=self.work).fit(training.ops, training.latency_us, training.noise, on_group)
-        self.targets = {"latency": latency}
+        work = self.work if training.kernels == "known" else None
         with_energy = training.subset(training.energy_uj > 0)
-        if with_energy.ops:
-            energy = TargetModel(work=self.work)
-            self.targets["energy"] = energy.fit(
-                with_energy.ops, with_energy.energy_uj, with_energy.energy_noise, on_group
-            )
+        self.targets = {}
+        for name, part, cost, noise in (
+            ("latency", training, training.latency_us, training.noise),
+            ("energy", with_energy, with_energy.energy_uj, with_energy.energy_noise),
+        ):
+            if not part.ops:
+                continue
+            target = TargetModel(work=work)
+            if start is not None and name in start.targets:
+                self.targets[name] = transferred(target, start.targets[name], part.ops, cost, noise)
+            else:
+                self.targets[name] = target.fit(part.ops, cost, noise, on_group)
         self.training = TrainingOps.of(training)
         self.stack = StackPeaks.measured(training.ops, training.stack_peak_bytes, self.work)
         self.card_ = self._card_of(training)
+        if start is not None:
+            self.card_["started_from"] = {name: start.card_[name] for name in ("device", "timer", "run_hash")}
         self.memory = ArenaMemory(training.identity, training.region)
         return self
 
@@ -181,6 +194,7 @@ class CostModel:
             "typical_error_percent": self.targets["latency"].typical_error_percent,
             "noise_floor_percent": 100 * self.targets["latency"].noise_floor,
             "energy_source": training.energy_source,
+            "kernels": training.kernels,
             "n_ops": len(training.ops),
             "fitted_geometries": sorted(set(training.geometries)),
             "held_out_accuracy": None,

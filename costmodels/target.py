@@ -157,7 +157,7 @@ class TargetModel:
         X = plain_terms(ops)
         self.pooled = {
             key: NonNegativeTerms().fit(X[rows], y[rows])
-            for keys in ((str(op.pass_) for op in ops), map(_pass_and_dtype, ops))
+            for keys in ((str(op.pass_) for op in ops), map(pass_and_dtype, ops))
             for key, rows in rows_by(keys).items()
         }
         self.pooled[ANY_PASS] = NonNegativeTerms().fit(X, y)
@@ -182,7 +182,7 @@ class TargetModel:
             members = [ops[i] for i in rows]
             group = self.groups.get(key)
             if group is None:
-                levels = (_pass_and_dtype(members[0]), str(members[0].pass_), ANY_PASS)
+                levels = (pass_and_dtype(members[0]), str(members[0].pass_), ANY_PASS)
                 pooled = next(self.pooled[level] for level in levels if level in self.pooled)
                 mean[rows], std[rows] = pooled.predict(plain_terms(members), return_std=True)
             else:
@@ -247,5 +247,6 @@ def rows_by(keys: Iterable[str]) -> dict[str, list[int]]:
     return rows
 
 
-def _pass_and_dtype(op: Op) -> str:
+def pass_and_dtype(op: Op) -> str:
+    """Key of the pooled terms between a group's and those of its pass."""
     return f"{op.pass_}/{op.dtype}"

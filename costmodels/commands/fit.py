@@ -7,13 +7,14 @@ from typing import Annotated
 
 import typer
 
-from costmodels.commands.options import Json, Runs
+from costmodels.commands.options import Json, SomeRuns
 from profiler.cli_support import message, print_json, print_table, progress
 from profiler.errors import UserError
 
 
 def fit(
-    runs: Runs,
+    runs: SomeRuns = None,
+    *,
     out: Annotated[Path, typer.Option(help="Folder to write the model into.", show_default=False)],
     include_held_out: Annotated[
         bool, typer.Option("--include-held-out", help="Fit on every op; the model then has no honest accuracy.")
@@ -22,17 +23,36 @@ def fit(
         str | None,
         typer.Option(metavar="warm|cold", help="Which ops, where the runs were timed with both.", show_default=False),
     ] = None,
+    start: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="MODEL", help="Begin at another device's model: a dozen ops are enough."),
+    ] = None,
+    table: Annotated[
+        Path | None, typer.Option(help="Instead of runs: a table with the columns of `profile import`.")
+    ] = None,
+    target: Annotated[
+        str, typer.Option(metavar="COLUMN", help="What of the table is fitted: a column of time or energy.")
+    ] = "latency_us",
     json: Json = False,
 ) -> None:
-    """Fit a cost model to runs.
+    """Fit a cost model to runs, or to a table.
+
+    Of each kind, pass and dtype of op the estimator is taken that predicts geometries best that it did not see.
 
     Example: costmodels fit runs/an500 --out an500.model
     """
+    if bool(runs) == (table is not None):
+        raise UserError(
+            "there is nothing to fit" if table is None else "runs and a table are not fitted together",
+            hint="give folders of runs, or --table FILE --target COLUMN",
+            exit_status=2,
+        )
     if caches not in (None, "warm", "cold"):
         raise UserError(f"--caches {caches!r} is unknown", hint="there are warm and cold", exit_status=2)
     from costmodels.estimators import METHODS  # noqa: PLC0415
     from costmodels.model import CostModel  # noqa: PLC0415  (scipy and scikit-learn take seconds: not for --help)
     from costmodels.plots import timer_note  # noqa: PLC0415
+    from costmodels.tables import read_measured_table  # noqa: PLC0415
 
     with progress(1, "fitting groups of ops", quiet=json) as ticker:
 
@@ -40,7 +60,11 @@ def fit(
             ticker.grow(groups - ticker.total)
             ticker.advance(done - ticker.done, note=key)
 
-        model = CostModel().fit(runs, include_held_out=include_held_out, on_group=show, caches=caches)
+        options = {"include_held_out": include_held_out, "on_group": show, "start": start and CostModel.load(start)}
+        if table is None:
+            model = CostModel().fit(runs, caches=caches, **options)
+        else:
+            model = CostModel().fit(read_measured_table(table, target), **options)
     model.save(out)
     card = model.card_
     groups = [

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 Runs = Annotated[list[Path], typer.Argument(help="Folders of runs of one device.", show_default=False)]
+SomeRuns = Annotated[list[Path] | None, typer.Argument(help="Folders of runs of one device.", show_default=False)]
 Model = Annotated[Path, typer.Argument(help="Folder of a fitted model.", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="JSON on stdout instead of tables.")]
 NetworkName = Annotated[
