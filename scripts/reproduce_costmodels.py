@@ -20,6 +20,8 @@ from profiler.workloads.mlperf_tiny import INPUT_SHAPES
 
 BACKBONES = ("mcunet-5fps", "mbv2-w0.35", "proxyless-w0.3")
 MLPERF_TINY = {name: "x".join(map(str, shape)) for name, shape in INPUT_SHAPES.items()}
+#: Its steps teach a model what a step costs beside its ops; it is judged on steps of others.
+CONTEXT_NETWORK = "mlperf-tiny-vww"
 ODD = {f"scripts.odd_networks:{name}": shape for name, shape in ODD_INPUTS.items()}
 
 
@@ -47,24 +49,13 @@ DEVICES = (
 )
 
 
-@dataclass(frozen=True)
-class Judged:
-    """One run that a model is judged on: the single ops of a network."""
-
-    network: str
-    input_: str
-
-    @property
-    def folder(self) -> str:
-        return f"judge-{self.network.rpartition(':')[2]}"
-
-
 def main() -> None:
     """Measure, fit, judge; the figures lie in ``costmodels.json`` beside the runs."""
     parser = argparse.ArgumentParser(prog="scripts/reproduce_costmodels", description=__doc__)
     parser.add_argument("--device", action="append", choices=[d.name for d in DEVICES], help="these only [all]")
     parser.add_argument("--time", default="5m", help="for the active design, on each device [5m]")
     parser.add_argument("--out", type=Path, default=Path("measurements"), help="where the runs lie [measurements]")
+    parser.add_argument("--models", type=Path, default=Path("models"), help="where the fitted models go [models]")
     parser.add_argument("--quick", action="store_true", help="one small network and 4 plans: a test of this script")
     args = parser.parse_args()
     shown = ShownCommands("the reproduction")
@@ -81,35 +72,33 @@ def main() -> None:
 
 
 def reproduce(shown: ShownCommands, device: Device, args: argparse.Namespace) -> dict:
-    """Everything of one device; the JSON that ``costmodels evaluate`` gave, by network and by what was judged."""
+    """Everything of one device: how it was measured, and what ``costmodels evaluate`` says of each network."""
     folder = args.out / device.name
+    port = ("--port", device.port)
+    steps = ("step", *port, "--seed", 1, "--random-plans", 4 if args.quick else 20)
     shown.headline(f"{device.name}: {args.time} of actively chosen ops, no network")
     active = folder / f"active-{args.time}"
-    measure(shown, active, "--port", device.port, "--design", "active", "--target-error", "1%", "--time", args.time)
-    model = folder / f"{active.name}.model"
-    shown.run("costmodels", "fit", active, "--out", model)
+    measure(shown, active, *port, "--design", "active", "--target-error", "1%", "--time", args.time)
+    shown.headline(f"{device.name}: whole training steps, to learn what a step costs beside its ops")
+    context = folder / f"steps-{CONTEXT_NETWORK}"
+    measure(shown, context, *steps, "--network", CONTEXT_NETWORK, "--input", device.step_input)
+    model = args.models / f"{device.name}-{args.time}.model"
+    shown.run("costmodels", "fit", active, context, "--out", model)
 
-    networks = [Judged(name, device.input_) for name in BACKBONES]
-    networks += [Judged(*item) for item in (MLPERF_TINY | ODD).items()]
-    if args.quick:
-        networks = [Judged("mlperf-tiny-kws", MLPERF_TINY["mlperf-tiny-kws"])]
-    ops = {}
-    for judged in networks:
-        shown.headline(f"{device.name}: the ops of {judged.network} at {judged.input_}")
-        run = folder / judged.folder
-        network = ("--network", judged.network, "--input", judged.input_, "--dtype", "both")
-        measure(shown, run, "--port", device.port, "--design", "network", *network)
-        ops[judged.network] = shown.ask("costmodels", "evaluate", model, run)
-
-    steps = {}
-    for name in ("mlperf-tiny-kws",) if args.quick else BACKBONES:
-        shown.headline(f"{device.name}: whole training steps of {name}")
-        run = folder / f"steps-{name}"
-        input_ = MLPERF_TINY.get(name, device.step_input)
-        plans = ("--random-plans", 4 if args.quick else 20, "--seed", 1)
-        measure(shown, run, "step", "--port", device.port, "--network", name, "--input", input_, *plans)
-        steps[name] = shown.ask("costmodels", "evaluate", model, run)
-    return {"design": store.read_manifest(active)["plan"], "ops": ops, "steps": steps}
+    judged = {}
+    networks = dict.fromkeys(BACKBONES, device.input_) | MLPERF_TINY | ODD
+    for network, input_ in list(networks.items())[3:4] if args.quick else networks.items():
+        name = network.rpartition(":")[2]
+        runs = [folder / f"ops-{name}"]
+        shown.headline(f"{device.name}: {name} at {input_}, op by op")
+        of = ("--network", network)
+        measure(shown, runs[0], *port, "--design", "network", *of, "--input", input_, "--dtype", "both")
+        if network in BACKBONES or args.quick:
+            shown.headline(f"{device.name}: {name}, whole training steps")
+            runs.append(folder / f"steps-{name}")
+            measure(shown, runs[1], *steps, *of, "--input", device.step_input if network in BACKBONES else input_)
+        judged[name] = shown.ask("costmodels", "evaluate", model, *runs)
+    return {"plan": store.read_manifest(active)["plan"], "networks": judged}
 
 
 def measure(shown: ShownCommands, run: Path, *command: object) -> None:
@@ -124,13 +113,13 @@ def measure(shown: ShownCommands, run: Path, *command: object) -> None:
 
 
 def op_rows(figures: dict) -> Iterator[dict]:
-    """A row a device and network: the model beside the baselines."""
+    """A row a device and network: the model beside the baselines, on single ops."""
     for device, of_device in figures.items():
-        for network, result in of_device["ops"].items():
+        for network, result in of_device["networks"].items():
             latency = result["overall"]["latency"]
             yield {
                 "device": device,
-                "network": network.rpartition(":")[2],
+                "network": network,
                 "time is": timer_note(result["timer"]),
                 "ops": latency["n"],
                 "MAPE %": latency["mape_percent"],
@@ -139,16 +128,31 @@ def op_rows(figures: dict) -> Iterator[dict]:
                 **{
                     f"{name}: MAPE %": baseline["latency"]["mape_percent"]
                     for name, baseline in result["baselines"].items()
-                    if "latency" in baseline
+                    if baseline.get("latency")
                 },
             }
 
 
 def step_rows(figures: dict) -> Iterator[dict]:
-    """A row a device and network: how far whole steps are off."""
+    """A row a device and network: the same on whole steps, and memory."""
     for device, of_device in figures.items():
-        for network, result in of_device["steps"].items():
-            yield {"device": device, "network": network, **result["steps"]["latency"]}
+        for network, result in of_device["networks"].items():
+            if steps := result.get("steps"):
+                latency = steps["latency"]
+                yield {
+                    "device": device,
+                    "network": network,
+                    "steps": latency["n"],
+                    "MAPE %": latency["mape_percent"],
+                    "95 % are within ± %": latency["p95_percent"],
+                    "90 % intervals cover %": latency["coverage_90_percent"],
+                    "memory: MAPE %": steps["memory"]["mape_percent"],
+                    **{
+                        f"{name}: MAPE %": baseline["latency"]["mape_percent"]
+                        for name, baseline in steps["baselines"].items()
+                        if baseline.get("latency")
+                    },
+                }
 
 
 if __name__ == "__main__":
