@@ -1,7 +1,7 @@
 """The general op space: every op that a device can run, over the geometries of small vision and audio networks.
 
-A :class:`Family` is what shares a kernel's loops: kind, pass, dtype, variant, and for gradients of weights the trained
-axis and the optimiser. Of each family ops are drawn one by one, always the same for the same seed: the first ten of a
+A :class:`Family` is what shares a kernel's loops: kind, pass, dtype, variant, and for gradients of weights what trains
+and the optimiser. Of each family ops are drawn one by one, always the same for the same seed: the first ten of a
 hundred are the first ten. Draws are stratified over their size and mix what networks have (channels grow as maps
 shrink) with what they might have (any map, any channels, any kernel). Channel counts modulo 8 are even in half of them.
 """
@@ -12,14 +12,13 @@ import math
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from profiler.devices.identity import Identity
 from profiler.ops import (
     GEOMETRIES,
     WORD_BYTES,
     Access,
-    Axis,
     Depthwise,
     FusedConv2d,
     Geometry,
@@ -40,9 +39,14 @@ MOST_UNITS = 4_000_000
 _LEAST_UNITS = 64
 #: Ops that are tried for one draw: the first whose size is near to the draw's stratum (in logarithms), or else the
 #: nearest, is taken.
-_TRIES, _NEAR = 8, 0.7
+_TRIES, _NEAR = 14, 0.6
 #: How often in a row a draw may fail until the family is taken to be exhausted.
 _BARREN = 200
+#: Sums that are checked against PyTorch have at least so many elements: of a single one that happens to be near 0 the
+#: relative error is nothing but rounding.
+_LEAST_OUTPUTS = 4
+#: What trains in an op, see :class:`Family`.
+Trains = Literal["", "out", "in", "bias"]
 #: Optimisers whose updates have kernels; fused ones are SGD.
 _OPTIMIZERS: tuple[Optimizer, ...] = ("sgd", "adam")
 #: Variants that are deployed; ``reference`` kernels stand beside them for comparison.
@@ -55,7 +59,7 @@ class Family:
 
     Attributes:
         kind, pass_, dtype, variant: As of :class:`~profiler.ops.Op`.
-        axis: The trained one, of ``grad_weight`` and ``update``; else ``out``.
+        trains: Of ``grad_weight`` and ``update``: weights of ``out`` or ``in`` channels, or the ``bias`` alone.
         optimizer: Of ``update``; else ``sgd``.
     """
 
@@ -63,14 +67,16 @@ class Family:
     pass_: Pass
     dtype: str
     variant: str = "blocked"
-    axis: Axis = "out"
+    trains: Trains = ""
     optimizer: Optimizer = "sgd"
 
     @classmethod
     def of(cls, op: Op) -> Family:
         """The family that an op belongs to."""
-        trains = op.pass_ in (Pass.GRAD_WEIGHT, Pass.UPDATE)
-        return cls(op.kind, op.pass_, op.dtype, op.variant, op.trained_axis if trains else "out", op.optimizer)
+        trains: Trains = ""
+        if op.pass_ in (Pass.GRAD_WEIGHT, Pass.UPDATE):
+            trains = op.trained_axis if op.trained_channels else "bias"
+        return cls(op.kind, op.pass_, op.dtype, op.variant, trains, op.optimizer)
 
     @property
     def name(self) -> str:
@@ -78,22 +84,22 @@ class Family:
         parts = [self.kind, str(self.pass_), self.dtype]
         if self.variant != "blocked":
             parts.append(self.variant)
-        if self.pass_ in (Pass.GRAD_WEIGHT, Pass.UPDATE):
-            parts.append(self.axis)
+        if self.trains:
+            parts.append(self.trains)
         if self.pass_ is Pass.UPDATE:
             parts.append(self.optimizer)
         return "/".join(parts)
 
 
 #: What an error in ops of a kind counts: convolutions, depthwise ones and linear layers are nearly all of a network's
-#: time and, with what can train of them, nine in ten of its ops.
+#: time and, with the weights that can train of them, nine in ten of its ops.
 _MAIN_KINDS = frozenset({"conv2d", "depthwise", "linear", FusedConv2d.kind, PointwiseDepthwise.kind})
 _OTHER_WEIGHT = 0.3
 
 
 def weight_of(family: Family) -> float:
     """What a family's errors count beside those of others."""
-    return 1.0 if family.kind in _MAIN_KINDS else _OTHER_WEIGHT
+    return 1.0 if family.kind in _MAIN_KINDS and family.trains != "bias" else _OTHER_WEIGHT
 
 
 class Space(Protocol):
@@ -124,12 +130,14 @@ def families_of(
         if kind == "empty" or pass_ not in passes or dtype not in dtypes:
             continue
         trains = pass_ in (Pass.GRAD_WEIGHT, Pass.UPDATE)
-        axes: tuple[Axis, ...] = ("out", "in") if trains and kind in _TWO_AXES else ("out",)
+        what: tuple[Trains, ...] = ("",)
+        if trains:
+            what = ("out", "in", "bias") if kind in _TWO_AXES else ("out", "bias")
         fused = kind == FusedConv2d.kind
         optimizers = _OPTIMIZERS if pass_ is Pass.UPDATE and not fused else ("sgd",)
         for variant in _DEPLOYED:
             if variant in variants.get((kind, name, dtype), ()):
-                found += [Family(kind, pass_, dtype, variant, axis, o) for axis in axes for o in optimizers]
+                found += [Family(kind, pass_, dtype, variant, part, o) for part in what for o in optimizers]
     return tuple(found)
 
 
@@ -198,9 +206,11 @@ class OpSpace:
         return best and best[1]
 
     def _takes(self, op: Op) -> bool:
-        """Whether an op has a kernel that takes its geometry, and probably fits the memory."""
+        """Whether an op has a kernel that takes its geometry, can be checked, and probably fits the memory."""
         from profiler.kernels import scratch_bytes  # noqa: PLC0415
 
+        if op.macs and op.pass_ in (Pass.FORWARD, Pass.GRAD_INPUT) and op.outputs[0].elements < _LEAST_OUTPUTS:
+            return False
         try:
             scratch = scratch_bytes(op)
         except ValueError:
@@ -268,19 +278,15 @@ def draw_op(family: Family, rng: random.Random) -> Op | None:
 
 
 def _trained(g: Geometry, family: Family, rng: random.Random) -> dict | None:
-    """What trains; None where nothing of this geometry can on this axis."""
+    """What trains; None where nothing of this geometry can in this family."""
     has_bias = bool(g.bias_elements)  # type: ignore[attr-defined]
-    all_or_none = (
-        family.dtype == "s8" and getattr(g, "groups", 1) > 1
-    )  # int8 weights of a grouped convolution are fixed
-    if family.axis == "out" and has_bias and (all_or_none or rng.random() < 0.1):
-        return {"trained_channels": 0, "trains_bias": True}
-    if all_or_none:
+    if family.trains == "bias":
+        return {"trained_channels": 0, "trains_bias": True} if has_bias else None
+    if family.dtype == "s8" and getattr(g, "groups", 1) > 1:  # int8 weights of a grouped convolution are fixed
         return None
-    count = _count(g.channels(family.axis), rng)  # type: ignore[attr-defined]
     return {
-        "trained_channels": count,
-        "trained_axis": family.axis,
+        "trained_channels": _count(g.channels(family.trains), rng),  # type: ignore[attr-defined]
+        "trained_axis": family.trains,
         "trains_bias": has_bias and rng.random() < 0.85,
     }
 

@@ -24,7 +24,7 @@ from profiler.workloads.program import DeviceMemory
 
 FAMILIES = (
     Family("depthwise", Pass.FORWARD, "f32"),
-    Family("linear", Pass.GRAD_WEIGHT, "f32"),
+    Family("linear", Pass.GRAD_WEIGHT, "f32", trains="out"),
     Family("global_avg_pool", Pass.FORWARD, "f32"),
 )
 
