@@ -168,40 +168,40 @@ def remainder_features(ops: Sequence[Op]) -> np.ndarray:
 
 def geometry_features(ops: Sequence[Op]) -> np.ndarray:
     """:data:`GEOMETRY_FEATURES` of any ops, float64 of shape (n_ops, n_features)."""
-    return np.array([_geometry_row(op) for op in ops], dtype=np.float64).reshape(len(ops), len(GEOMETRY_FEATURES))
+    rows = np.array([_geometry_row(op) for op in ops], dtype=np.float64).reshape(len(ops), len(GEOMETRY_FEATURES))
+    rows[:, :_LOGARITHMS] = np.log1p(rows[:, :_LOGARITHMS])
+    return rows
 
 
-def _geometry_row(op: Op) -> list[float]:
+#: How many of the geometry features are logarithms, which come first.
+_LOGARITHMS = sum(name.startswith("log_") for name in GEOMETRY_FEATURES)
+
+
+def _geometry_row(op: Op) -> tuple[float, ...]:
+    """The features, logarithms not yet taken."""
     g = op.geometry
     shape_in, shape_out = g.input_shape, g.output_shape
     channels_in, channels_out = _channels(shape_in), _channels(shape_out)
-
-    def extent(name: str) -> int:
-        return getattr(g, name, 1)
-
-    logs = [
+    return (
         _positions(shape_out),
         _positions(shape_in),
         channels_in,
         channels_out,
-        extent("kernel_h"),
-        extent("kernel_w"),
-        extent("stride_h") * extent("stride_w"),
-        extent("groups"),
+        getattr(g, "kernel_h", 1),
+        getattr(g, "kernel_w", 1),
+        getattr(g, "stride_h", 1) * getattr(g, "stride_w", 1),
+        getattr(g, "groups", 1),
         op.trained_channels,
-    ]
-    return [
-        *np.log1p(logs),
-        float(op.trained_axis == "in"),
-        float(op.trains_bias),
+        op.trained_axis == "in",
+        op.trains_bias,
         channels_in % 4 / 4,
         channels_out % 4 / 4,
         op.trained_channels % 4 / 4,
-    ]
+    )
 
 
 def _positions(shape: tuple[int, ...]) -> int:
-    return int(np.prod(shape[:-1])) if len(shape) > 1 else 1
+    return math.prod(shape[:-1]) if len(shape) > 1 else 1
 
 
 def _channels(shape: tuple[int, ...]) -> int:

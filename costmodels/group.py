@@ -10,6 +10,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from costmodels.estimators import ChosenRegressor
 from costmodels.features import (
+    GEOMETRY_FEATURES,
     GEOMETRY_TERMS,
     PLAIN_TERMS,
     REMAINDER_FEATURES,
@@ -89,7 +90,7 @@ class OpRegressor(RegressorMixin, BaseEstimator):
     def judged(self, ops: Sequence[Op]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Costs, their standard deviations, and whether anything of an op lies outside what was fitted."""
         check_is_fitted(self, "regressor_")
-        X = self.inputs(ops, self.terms_of(ops)[1])
+        X = self.inputs(ops, self.terms_of(ops)[1], self.regressor_.columns)
         mean, std = self.regressor_.predict(X, return_std=True)
         return mean, std, self.regressor_.extrapolates(X)
 
@@ -99,10 +100,20 @@ class OpRegressor(RegressorMixin, BaseEstimator):
             return tuple(GEOMETRY_TERMS), geometry_terms(ops)
         return work_terms(ops, self.work)
 
-    def inputs(self, ops: Sequence[Op], T: np.ndarray) -> np.ndarray:
-        """Work terms, plain terms and features side by side, of shape (n_ops, n_columns)."""
-        parts = [T, plain_terms(ops), geometry_features(ops)]
-        return np.hstack(parts if self.work else [*parts, remainder_features(ops)])
+    def inputs(self, ops: Sequence[Op], T: np.ndarray, columns: np.ndarray | None = None) -> np.ndarray:
+        """Work terms, plain terms and features side by side, of shape (n_ops, n_columns).
+
+        Where ``columns`` names those that are looked at, a block of others is not worked out and stands as zeros.
+        """
+        blocks = [(plain_terms, len(PLAIN_TERMS)), (geometry_features, len(GEOMETRY_FEATURES))]
+        if self.work is None:
+            blocks.append((remainder_features, len(REMAINDER_FEATURES)))
+        parts, start = [T], T.shape[1]
+        for block, width in blocks:
+            wanted = columns is None or ((columns >= start) & (columns < start + width)).any()
+            parts.append(block(ops) if wanted else np.zeros((len(ops), width)))
+            start += width
+        return np.hstack(parts)
 
     def check(self, key: str) -> None:
         """Raise UserError unless the kernels still count as they did when the group was measured."""

@@ -195,10 +195,14 @@ class ChosenRegressor(RegressorMixin, BaseEstimator):
         """Whether any column that prediction uses lies outside the training range: bool of shape (n_ops,)."""
         check_is_fitted(self, "parts_")
         X = np.asarray(X, dtype=np.float64)
-        columns = np.unique(np.concatenate([part.columns for part in self.parts_.values()]))
         slack = 1e-9 * np.maximum(np.abs(self.low_), np.abs(self.high_))
         outside = (self.low_ - slack > X) | (self.high_ + slack < X)
-        return outside[:, columns].any(axis=1)
+        return outside[:, self.columns].any(axis=1)
+
+    @property
+    def columns(self) -> np.ndarray:
+        """Numbers of the columns that prediction looks at, ascending."""
+        return np.unique(np.concatenate([part.columns for part in self.parts_.values()]))
 
     def candidate(self, method: str, n_columns: int) -> CorrectedTerms:
         """What ``method`` is before it is fitted."""
