@@ -19,3 +19,11 @@ class UserError(Exception):
 
     def __str__(self) -> str:
         return f"{self.args[0]}; {self.hint}"
+
+    def __reduce__(self) -> tuple:
+        # By default an exception is made anew from its positional arguments alone, in the process it is sent to.
+        return _remade, (type(self), self.args), self.__dict__
+
+
+def _remade(kind: type[UserError], arguments: tuple) -> UserError:
+    return kind.__new__(kind, *arguments)

@@ -8,6 +8,7 @@ import typer
 
 from profiler.cli_support import run_app
 from tinytrain.commands.adapt import adapt
+from tinytrain.commands.benchmark import benchmark
 from tinytrain.commands.meta_train import meta_train
 from tinytrain.commands.select import select
 
@@ -28,6 +29,10 @@ app.command(epilog="Example: tinytrain adapt --plan plan.json --steps 40")(adapt
 app.command(
     "meta-train", epilog="Example: tinytrain meta-train --network mcunet-5fps --episodes 2000 --out meta/mcunet-5fps"
 )(meta_train)
+app.command(
+    epilog="Example: tinytrain benchmark --methods none,last,tinytrain --domain omniglot --costs an500.model "
+    "--port qemu://mps2-an500 --latency-share 0.5 --tasks 20 --out benchmark"
+)(benchmark)
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:

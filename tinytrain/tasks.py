@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from profiler.workloads.plan import Head
 from tinytrain import backbones, data, episodes
 from tinytrain.episodes import Episode, Task
 from tinytrain.folding import fold_norms
+from tinytrain.images import ImageSet
 from tinytrain.weights import read_npz
 
 
@@ -41,19 +43,51 @@ class Prepared:
     data: str
 
 
-def prepare(
+@dataclass(frozen=True, eq=False)
+class Loaded:
+    """A network with weights and an image set, from which any number of tasks are made ready.
+
+    Attributes:
+        model: As in :class:`Prepared`, before any task.
+        network: Its layers.
+        images: The set.
+        data: Label of the source of images and weights.
+    """
+
+    model: nn.Module
+    network: Network
+    images: ImageSet
+    data: str
+
+    def ready(self, episode: Episode) -> Prepared:
+        """A task of the set's, with a copy of the model that may be trained.
+
+        Raises:
+            UserError: the network's output is no feature vector.
+        """
+        model = copy.deepcopy(self.model)
+        task = episode.load(self.images, self.network.input_shape[1:])
+        features = episodes.embed(model, task.support)
+        if features.dim() != 2:
+            raise UserError(
+                f"the network {self.network.name} gives {tuple(features.shape[1:])} an image, where a feature vector "
+                "is expected",
+                hint="end it in a pooling and a flattening layer",
+            )
+        prototypes = episodes.prototypes(features, task.support_labels, episode.ways)
+        return Prepared(model, self.network, episode, task, Head(classes=episode.ways), prototypes, self.data)
+
+
+def load(
     network: str,
     input_shape: tuple[int, int, int],
     *,
     data_folder: str | Path | None = None,
     weights_file: Path | None = None,
     dataset: str | None = None,
-    seed: int = 0,
-    ways: int = 5,
-    shots: int = 5,
     tell: Callable[[str], None] = lambda text: None,
-) -> Prepared:
-    """Load a network and draw an episode.
+) -> Loaded:
+    """Load a network and an image set.
 
     Args:
         network: A backbone's name, or ``module:factory``, which brings its own weights.
@@ -61,13 +95,10 @@ def prepare(
         data_folder: What ``--data`` said; see :func:`tinytrain.data.locate`.
         weights_file: A backbone's weights instead of the source's, as :mod:`tinytrain.weights` writes them.
         dataset: Name of the image set, or a folder with a folder of images a class; None for the source's own.
-        seed: Of the episode.
-        ways: Classes.
-        shots: Support images a class.
         tell: Takes lines for people.
 
     Raises:
-        UserError: no such network, data or episode.
+        UserError: no such network or data.
     """
     if input_shape[0] != 3:
         raise UserError(
@@ -92,14 +123,27 @@ def prepare(
         label = origin if pictures == origin else f"images: {pictures}; weights: {origin}"
     else:
         label = f"images: {pictures}; weights: those that {network} brings"
-    episode = episodes.draw(images, seed, ways=ways, shots=shots)
-    task = episode.load(images, input_shape[1:])
-    model = fold_norms(model)
-    features = episodes.embed(model, task.support)
-    if features.dim() != 2:
-        raise UserError(
-            f"the network {network} gives {tuple(features.shape[1:])} an image, where a feature vector is expected",
-            hint="end it in a pooling and a flattening layer",
-        )
-    prototypes = episodes.prototypes(features, task.support_labels, ways)
-    return Prepared(model, lowered, episode, task, Head(classes=ways), prototypes, label)
+    return Loaded(fold_norms(model), lowered, images, label)
+
+
+def prepare(
+    network: str,
+    input_shape: tuple[int, int, int],
+    *,
+    data_folder: str | Path | None = None,
+    weights_file: Path | None = None,
+    dataset: str | None = None,
+    seed: int = 0,
+    ways: int = 5,
+    shots: int = 5,
+    tell: Callable[[str], None] = lambda text: None,
+) -> Prepared:
+    """Load a network and draw an episode of ``ways`` classes and ``shots`` support images a class from ``seed``.
+
+    All else as for :func:`load`.
+
+    Raises:
+        UserError: no such network, data or episode.
+    """
+    loaded = load(network, input_shape, data_folder=data_folder, weights_file=weights_file, dataset=dataset, tell=tell)
+    return loaded.ready(episodes.draw(loaded.images, seed, ways=ways, shots=shots))

@@ -119,7 +119,7 @@ def select(
     from tinytrain.tasks import prepare  # noqa: PLC0415
     from tinytrain.training import pseudo_query  # noqa: PLC0415
 
-    budget = _budget(latency_ms, energy_mj, memory_bytes, confidence)
+    budget = check_budget(latency_ms, energy_mj, memory_bytes, confidence)
     _check_choice("solver", solver, ("exact", "greedy", "marginal", "biases"))
     _check_choice("denominator", denominator or "device", ("published", "device"))
     _check_choice("dtype", dtype, ("f32", "s8"))
@@ -127,7 +127,7 @@ def select(
     check_learning_rate(learning_rate)
     optimizer = optimizer or ("sgd" if dtype == "s8" else "adam")
     saved = _savings(savings, dtype, images, optimizer)
-    shares = _ratios(ratios)
+    shares = parse_ratios(ratios)
     shape = parse_input_shape(input_shape)
     source = cost_source(costs, us_per_mac, scale_from, accounting)
 
@@ -192,7 +192,9 @@ def select(
         )
 
 
-def _budget(latency_ms: float | None, energy_mj: float | None, memory_bytes: int | None, confidence: float) -> Budget:
+def check_budget(
+    latency_ms: float | None, energy_mj: float | None, memory_bytes: int | None, confidence: float
+) -> Budget:
     """The limits given.
 
     Raises:
@@ -237,7 +239,8 @@ def _savings(text: str | None, dtype: str, images: int, optimizer: str) -> froze
     return names
 
 
-def _ratios(text: str) -> list[float]:
+def parse_ratios(text: str) -> list[float]:
+    """Shares as ``1/8,1/4,1``; UserError where it is no list of them."""
     values = []
     for part in text.split(","):
         numerator, _, denominator = part.strip().partition("/")

@@ -1,0 +1,52 @@
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from small_benchmark import benchmark, results, working_folder
+
+from profiler.store import load_steps
+
+BOARD = "qemu-mps2-an500"
+WHERE = ("--port", "qemu://mps2-an500")
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    return working_folder(tmp_path, monkeypatch, {BOARD: 1.0, "fast": 1.0})
+
+
+@pytest.mark.slow
+def test_every_distinct_step_is_measured_once(folder):
+    words = ("--repetitions", "1", "--energy", "emulated")
+    assert benchmark(*words, costs=(BOARD,), where=WHERE) == 0
+    table = results()
+    steps = load_steps(folder / "out" / "measured" / BOARD)
+    assert sorted(steps.plan) == sorted(table.step.dropna().unique())
+    assert steps.plan.is_unique
+    trained = table[table.method != "none"]
+    assert (trained.measured_status == "ok").all()
+    assert (trained.timer == "instructions").all() and (trained.energy_source == "simulated").all()
+    of_step = steps.set_index("plan")
+    assert trained.measured_latency_ms.to_numpy() == pytest.approx(of_step.latency_ms[trained.step].to_numpy())
+    assert trained.measured_memory_bytes.to_numpy() == pytest.approx(of_step.memory_peak_bytes[trained.step].to_numpy())
+    assert table[table.method == "none"].measured_latency_ms.isna().all()
+    summary = pd.read_csv("out/summary.csv").set_index("method")
+    assert summary.loc["last", "costs_are"].startswith("measured")
+    assert Path(f"out/predicted-smallnet-create-{BOARD}.png").exists()
+    trials = Path(f"out/measured/{BOARD}/trials.jsonl").read_bytes()
+    assert benchmark(*words, "--tasks", "1", costs=(BOARD,), where=WHERE) == 0
+    assert Path(f"out/measured/{BOARD}/trials.jsonl").read_bytes() == trials
+
+
+@pytest.mark.slow
+def test_a_device_of_another_kind_than_the_cost_model_is_refused(folder, capsys):
+    assert benchmark("--repetitions", "1", methods="none,last", where=WHERE) == 1
+    assert f"were measured on {BOARD}, and the cost model is of fast" in capsys.readouterr().err
+
+
+def test_a_device_that_is_not_there_is_one_sentence_and_training_is_kept(folder, capsys):
+    assert benchmark(methods="none,last", where=("--port", "/dev/nowhere")) == 1
+    printed = capsys.readouterr().err
+    assert "steps could not be measured on /dev/nowhere" in printed
+    assert "Traceback" not in printed
+    assert len(Path("out/results.jsonl").read_bytes().splitlines()) == 4

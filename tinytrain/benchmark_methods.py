@@ -1,0 +1,239 @@
+"""The methods of a benchmark by name: each says what trains for one task on one device.
+
+A method is a function of a :class:`Setup`. Those that choose by task take its Fisher information and cost table, which
+are made when they are first asked for; those that change the network (added modules) return a changed task with it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from torch import Tensor
+
+from costmodels.analytical import AnalyticalCosts
+from costmodels.model import CostModel
+from profiler.errors import UserError
+from profiler.workloads.plan import StepPlan
+from tinytrain import baselines
+from tinytrain.budget import Budget
+from tinytrain.criterion import whole_layer
+from tinytrain.gain import RATIOS
+from tinytrain.selection import INSPECTED_SHARE, Solver, inspected_layers, select, step_table
+from tinytrain.selection_costs import StepTable
+from tinytrain.tasks import Prepared
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one training step may cost; every limit is optional.
+
+    Attributes:
+        latency_ms: Milliseconds.
+        latency_share: Of the predicted latency of a step that trains the whole network, above 0 and at most 1.
+        energy_mj: Millijoules.
+        memory_bytes: Bytes.
+        confidence: See :class:`tinytrain.budget.Budget`.
+    """
+
+    latency_ms: float | None = None
+    latency_share: float | None = None
+    energy_mj: float | None = None
+    memory_bytes: int | None = None
+    confidence: float = 0.95
+
+    @property
+    def given(self) -> bool:
+        """Whether there is any."""
+        return any(x is not None for x in (self.latency_ms, self.latency_share, self.energy_mj, self.memory_bytes))
+
+
+class Setup:
+    """One task on one device, before a method has chosen.
+
+    Args:
+        ready: The task.
+        model: Of the device's costs.
+        limits: Of the step.
+        images: In the batch of a step.
+        optimizer: ``adam`` or ``sgd``.
+        learning_rate: Of the update.
+        ratios: Shares of a layer's channels that may train.
+        inspected_share: Of the layers to choose from, counted from the last.
+        tables: Tables of costs made so far under these settings and this model; shared by tasks and networks.
+        kept: Fisher information of this task where another device has asked for it already.
+        domain_information: Gives that of the task's domain, from other tasks.
+    """
+
+    def __init__(
+        self,
+        ready: Prepared,
+        model: CostModel,
+        limits: Limits,
+        *,
+        images: int = 1,
+        optimizer: str = "adam",
+        learning_rate: float = 1e-3,
+        ratios: tuple[float, ...] = RATIOS,
+        inspected_share: float = INSPECTED_SHARE,
+        tables: dict[tuple, StepTable] | None = None,
+        kept: dict[str, Tensor] | None = None,
+        domain_information: Callable[[], Mapping[str, Tensor]] = dict,
+    ) -> None:
+        self.domain_information = domain_information
+        self.ready, self.model, self.limits, self.ratios = ready, model, limits, ratios
+        self.inspected = inspected_layers(ready.network, inspected_share)
+        self.template = StepPlan.for_network(
+            ready.network, {}, head=ready.head, images=images, optimizer=optimizer, learning_rate=learning_rate
+        )
+        self._tables = {} if tables is None else tables
+        self._kept = {} if kept is None else kept
+
+    @property
+    def information(self) -> Mapping[str, Tensor]:
+        """Δ_o of the inspected layers, of this task."""
+        if not self._kept:
+            self._kept |= baselines.task_information(self.ready, self.inspected)
+        return self._kept
+
+    @cached_property
+    def analytical(self) -> AnalyticalCosts:
+        """Layers' own MACs, as published, in ms by the one scalar that was fitted to this device."""
+        card = self.model.card_
+        return AnalyticalCosts(card["us_per_mac"], "own", f"{card['device']}, timer: {card['timer']}")
+
+    def table(self, source: CostModel | AnalyticalCosts) -> StepTable:
+        """What steps cost by this source."""
+        template = self.template
+        key = (source.label, self.ready.network.fingerprint, template.head, template.images, template.optimizer)
+        if key not in self._tables:
+            self._tables[key] = step_table(
+                self.ready.network,
+                self.inspected,
+                source,
+                ratios=self.ratios,
+                energy=self.limits.energy_mj is not None,
+                head=template.head,
+                images=template.images,
+                optimizer=template.optimizer,
+            )
+        return self._tables[key]
+
+    @cached_property
+    def everything(self) -> StepPlan:
+        """The plan that trains the whole network."""
+        layers = {layer.name: whole_layer(layer, self.template) for layer in self.ready.network.trainable}
+        return replace(self.template, layers=layers)
+
+    @cached_property
+    def budget(self) -> Budget:
+        """The limits in figures of this device."""
+        limits = self.limits
+        latencies = [math.inf if limits.latency_ms is None else limits.latency_ms]
+        if limits.latency_share is not None:
+            full = self.model.step_latency_ms(self.ready.network, self.everything)
+            latencies.append(limits.latency_share * full)
+        energy_mj = math.inf if limits.energy_mj is None else limits.energy_mj
+        return Budget(min(latencies), limits.memory_bytes, limits.confidence, energy_mj)
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What a method wants trained.
+
+    Attributes:
+        plan: Without layers where nothing trains.
+        ready: The task; another than the setup's where the method has changed the network.
+        fisher_share: Of all inspected channels' Fisher information; NaN where the method did not ask for it.
+        selection_s: What choosing took on the host after the Fisher pass, in seconds; NaN where nothing was chosen.
+    """
+
+    plan: StepPlan
+    ready: Prepared
+    fisher_share: float = math.nan
+    selection_s: float = math.nan
+
+
+@dataclass(frozen=True)
+class Method:
+    """A named way to train.
+
+    Attributes:
+        name: As ``--methods`` takes it.
+        what: One line for people.
+        choose: What it does; :class:`UserError` where no plan keeps the budget.
+        budgeted: Whether it asks for a budget.
+        trains: Whether anything trains, so that a learning rate matters.
+    """
+
+    name: str
+    what: str
+    choose: Callable[[Setup], Chosen]
+    budgeted: bool = False
+    trains: bool = True
+
+
+def _baseline(setup: Setup, method: baselines.Method) -> Chosen:
+    template = setup.template
+    ready, plan = method.prepare(
+        setup.ready, images=template.images, optimizer=template.optimizer, learning_rate=template.learning_rate
+    )
+    return Chosen(plan, ready)
+
+
+def _selected(
+    setup: Setup, information: Mapping[str, Tensor], source: CostModel | AnalyticalCosts, solver: Solver
+) -> Chosen:
+    selection = select(information, setup.table(source), setup.budget, ratios=setup.ratios, solver=solver)
+    # Tables are shared by all learning rates.
+    plan = replace(selection.plan, learning_rate=setup.template.learning_rate)
+    return Chosen(plan, setup.ready, selection.fisher_share, selection.seconds)
+
+
+_SELECTIONS = (
+    Method(
+        "static",
+        "the static Fisher plan: as tinytrain, by the information of other tasks of the domain",
+        lambda setup: _selected(setup, setup.domain_information(), setup.model, "exact"),
+        budgeted=True,
+    ),
+    Method(
+        "tinytrain-analytical",
+        "TinyTrain's published criterion and greedy solver, the budget on own MACs",
+        lambda setup: _selected(setup, setup.information, setup.analytical, "greedy"),
+        budgeted=True,
+    ),
+    Method(
+        "tinytrain",
+        "most Fisher information within the budget by the device's cost model",
+        lambda setup: _selected(setup, setup.information, setup.model, "exact"),
+        budgeted=True,
+    ),
+)
+
+METHODS: dict[str, Method] = {
+    method.name: method
+    for method in (
+        *(
+            Method(m.name, m.what, lambda setup, m=m: _baseline(setup, m), trains=m.name != "none")
+            for m in baselines.METHODS.values()
+        ),
+        *_SELECTIONS,
+    )
+}
+
+
+def find_methods(names: Sequence[str]) -> tuple[Method, ...]:
+    """The methods of these names.
+
+    Raises:
+        UserError: there is no such method, or one twice.
+    """
+    for name in names:
+        if name not in METHODS:
+            raise UserError(f"there is no method {name!r}", hint=f"there are {', '.join(METHODS)}", exit_status=2)
+    if len(set(names)) < len(names):
+        raise UserError("a method is named twice", hint="name each once", exit_status=2)
+    return tuple(METHODS[name] for name in names)
