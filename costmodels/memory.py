@@ -38,6 +38,7 @@ class ArenaMemory:
         )
         self._ops: dict[Op, int] = {}
         self._plans: dict[Hashable, tuple[int, int]] = {}
+        self._bounds: dict[Hashable, MemoryBounds] = {}
         self._of_layers: dict[Hashable, tuple[int, tuple[int, ...]]] = {}
 
     def op_bytes(self, op: Op, scratch_bytes: int) -> int:
@@ -66,14 +67,25 @@ class ArenaMemory:
         The lower is the largest sum of tensors alive at once where the frontier trains alone, which a plan that trains
         more cannot undercut. The upper is the plan in which every layer that the gradient meets trains whole: as long
         as the planner reaches its own lower bound (of float32 steps it does), training less takes no more. Int8 steps
-        are planned.
+        are placed, but not searched for a lower peak.
         """
         key, persistent = self._key_of(network, plan)
-        if key in self._plans or plan.dtype == "s8" or not any(p.trains for p in plan.layers.values()):
+        if plan.dtype == "s8" and key not in self._plans:
+            return self._unsearched(network, plan, key)
+        if key in self._plans or not any(p.trains for p in plan.layers.values()):
             exact = self.plan_bytes(network, plan)
             return MemoryBounds(exact, exact)
         low, high = (self._known(network, p) for p in (_frontier_alone(network, plan), _everything(network, plan)))
         return MemoryBounds(low[1] + persistent, high[0] + persistent)
+
+    def _unsearched(self, network: Network, plan: StepPlan, key: Hashable) -> MemoryBounds:
+        """Bounds of an int8 step."""
+        if key not in self._bounds:
+            placement = self._placed(training_step(network, plan), search=False)
+            # The planner's bound ends on a multiple of the alignment, what lies highest may not.
+            low = placement.lower_bound_bytes - aligned(1) + 1
+            self._bounds[key] = MemoryBounds(low, placement.peak_bytes)
+        return self._bounds[key]
 
     def _known(self, network: Network, plan: StepPlan) -> tuple[int, int]:
         """Peak and lower bound of what does not live through the whole step."""
@@ -98,9 +110,9 @@ class ArenaMemory:
             structure.append((name, bool(p.channels), scratch))
         return (network.fingerprint, plan.dtype, plan.head, tuple(sorted(structure))), persistent
 
-    def _placed(self, step: TrainingStep) -> Placement:
+    def _placed(self, step: TrainingStep, *, search: bool = True) -> Placement:
         resident: Collection[str] = () if self._roomy is None else resident_weights(step, self._roomy)
-        return place(step, resident=resident)
+        return place(step, resident=resident, search=search)
 
     def _op_bytes(self, op: Op, scratch_bytes: int) -> int:
         if self._memory is None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from scipy.special import ndtri
 
-from costmodels.sources import StepCost
+from costmodels.sources import StepCost, StepSums
 from profiler.errors import UserError
 
 #: What a budget may limit, by the names under which plans note it.
@@ -76,7 +76,7 @@ class Budget:
         return {name: share for name, share in shares.items() if share > 0}
 
 
-def mean_and_std(cost: StepCost, quantity: str) -> tuple[float, float]:
+def mean_and_std(cost: StepCost | StepSums, quantity: str) -> tuple[float, float]:
     """A predicted quantity and its standard deviation, 0 where the source has none."""
     if quantity == "memory_bytes":
         return float(cost.memory_bytes), 0.0

@@ -19,7 +19,7 @@ import numpy as np
 from scipy.optimize import nnls
 
 from costmodels.analytical import gradient_layers
-from costmodels.sources import CostSource, StepCost
+from costmodels.sources import CostSource, StepCost, StepSums
 from profiler.workloads.network import Network
 from profiler.workloads.plan import LayerPlan, StepPlan
 from tinytrain.budget import mean_and_std
@@ -159,9 +159,9 @@ class StepTable:
     def _build(self) -> None:
         members = [{self.layers[self.layer_of[i]]: plan} for i, plan in enumerate(self.plans)]
         before = self._before()
-        nothing, reference = self.step_cost({}), self.step_cost(before)
-        alone = [self.step_cost(member) for member in members]
-        behind = [self.step_cost(before | member) for member in members]
+        nothing, reference = self._ask({}), self._ask(before)
+        alone = [self._ask(member) for member in members]
+        behind = [self._ask(before | member) for member in members]
         added = self._means(behind) - self._means([reference])
         parts = _Parts(self.network, self.step_cost({name: p for member in members for name, p in member.items()}))
         largest = np.array([np.flatnonzero(self.layer_of == layer)[-1] for layer in self.layer_of])
@@ -170,21 +170,27 @@ class StepTable:
         fronts = np.array([parts.without_own(self.plan(member)) for member in members]) + own
         scales = [self._scales(q, alone, fronts) for q in self.summed]
         idle = parts.without_own(self.template)[None]
-        self.nothing = self._sums(self._means([nothing]), idle, scales, [nothing.memory_bytes])[0]
-        self.first = self._sums(self._means(alone), fronts, scales, [cost.memory_bytes for cost in alone])
+        self.nothing = self._sums(self._means([nothing]), idle, scales, [nothing[1]])[0]
+        self.first = self._sums(self._means(alone), fronts, scales, [memory for _, memory in alone])
         # Where a plan is fullest differs: what stays in memory all the time is what it needs in any case.
         kept = [persistent_bytes(self.network[self.layers[self.layer_of[i]]], plan, self.template, saved_input=False)
                 for i, plan in enumerate(self.plans)]  # fmt: skip
-        memory = np.array([cost.memory_bytes for cost in behind]) - reference.memory_bytes
+        memory = np.array([low for _, low in behind]) - reference[1]
         self.added = self._sums(added, own, scales, np.clip(memory, 0, kept))
         self.chain = all(
             set(self.layers[layer:]) <= self.plan(members[i]).influenced(self.network)
             for layer, i in enumerate(np.flatnonzero(np.diff(self.layer_of, prepend=-1)))
         )
 
-    def _means(self, costs: Sequence[StepCost]) -> np.ndarray:
+    def _ask(self, layers: Mapping[str, LayerPlan]) -> tuple[StepSums, int]:
+        """What adds up of the step that trains these, and bytes that it needs at least: quicker than the whole step,
+        whose memory is planned."""
+        plan = self.plan(layers)
+        return self.source.step_sums(self.network, plan), self.source.step_memory(self.network, plan).low
+
+    def _means(self, costs: Sequence[tuple[StepSums, int]]) -> np.ndarray:
         """Of every step and quantity, shape (steps, quantities)."""
-        return np.array([[mean_and_std(cost, name)[0] for name in self.summed] for cost in costs])
+        return np.array([[mean_and_std(sums, name)[0] for name in self.summed] for sums, _ in costs])
 
     @staticmethod
     def _sums(means: np.ndarray, parts: np.ndarray, scales: Sequence[np.ndarray], memory: Sequence[float]) -> Sums:
@@ -193,9 +199,9 @@ class StepTable:
         ]  # fmt: skip
         return Sums(means, np.stack(scaled, axis=1), np.array(memory, dtype=float))
 
-    def _scales(self, quantity: str, costs: Sequence[StepCost], parts: np.ndarray) -> np.ndarray:
+    def _scales(self, quantity: str, costs: Sequence[tuple[StepSums, int]], parts: np.ndarray) -> np.ndarray:
         """(a, b) so that the standard deviations of these steps are nearest to √(a² Σ parts² + b² mean²)."""
-        means, stds = np.array([mean_and_std(cost, quantity) for cost in costs]).T
+        means, stds = np.array([mean_and_std(sums, quantity) for sums, _ in costs]).T
         if not stds.any():
             return np.zeros(2)
         least = np.maximum(stds, 1e-12 * means)

@@ -119,6 +119,7 @@ def place(
     *,
     resident: Collection[str] = (),
     order: Callable[[StepTensor], object] | None = None,
+    search: bool = True,
 ) -> Placement:
     """Place a step's tensors in the arena.
 
@@ -126,6 +127,7 @@ def place(
         step: The training step. Its frozen weights and biases lie outside the arena, in the device's blob.
         resident: Frozen weights that must lie in the arena all the same.
         order: Sort key of the tensors that live through the run.
+        search: Whether steps with savings are searched for a lower peak, which takes seconds.
 
     Returns:
         Offsets, multiples of 16 bytes.
@@ -140,7 +142,7 @@ def place(
         peak = bottom + tensor.byte_count
         bottom = aligned(peak)
     blocks, shared, scratch_of = _blocks(step)
-    block_offsets, top, bound = pack(blocks, searches=_SEARCHES if step.plan.savings else 0)
+    block_offsets, top, bound = pack(blocks, searches=_SEARCHES if search and step.plan.savings else 0)
     scratch: dict[int, int] = {}
     for index, (block, offset) in enumerate(zip(blocks, block_offsets, strict=True)):
         for name, rectangle in zip(block.names, block.rectangles, strict=False):

@@ -4,7 +4,7 @@ import math
 
 import pandas as pd
 
-from costmodels.sources import StepCost
+from costmodels.sources import MemoryBounds, StepCost, StepSums
 from costmodels.sums import OpSums
 from profiler.ops import Op, Pass
 from profiler.workloads.arena import place
@@ -62,6 +62,14 @@ class MadeUpCosts:
         std_ms = math.sqrt(sum(std**2 for std in parts.values())) if self.std_share else math.nan
         energy_mj = None if self.mw is None else latency_ms * self.mw / 1e3
         return StepCost(latency_ms, std_ms, energy_mj, memory, rows)
+
+    def step_sums(self, network, plan) -> StepSums:
+        cost = self.step(network, plan)
+        return StepSums(cost.latency_ms, cost.latency_std_ms, cost.energy_mj, cost.energy_std_mj)
+
+    def step_memory(self, network, plan) -> MemoryBounds:
+        memory_bytes = self.step(network, plan).memory_bytes
+        return MemoryBounds(memory_bytes, memory_bytes)
 
     def _latency_ms(self, item, plan) -> float:
         return self.op_latency_us(item.op) * (plan.images if item.per_image else 1) / 1e3
