@@ -31,7 +31,7 @@ from profiler.ops import (
 )
 
 #: As in ``firmware/kernels/kernel.h`` and ``op.h``.
-WORK_MAX_TERMS = 24
+WORK_MAX_TERMS = 28
 OP_MAX_BUFFERS = 10
 OP_MAX_GEOMETRY = 12
 

@@ -235,6 +235,10 @@ const char *const conv2d_forward_f32_work_terms[] = {"calls",
                                                      "single_runs",
                                                      "single_iterations",
                                                      "single_tails",
+                                                     "narrow_quads",
+                                                     "narrow_quad_outputs",
+                                                     "narrow_singles",
+                                                     "narrow_single_outputs",
                                                      "bytes_read",
                                                      "bytes_written",
                                                      NULL};
@@ -245,6 +249,8 @@ void conv2d_forward_f32_work(const op_t *op, uint64_t counts[WORK_MAX_TERMS]) {
     const window_rule_t rule = {.length = s.group_in, .joined = s.groups == 1, .fours = FOURS_INSIDE};
     const window_work_t w = window_slide_work(&s, rule);
     const uint64_t groups = (uint64_t)s.groups, blocks = groups * (uint64_t)((s.group_out + 3) / 4);
+    /* Fewer than four outputs are copied one by one. */
+    const uint64_t narrow = s.group_out < 4 ? groups : 0, narrow_outputs = narrow * (uint64_t)s.group_out;
     const bytes_moved_t moved = work_bytes(op);
     const uint64_t values[] = {
         1,
@@ -263,6 +269,10 @@ void conv2d_forward_f32_work(const op_t *op, uint64_t counts[WORK_MAX_TERMS]) {
         blocks * w.singles.runs,
         blocks * w.singles.iterations,
         blocks * w.singles.tails,
+        narrow * w.quads.positions,
+        narrow_outputs * w.quads.positions,
+        narrow * w.singles.positions,
+        narrow_outputs * w.singles.positions,
         moved.read,
         moved.written,
     };

@@ -146,17 +146,19 @@ uint32_t conv2d_grad_weight_f32_scratch_bytes(const op_t *op) {
 }
 
 const char *const conv2d_grad_weight_f32_work_terms[] = {
-    "calls",           "taps",       "copies_4",       "copied_4",  "copies_1",       "copied_1",
-    "copies_b",        "copied_b",   "blocks_4x4",     "runs_4x4",  "iterations_4x4", "tails_4x4",
-    "blocks_1x4",      "runs_1x4",   "iterations_1x4", "tails_1x4", "bias_blocks",    "bias_rows",
-    "bias_iterations", "bytes_read", "bytes_written",  NULL};
+    "calls",         "taps",        "copies_4",       "rows_4",          "copied_4",
+    "copies_1",      "rows_1",      "copied_1",       "copies_b",        "rows_b",
+    "copied_b",      "blocks_4x4",  "runs_4x4",       "iterations_4x4",  "tails_4x4",
+    "blocks_1x4",    "runs_1x4",    "iterations_1x4", "tails_1x4",       "partial_blocks",
+    "partial_sums",  "bias_blocks", "bias_rows",      "bias_iterations", "bytes_read",
+    "bytes_written", NULL};
 
 void conv2d_grad_weight_f32_work(const op_t *op, uint64_t counts[WORK_MAX_TERMS]) {
     const shape_t s = grad_weight_shape(op);
     const trained_t *trained = &op->trained;
     const uint64_t fours = (uint64_t)in_fours(&s, trained) / 4, ones = trained->channel_count - 4 * fours;
     const int32_t b_count = trained->axis == AXIS_OUT ? s.group_in : s.group_out;
-    const uint64_t b_blocks = (uint64_t)(b_count + 3) / 4, b_few = b_count < 4;
+    const uint64_t b_blocks = (uint64_t)(b_count + 3) / 4, b_few = b_count < 4, b_left = (uint64_t)(b_count % 4);
     const chunk_work_t work = chunk_work(&s, positions_at_once(b_count));
     const uint64_t tails = work.positions - 4 * work.iterations;
     const bias_work_t bias = bias_gradient_work(trained, s.out_h, s.out_w, s.out_channels);
@@ -165,10 +167,13 @@ void conv2d_grad_weight_f32_work(const op_t *op, uint64_t counts[WORK_MAX_TERMS]
         1,
         (fours + ones) * (uint64_t)(s.kernel_h * s.kernel_w),
         fours * work.chunks,
+        fours * work.runs,
         fours * work.positions,
         ones * work.chunks,
+        ones * work.runs,
         ones * work.positions,
         (fours + ones) * b_few * work.chunks,
+        (fours + ones) * b_few * work.runs,
         (fours + ones) * b_few * work.positions,
         fours * b_blocks * work.chunks,
         fours * b_blocks * work.runs,
@@ -178,6 +183,8 @@ void conv2d_grad_weight_f32_work(const op_t *op, uint64_t counts[WORK_MAX_TERMS]
         ones * b_blocks * work.runs,
         ones * b_blocks * work.iterations,
         ones * b_blocks * tails,
+        fours * work.chunks * (b_left != 0),
+        (4 * fours + ones) * work.chunks * b_left,
         bias.blocks,
         bias.rows,
         bias.iterations,

@@ -36,13 +36,14 @@ uint32_t conv2d_grad_weight_s8_scratch_bytes(const op_t *op) {
 }
 
 const char *const conv2d_grad_weight_s8_work_terms[] = {
-    "calls",           "taps",        "widen_chunks_4", "widen_runs_4",   "widened_4", "widen_chunks_1",
+    "calls",           "taps",           "widen_chunks_4", "widen_runs_4",  "widened_4", "widen_chunks_1",
 
-    "widened_1",       "copies_b",    "copied_b",       "blocks_4x4",     "runs_4x4",  "iterations_4x4",
-    "tails_4x4",       "blocks_1x4",  "runs_1x4",       "iterations_1x4", "tails_1x4", "partial_blocks",
-    "partial_sums",    "bias_blocks",
+    "widen_runs_1",    "widened_1",      "copies_b",       "rows_b",        "copied_b",  "blocks_4x4",
 
-    "bias_iterations", "biases",      "bytes_read",     "bytes_written",  NULL};
+    "runs_4x4",        "iterations_4x4", "tails_4x4",      "blocks_1x4",    "runs_1x4",  "iterations_1x4",
+    "tails_1x4",       "partial_blocks", "partial_sums",   "bias_blocks",
+
+    "bias_iterations", "biases",         "bytes_read",     "bytes_written", NULL};
 
 void conv2d_grad_weight_s8_work(const op_t *op, uint64_t counts[WORK_MAX_TERMS]) {
     const layer_s8_t layer = layer_s8(op);
@@ -61,8 +62,10 @@ void conv2d_grad_weight_s8_work(const op_t *op, uint64_t counts[WORK_MAX_TERMS])
         fours * work.runs,
         fours * work.positions,
         ones * work.chunks,
+        ones * work.runs,
         ones * work.positions,
         (fours + ones) * few * work.chunks,
+        (fours + ones) * few * work.runs,
         (fours + ones) * few * work.positions,
         fours * blocks * work.chunks,
         fours * blocks * work.runs,

@@ -85,13 +85,14 @@ uint32_t fused_conv2d_update_s8_scratch_bytes(const op_t *op) {
 const char *const fused_conv2d_update_s8_work_terms[] = {
     "calls",           "sums",
 
-    "chunks",          "widen_runs_4", "widened_4",
+    "chunks",          "widen_runs_4",   "widened_4",
 
-    "widened_1",       "copied_b",     "blocks_4x4",      "runs_4x4",        "iterations_4x4",
-    "tails_4x4",       "blocks_1x4",   "runs_1x4",        "iterations_1x4",  "tails_1x4",
-    "partial_blocks",  "partial_sums", "updated_outputs", "updated_weights", "bias_blocks",
+    "widen_runs_1",    "widened_1",      "rows_b",         "copied_b",      "blocks_4x4",
+    "runs_4x4",        "iterations_4x4", "tails_4x4",      "blocks_1x4",    "runs_1x4",
+    "iterations_1x4",  "tails_1x4",      "partial_blocks", "partial_sums",  "updated_outputs",
+    "updated_weights", "bias_blocks",
 
-    "bias_iterations", "biases",       "bytes_read",      "bytes_written",   NULL};
+    "bias_iterations", "biases",         "bytes_read",     "bytes_written", NULL};
 
 void fused_conv2d_update_s8_work(const op_t *op, uint64_t counts[WORK_MAX_TERMS]) {
     const layer_s8_t layer = layer_s8(op);
@@ -114,7 +115,9 @@ void fused_conv2d_update_s8_work(const op_t *op, uint64_t counts[WORK_MAX_TERMS]
         (fours + ones) * times * work.chunks,
         fours * times * work.runs,
         fours * times * work.positions,
+        ones * times * work.runs,
         ones * times * work.positions,
+        (fours + ones) * few * work.runs,
         (fours + ones) * few * work.positions,
         fours * blocks * work.chunks,
         fours * blocks * work.runs,

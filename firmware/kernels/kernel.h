@@ -11,7 +11,7 @@
 
 enum buffer_access { BUFFER_READ = 1, BUFFER_WRITE = 2, BUFFER_READ_WRITE = 3 };
 
-#define WORK_MAX_TERMS 24
+#define WORK_MAX_TERMS 28
 
 typedef struct {
     uint32_t bytes;
