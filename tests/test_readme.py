@@ -42,7 +42,7 @@ def lab() -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_every_command_of_the_readme_runs_as_printed(tmp_path: Path) -> None:
     (tmp_path / "mymodule.py").write_text(MODULE)
     (tmp_path / "lab.yaml").write_text(lab())
