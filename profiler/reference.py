@@ -64,6 +64,29 @@ def expected(program: Program, seed: int, memory: DeviceMemory, *, kink_margin: 
     Returns:
         Output name to float64 array, flat, in memory order.
     """
+    tensors = _all_tensors(program, seed, memory, kink_margin)
+    return {output.name: tensors[output.name] for output in program.outputs}
+
+
+def cancelled_norms(program: Program, seed: int, memory: DeviceMemory) -> dict[str, float]:
+    """Of each output that is a difference of two vectors, nearly the same perhaps, the norm of either at most.
+
+    What float32 rounds is relative to that, not to what is left: a normalisation's gradient ``(g - y (y · g)) / ‖x‖``
+    has next to nothing left where the gradient ``g`` that comes in points along the output ``y``.
+    """
+    norms = {}
+    for output in program.outputs:
+        entry = program.entries[output.entry_index]
+        if entry.op is not None and isinstance(entry.op.geometry, L2Normalize) and entry.op.pass_ is Pass.GRAD_INPUT:
+            tensors = _all_tensors(program, seed, memory)
+            named = {spec.role: tensors[name] for spec, name in zip(buffers_of(entry.op), entry.tensors, strict=False)}
+            length = max(float(np.linalg.norm(named["input"])), _NORMALIZE_EPSILON)
+            norms[output.name] = float(np.linalg.norm(named["grad_output"])) / length
+    return norms
+
+
+def _all_tensors(program: Program, seed: int, memory: DeviceMemory, kink_margin: float = 0.0) -> dict[str, np.ndarray]:
+    """By name, as one execution leaves them."""
     tensors: dict[str, np.ndarray] = {}
     for entry in program.entries[: program.setup_end]:
         _run_fill(entry, seed, 0, tensors)
@@ -74,7 +97,7 @@ def expected(program: Program, seed: int, memory: DeviceMemory, *, kink_margin: 
             _run_op(entry, program, memory, tensors, kink_margin)
     for entry in program.entries[program.body_end :]:
         _run_op(entry, program, memory, tensors, kink_margin)
-    return {output.name: tensors[output.name] for output in program.outputs}
+    return tensors
 
 
 def kink_effects(program: Program, seed: int, memory: DeviceMemory) -> dict[str, np.ndarray]:

@@ -72,7 +72,7 @@ class Expected:
 
     Attributes:
         digest: Of the reference.
-        norm: ‖reference‖.
+        norm: ‖reference‖; of the difference of two vectors, the larger of that and of their own norm.
         crc32: Of its bytes, where its elements are integers: those must be exact.
         apart: How far projections of integers may be from the reference's all the same: those rounded from sums in
             float32 may come out one apart, where the sum lay within float32's rounding of a half, and 32-bit ones as
@@ -85,10 +85,12 @@ class Expected:
     apart: float = 0.0
 
     @classmethod
-    def of(cls, values: np.ndarray, element: Element = "f32", *, rounded_sums: bool = False) -> Expected:
+    def of(
+        cls, values: np.ndarray, element: Element = "f32", *, rounded_sums: bool = False, cancelled: float = 0.0
+    ) -> Expected:
         values = np.asarray(values, dtype=np.float64)
         crc32 = None if element == "f32" else zlib.crc32(values.astype(ELEMENT_TYPES[element]).tobytes())
-        norm, apart = float(np.linalg.norm(values)), 0.0
+        norm, apart = max(float(np.linalg.norm(values)), cancelled), 0.0
         if rounded_sums:
             apart = max(PROJECTION_REACH * max(1.0, ROUNDED_OTHERWISE * values.size**0.5), OP_TOLERANCE * norm)
         return cls(prng.digest(values), norm, crc32, apart)
@@ -123,12 +125,15 @@ def expected_outputs(program: Any, seed: int, memory: Any) -> dict[str, Expected
 
     outputs = {output.name: output for output in program.outputs}
     found = reference.expected(program, seed, memory)
+    cancelled = reference.cancelled_norms(program, seed, memory)
     expected = {}
     for name, values in found.items():
         output = outputs[name]
         op = program.entries[output.entry_index].op
         rounded_sums = output.element != "f32" and op is not None and _rounds(op)
-        expected[name] = Expected.of(values, output.element, rounded_sums=rounded_sums)
+        expected[name] = Expected.of(
+            values, output.element, rounded_sums=rounded_sums, cancelled=cancelled.get(name, 0.0)
+        )
     return expected
 
 

@@ -6,15 +6,18 @@ import numpy as np
 import pytest
 import torch
 from fake_device import RIGHT, FakeDevice
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from profiler import prng, reference
 from profiler.measure.steps import check_outputs, foreseen, starting_values, verdict
-from profiler.measure.verify import Ahead, Expected, Verdict, expected_outputs, output_error
-from profiler.ops import Conv2d, FusedConv2d, Op, Pass
+from profiler.measure.verify import OP_TOLERANCE, Ahead, Expected, Verdict, expected_outputs, output_error
+from profiler.ops import Conv2d, FusedConv2d, L2Normalize, Op, Pass
 from profiler.workloads.lower import lower
 from profiler.workloads.plan import LayerPlan, StepPlan
 from profiler.workloads.program import microbenchmark, step_program
 from profiler.workloads.step import training_step
+from profiler.workloads.traits import buffers_of
 
 
 def test_a_verdict_on_nothing_but_finite_small_errors_is_right():
@@ -65,6 +68,36 @@ def test_large_32_bit_integers_rounded_from_float32_sums_are_as_exact_as_float32
     off = np.array([0, 8, 0, 0])
     apart, wrong = (np.abs(np.subtract(prng.digest(values + k * off), expected.digest)).max() for k in (1, 40))
     assert apart <= expected.apart < wrong
+
+
+@settings(deadline=None)
+@given(features=st.integers(1, 6), seed=st.integers(0, 10_000))
+def test_a_normalisation_s_gradient_is_held_to_what_float32_can_do(features, seed):
+    memory = FakeDevice().memory
+    program = microbenchmark(Op(L2Normalize(features), Pass.GRAD_INPUT), memory)
+    (expected,), (right,) = (f(program, seed, memory).values() for f in (expected_outputs, reference.expected))
+    (output,) = program.outputs
+    named = dict(zip(("input", "grad_output"), _vectors(program, seed), strict=True))
+    x, g = (named[name].astype(np.float32) for name in ("input", "grad_output"))
+    length = np.sqrt((x * x).sum(dtype=np.float32))
+    y = x / length
+    single = (g - y * (y * g).sum(dtype=np.float32)) / length
+    assert expected.error(prng.digest(single)) < OP_TOLERANCE
+    terms = np.linalg.norm(g) / length
+    assert expected.error(prng.digest(right + 1e-3 * terms * np.eye(features)[0])) > OP_TOLERANCE
+    assert output.elements == features
+
+
+def _vectors(program, seed):
+    """What the fills of a program draw, in the order of the first op's buffers."""
+    drawn = {}
+    for entry in program.entries[: program.image_end]:
+        fill = entry.fill
+        values = prng.fill(fill.mode, fill.parameter, seed, fill.stream, fill.elements)
+        drawn |= {name: values[first : first + elements] for name, first, elements in fill.slices}
+    (entry,) = (entry for entry in program.entries if entry.op is not None)
+    roles = {spec.role: drawn.get(name) for spec, name in zip(buffers_of(entry.op), entry.tensors, strict=False)}
+    return roles["input"], roles["grad_output"]
 
 
 def test_other_integers_are_exact():
