@@ -22,6 +22,8 @@ BACKBONES = ("mcunet-5fps", "mbv2-w0.35", "proxyless-w0.3")
 MLPERF_TINY = {name: "x".join(map(str, shape)) for name, shape in INPUT_SHAPES.items()}
 #: Its steps teach a model what a step costs beside its ops; it is judged on steps of others.
 CONTEXT_NETWORK = "mlperf-tiny-vww"
+#: Group normalisation has no int8 kernels.
+FLOAT_ONLY = ("scripts.odd_networks:normalised",)
 ODD = {f"scripts.odd_networks:{name}": shape for name, shape in ODD_INPUTS.items()}
 
 
@@ -92,7 +94,8 @@ def reproduce(shown: ShownCommands, device: Device, args: argparse.Namespace) ->
         runs = [folder / f"ops-{name}"]
         shown.headline(f"{device.name}: {name} at {input_}, op by op")
         of = ("--network", network)
-        measure(shown, runs[0], *port, "--design", "network", *of, "--input", input_, "--dtype", "both")
+        dtype = "f32" if network in FLOAT_ONLY else "both"
+        measure(shown, runs[0], *port, "--design", "network", *of, "--input", input_, "--dtype", dtype)
         if network in BACKBONES or args.quick:
             shown.headline(f"{device.name}: {name}, whole training steps")
             runs.append(folder / f"steps-{name}")
