@@ -46,7 +46,7 @@ class Device:
 
 DEVICES = (
     Device("qemu-mps2-an500", "qemu://mps2-an500", "3x64x64", "3x64x64"),
-    Device("qemu-stm32f405", "qemu://stm32f405", "3x64x64", "3x32x32"),
+    Device("qemu-stm32f405", "qemu://stm32f405", "3x64x64", "3x16x16"),
     Device("native", "native://", "3x64x64", "3x64x64"),
 )
 
