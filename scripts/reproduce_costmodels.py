@@ -75,7 +75,7 @@ def main() -> None:
 
 
 def reproduce(shown: ShownCommands, device: Device, args: argparse.Namespace) -> dict:
-    """Everything of one device: how it was measured, and what ``costmodels evaluate`` says of each network."""
+    """Everything of one device: what ``costmodels evaluate`` says of each network."""
     folder = args.out / device.name
     port = ("--port", device.port)
     steps = ("step", *port, "--seed", 1, "--random-plans", 4 if args.quick else 20)
@@ -103,8 +103,17 @@ def reproduce(shown: ShownCommands, device: Device, args: argparse.Namespace) ->
             shown.headline(f"{device.name}: {name}, whole training steps")
             runs.append(folder / f"steps-{name}")
             measure(shown, runs[1], *steps, *of, "--input", device.step_input if network in BACKBONES else input_)
-        judged[name] = shown.ask("costmodels", "evaluate", model, *runs)
-    return {"plan": store.read_manifest(active)["plan"], "networks": judged}
+        judged[name] = summary(shown.ask("costmodels", "evaluate", model, *runs))
+    return {"networks": judged}
+
+
+def summary(result: dict) -> dict:
+    """What the tables and a reader want of an evaluation: the model by op, the baselines as a whole."""
+    baselines = {
+        name: {target: figures.get(target) for target in ("latency", "energy", "memory")}
+        for name, figures in result["baselines"].items()
+    }
+    return {name: result.get(name) for name in ("timer", "overall", "by_op", "steps")} | {"baselines": baselines}
 
 
 def measure(shown: ShownCommands, run: Path, *command: object) -> None:
