@@ -97,7 +97,7 @@ def step_points(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
 def _row(model: CostModel, run: Path, step: MeasuredStep) -> dict | None:
     plan = step.plan
     try:
-        network = _network(plan.network, plan.input_shape)
+        network = _network(plan.network, plan.input_shape, plan.edits)
         cost = model.step(network, plan)
     except UserError as error:
         warnings.warn(f"the step {step.name} of {run} is left out: {error.args[0]}", stacklevel=3)
@@ -126,5 +126,5 @@ def _sums(model: CostModel, baselines: dict[str, list[Baseline]], step: Measured
 
 
 @cache
-def _network(spec: str, input_shape: tuple[int, int, int]) -> Network:
-    return load_network(spec, input_shape)[1]
+def _network(spec: str, input_shape: tuple[int, int, int], edits: tuple[str, ...]) -> Network:
+    return load_network(spec, input_shape, edits)[1]

@@ -10,23 +10,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from profiler.errors import UserError
-from profiler.workloads.lower import lower
+from profiler.workloads import catalog
+from profiler.workloads.lower import load_network, lower
 from profiler.workloads.network import Network
 from profiler.workloads.plan import Head, LayerPlan, StepPlan
 from profiler.workloads.schemes import SCHEMES, published_scheme
 from tinytrain import episodes
-from tinytrain.backbones import Backbone
-from tinytrain.edits import with_adapters, with_lite_residuals
 from tinytrain.fisher import fisher_information
 from tinytrain.images import ImageSet
 from tinytrain.tasks import Prepared
 from tinytrain.training import pseudo_query
-
-#: Share of the blocks that have no adapter, counted from the first.
-ADAPTERS_DROPPED = 0.5
 
 Layers = dict[str, LayerPlan]
 
@@ -57,13 +53,13 @@ class Method:
         name: For commands and tables.
         what: One line for people.
         layers: What trains of a network.
-        edit: Modules added to the backbone, of an input of (height, width); None where it stays as it is.
+        edits: Names of what is added to the backbone, see :data:`profiler.workloads.catalog.EDITS`.
     """
 
     name: str
     what: str
     layers: Callable[[Network], Layers]
-    edit: Callable[[Backbone, tuple[int, int]], nn.Module] | None = None
+    edits: tuple[str, ...] = ()
 
     def prepare(self, ready: Prepared, **settings) -> tuple[Prepared, StepPlan]:
         """The task with the network that this method trains, and its plan.
@@ -75,23 +71,16 @@ class Method:
         Raises:
             UserError: the method is not for this network.
         """
-        if self.edit is not None:
-            ready = self.edited(ready)
-        settings = {"head": ready.head, "notes": {"method": self.name}} | settings
-        return ready, StepPlan.for_network(ready.network, self.layers(ready.network), **settings)
+        ready = edited(ready, self.edits)
+        return ready, self.plan(ready.network, **{"head": ready.head} | settings)
 
-    def edited(self, ready: Prepared) -> Prepared:
-        """The task with this method's modules in the network, which computes what it did."""
-        if self.edit is None:
-            return ready
-        if not isinstance(ready.model, Backbone):
-            raise UserError(
-                f"the method {self.name} adds modules to the blocks of a backbone, and {ready.network.name} is none",
-                hint="take --network mcunet-5fps, mbv2-w0.35 or proxyless-w0.3, or another method",
-            )
-        shape = ready.network.input_shape
-        model = self.edit(ready.model, shape[1:])
-        return replace(ready, model=model, network=lower(model, shape, ready.network.name))
+    def plan(self, network: Network, **settings) -> StepPlan:
+        """The plan for a network that has this method's edits already; ``settings`` are the plan's.
+
+        Raises:
+            UserError: the method is not for this network.
+        """
+        return StepPlan.for_network(network, self.layers(network), **{"notes": {"method": self.name}} | settings)
 
 
 METHODS: dict[str, Method] = {
@@ -110,13 +99,13 @@ METHODS: dict[str, Method] = {
             "tinytl",
             "TinyTL: biases and lite residual modules",
             lambda network: _biases(network) | _added(network, "lite."),
-            with_lite_residuals,
+            ("lite_residuals",),
         ),
         Method(
             "adapters",
             "adapters behind the later half of the blocks, as AdapterDrop",
             lambda network: _added(network, "adapter."),
-            lambda model, size: with_adapters(model, ADAPTERS_DROPPED),
+            ("adapters",),
         ),
     )
 }
@@ -127,6 +116,36 @@ def find_method(name: str) -> Method:
     if name not in METHODS:
         raise UserError(f"there is no method {name!r}", hint=f"there are {', '.join(METHODS)}", exit_status=2)
     return METHODS[name]
+
+
+def edited(ready: Prepared, edits: Sequence[str]) -> Prepared:
+    """The task with these modules in the network, which computes what it did.
+
+    Raises:
+        UserError: there is no such edit, or it is not for this network.
+    """
+    if not edits:
+        return ready
+    shape = ready.network.input_shape
+    model = catalog.edited(ready.model, edits, shape)
+    return replace(ready, model=model, network=lower(model, shape, ready.network.name, tuple(edits)))
+
+
+def method_plan(name: str, network: str, input_shape: tuple[int, int, int], **settings) -> tuple[StepPlan, Network]:
+    """The plan of a method and the network that it trains, by names.
+
+    Args:
+        name: A key of :data:`METHODS`.
+        network: Built-in name or ``module:factory``.
+        input_shape: Channels, height, width.
+        settings: Of the plan.
+
+    Raises:
+        UserError: no such method or network, or the method is not for it.
+    """
+    method = find_method(name)
+    lowered = load_network(network, input_shape, method.edits)[1]
+    return method.plan(lowered, **settings), lowered
 
 
 def task_information(ready: Prepared, layers: Sequence[str]) -> dict[str, Tensor]:

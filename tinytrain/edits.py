@@ -11,12 +11,15 @@ import copy
 import torch
 from torch import Tensor, nn
 
+from profiler.errors import UserError
 from tinytrain.backbones import GEOMETRIES, Backbone
 
 #: Channels of a group of the normalisation, and groups of the convolution (arXiv 2007.11622).
 NORM_CHANNELS, CONV_GROUPS, LARGEST_KERNEL = 8, 2, 5
 #: Of an adapter: channels of the map for one of its bottleneck.
 REDUCTION = 4
+#: Share of the blocks that have no adapter, counted from the first.
+ADAPTERS_DROPPED = 0.5
 
 
 class Edited(nn.Module):
@@ -85,13 +88,17 @@ class Adapter(nn.Module):
         return self.up(self.relu(self.down(x)))
 
 
-def with_lite_residuals(model: Backbone, size: tuple[int, int]) -> Edited:
+def with_lite_residuals(model: nn.Module, size: tuple[int, int]) -> Edited:
     """A copy of the backbone with a lite residual beside every block (TinyTL, arXiv 2007.11622).
 
     Args:
         model: The backbone.
         size: Height and width of its input, by which maps are pooled or not.
+
+    Raises:
+        UserError: the model is no backbone.
     """
+    _check_backbone(model, "lite residuals")
     extents = [(extent + 1) // 2 for extent in size]  # behind the first convolution
     channels, modules = model.first_conv.out_channels, {}
     with torch.random.fork_rng(devices=[]):
@@ -106,16 +113,29 @@ def with_lite_residuals(model: Backbone, size: tuple[int, int]) -> Edited:
     return Edited(copy.deepcopy(model), lite=nn.ModuleDict(modules)).eval()
 
 
-def with_adapters(model: Backbone, dropped: float) -> Edited:
+def with_adapters(model: nn.Module, size: tuple[int, int], dropped: float = ADAPTERS_DROPPED) -> Edited:
     """A copy of the backbone with adapters behind its last blocks (AdapterDrop, arXiv 2010.11918).
 
     Args:
         model: The backbone.
+        size: Height and width of its input; adapters fit any.
         dropped: Share of the blocks, counted from the first, that have none: 0 or more and below 1.
+
+    Raises:
+        UserError: the model is no backbone.
     """
+    _check_backbone(model, "adapters")
     geometries = GEOMETRIES[model.name]
     first = int(dropped * len(geometries))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         modules = {str(n): Adapter(geometries[n].out_channels) for n in range(first, len(geometries))}
     return Edited(copy.deepcopy(model), adapter=nn.ModuleDict(modules)).eval()
+
+
+def _check_backbone(model: nn.Module, what: str) -> None:
+    if not isinstance(model, Backbone):
+        raise UserError(
+            f"{what} are added to the blocks of a backbone, and this network is none",
+            hint=f"take one of {', '.join(GEOMETRIES)}, or a method that adds nothing",
+        )

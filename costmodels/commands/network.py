@@ -34,5 +34,5 @@ def network_and_plan(network: str | None, input_shape: str | None, plan: Path | 
         shape = parse_input_shape(input_shape or DEFAULT_INPUT)
     else:
         shape = step_plan.input_shape
-    _, lowered = load_network(name, shape)
+    _, lowered = load_network(name, shape, () if step_plan is None else step_plan.edits)
     return lowered, step_plan or everything(lowered)

@@ -309,11 +309,12 @@ def open_chosen_device(
     )
 
 
-def load_network(spec: str, shape: tuple[int, int, int]) -> Network:
-    """The network that a user names, as layers; UserError where there is none or an op has no kernel."""
+def load_network(spec: str, shape: tuple[int, int, int], edits: tuple[str, ...] = ()) -> Network:
+    """The network that a user names, as layers, with what a plan adds to it; UserError where there is none or an op has
+    no kernel."""
     from profiler.workloads.lower import load_network as load  # noqa: PLC0415 - torch takes seconds to import
 
-    return load(spec, shape)[1]
+    return load(spec, shape, edits)[1]
 
 
 def wanted_ops(

@@ -33,7 +33,7 @@ from profiler.commands.options import (
     open_chosen_device,
     run_folder,
 )
-from profiler.commands.step_plans import RandomPlans, plans_of_files, published_plans
+from profiler.commands.step_plans import RandomPlans, method_plans, plans_of_files, published_plans
 from profiler.commands.step_report import report
 from profiler.errors import UserError
 from profiler.link.transport import BAUD
@@ -85,6 +85,19 @@ def step(
             "recompute_masks. A plan says its own.",
             show_default=False,
         ),
+    ] = None,
+    method: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--method",
+            metavar="NAME",
+            help="What `tinytrain adapt --method NAME` trains, of --network at --input: full, last, biases, tinytl, "
+            "adapters and so on; may be given often.",
+            show_default=False,
+        ),
+    ] = None,
+    images: Annotated[
+        int | None, typer.Option("--images", min=1, help="In the batch of --method's step. [default: 1]")
     ] = None,
     random_plans: Annotated[
         int,
@@ -142,14 +155,19 @@ def step(
 
     folder = run_folder(out)
     meters = energy_source(energy, energy_window, trigger_input, recording, energy_rate)
-    if not plan and not scheme and not random_plans:
+    if not plan and not scheme and not method and not random_plans:
         raise UserError(
-            "there is no step to run", hint="give --plan PLAN.json, --scheme NAME or --random-plans N", exit_status=2
+            "there is no step to run",
+            hint="give --plan PLAN.json, --method NAME, --scheme NAME or --random-plans N",
+            exit_status=2,
         )
     published = published_plans(scheme or [], savings, network, input_)
+    published |= method_plans(method or [], images, network, input_)
     plans = plans_of_files(plan or [], network, input_)
     if twice := plans.keys() & published.keys():
-        raise UserError(f"a plan's file has the name of the scheme {min(twice)}", hint="rename the file", exit_status=2)
+        raise UserError(
+            f"a plan's file has the name of the scheme or method {min(twice)}", hint="rename the file", exit_status=2
+        )
     plans |= published
     random = RandomPlans.asked_for(random_plans, network, input_, dtype) if random_plans else None
     model = _cost_model(costs) if costs is not None else None

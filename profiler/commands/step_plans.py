@@ -1,7 +1,8 @@
-"""Which steps ``profile step`` runs: plans from files, published schemes, random plans."""
+"""Which steps ``profile step`` runs: plans from files, published schemes, methods' plans, random plans."""
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 #: Plan and network, by the plan's name.
 Plans = dict[str, "tuple[StepPlan, Network]"]
+#: Plans of methods, by name: that package lies above this one.
+_METHOD_PLAN = ("tinytrain.baselines", "method_plan")
 
 
 def plans_of_files(paths: list[Path], network: str | None, input_: str | None) -> Plans:
@@ -31,7 +34,7 @@ def plans_of_files(paths: list[Path], network: str | None, input_: str | None) -
     for name, path in zip(_names(paths), paths, strict=True):
         plan = StepPlan.load(path)
         shape = parse_input_shape(input_) if input_ is not None else plan.input_shape
-        net = load_network(network or plan.network, shape)
+        net = load_network(network or plan.network, shape, plan.edits)
         plan.check(net)
         found[name] = plan, net
     return found
@@ -74,6 +77,24 @@ def published_plans(schemes: list[str], savings: str | None, network: str | None
         net = load_network(network or find_scheme(name).network, parse_input_shape(input_))
         found[name] = published_scheme(net, name, savings=wanted), net  # type: ignore[arg-type]
     return found
+
+
+def method_plans(methods: list[str], images: int | None, network: str | None, input_: str | None) -> Plans:
+    """Plans of methods that ask for no task and no budget, by the methods' names.
+
+    Raises:
+        UserError: there is no such method, it is not for the network, or the network is missing.
+    """
+    if not methods:
+        if images is not None:
+            raise UserError("--images goes with --method; a plan says its own", hint="leave it away", exit_status=2)
+        return {}
+    if network is None or input_ is None:
+        raise UserError("--method needs a network", hint="give --network and --input", exit_status=2)
+    module, name = _METHOD_PLAN
+    plan_of = getattr(importlib.import_module(module), name)
+    shape = parse_input_shape(input_)
+    return {method: plan_of(method, network, shape, images=images or 1) for method in methods}
 
 
 @dataclass(frozen=True)

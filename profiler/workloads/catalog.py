@@ -1,14 +1,17 @@
-"""Networks by name: the built-in ones and a user's own ``module:factory``."""
+"""Networks by name: the built-in ones and a user's own ``module:factory``; and what may be added to them, by name."""
 
 from __future__ import annotations
 
 import importlib
 import os
 import sys
-
-from torch import nn
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from profiler.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import nn
 
 #: Built-in names and who creates them, as ``module:function``; called with the name. Imported only when asked for,
 #: since the backbones' package lies above this one.
@@ -19,6 +22,32 @@ BUILT_IN: dict[str, str] = {
         "profiler.workloads.mlperf_tiny:create",
     ),
 }
+
+
+#: Modules that training adds to a network, by name, and who adds them, as ``module:function``; called with the module
+#: and the (height, width) of its input, and gives another module, which computes the same until it is trained.
+EDITS: dict[str, str] = {
+    "lite_residuals": "tinytrain.edits:with_lite_residuals",
+    "adapters": "tinytrain.edits:with_adapters",
+}
+
+
+def edited(module: nn.Module, edits: Iterable[str], input_shape: tuple[int, int, int]) -> nn.Module:
+    """The module with what these edits add, one after the other; ``module`` itself stays as it is.
+
+    Args:
+        module: The network.
+        edits: Keys of :data:`EDITS`.
+        input_shape: Channels, height, width of the network's input.
+
+    Raises:
+        UserError: there is no such edit, or it is not for this network.
+    """
+    for name in edits:
+        if name not in EDITS:
+            raise UserError(f"there is no edit {name!r} of networks", hint=f"there are {', '.join(EDITS)}")
+        module = _factory(EDITS[name], name)(module, input_shape[1:])
+    return module
 
 
 def create(spec: str) -> nn.Module:
@@ -41,6 +70,8 @@ def create(spec: str) -> nn.Module:
             hint=f"give one of {', '.join(BUILT_IN)}, or module:factory of your own",
             exit_status=2,
         )
+    from torch import nn  # noqa: PLC0415 - torch takes seconds to import, and plans ask for names only
+
     if not isinstance(module, nn.Module):
         raise UserError(
             f"the network {spec} is {type(module).__name__}, not a torch module",

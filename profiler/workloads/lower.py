@@ -37,7 +37,7 @@ _LARGEST_FIELD = 0xFFFF
 _ELEMENT_FIELDS = ("elements", "maximum")
 
 
-def lower(module: nn.Module, input_shape: tuple[int, int, int], name: str) -> Network:
+def lower(module: nn.Module, input_shape: tuple[int, int, int], name: str, edits: tuple[str, ...] = ()) -> Network:
     """Read a plain network's layers off a torch module.
 
     Args:
@@ -46,6 +46,7 @@ def lower(module: nn.Module, input_shape: tuple[int, int, int], name: str) -> Ne
             vanish. The module itself is left as it is.
         input_shape: Channels, height, width of one image.
         name: What the network is called in plans and runs.
+        edits: What was added to ``module`` since it was the network of that name.
 
     Returns:
         The network; a layer is named by its module's qualified name, or, for a function called inside a module, by
@@ -57,25 +58,28 @@ def lower(module: nn.Module, input_shape: tuple[int, int, int], name: str) -> Ne
     """
     graph_module = _trace(module, name)
     _propagate_shapes(graph_module, input_shape, name)
-    return _Lowering(graph_module, name, tuple(input_shape)).run()
+    return _Lowering(graph_module, name, tuple(input_shape), tuple(edits)).run()
 
 
-def load_network(spec: str, input_shape: tuple[int, int, int]) -> tuple[nn.Module, Network]:
+def load_network(
+    spec: str, input_shape: tuple[int, int, int], edits: tuple[str, ...] = ()
+) -> tuple[nn.Module, Network]:
     """A network by the name that ``--network`` takes.
 
     Args:
         spec: A built-in name, or ``module:factory`` of a module that can be imported, the current directory included;
             the factory takes no argument and returns a torch module.
         input_shape: Channels, height, width.
+        edits: What to add to it, see :data:`profiler.workloads.catalog.EDITS`.
 
     Returns:
         The torch module (its weights are whatever its factory gives it) and its layers.
 
     Raises:
-        UserError: no such network, its factory fails, or it has ops that no kernel computes.
+        UserError: no such network or edit, its factory fails, or it has ops that no kernel computes.
     """
-    module = catalog.create(spec)
-    return module, lower(module, input_shape, spec)
+    module = catalog.edited(catalog.create(spec), edits, input_shape)
+    return module, lower(module, input_shape, spec, edits)
 
 
 def _trace(module: nn.Module, name: str) -> fx.GraphModule:
@@ -129,6 +133,7 @@ class _Lowering:
     graph_module: fx.GraphModule
     name: str
     input_shape: tuple[int, int, int]
+    edits: tuple[str, ...]
     #: fx node to the layer (or INPUT) that holds its value.
     holder: dict[fx.Node, str] = field(default_factory=dict)
     layers: list[Layer] = field(default_factory=list)
@@ -158,7 +163,7 @@ class _Lowering:
                 f"the network {self.name} returns {'its input' if output == INPUT else 'something else than a tensor'}",
                 hint="bring a network that returns one tensor computed by at least one layer",
             )
-        return Network(self.name, self.input_shape, self._live(output), output, ends_in_map)
+        return Network(self.name, self.input_shape, self._live(output), output, ends_in_map, self.edits)
 
     def _live(self, output: str) -> tuple[Layer, ...]:
         """The layers that the output depends on."""

@@ -23,6 +23,7 @@ class Network:
         layers: Every layer; each reads outputs of earlier ones or ``INPUT``.
         output: Name of the layer whose output is the network's.
         ends_in_map: Whether that output is a map of more than one position, where a vector is needed to train.
+        edits: Names of what was added to the network as named, see :data:`profiler.workloads.catalog.EDITS`.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Network:
     layers: tuple[Layer, ...]
     output: str
     ends_in_map: bool = False
+    edits: tuple[str, ...] = ()
 
     @cached_property
     def by_name(self) -> dict[str, Layer]:

@@ -1,13 +1,14 @@
 """Step plans: what one training step does, as JSON on disk.
 
-The form is general (edits, data types, what happens to saved tensors, tokens); this version carries out layers,
-channels and biases, and refuses a plan that asks for more by name.
+The form is general (edits, data types, what happens to saved tensors, tokens); this version carries out edits of known
+names, layers, channels and biases, and refuses a plan that asks for more by name.
 """
 
 from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Literal, get_args
 
 from profiler.errors import UserError
 from profiler.ops import Axis, Optimizer
+from profiler.workloads.catalog import EDITS
 from profiler.workloads.network import Network
 
 SCHEMA = 1
@@ -88,6 +90,8 @@ class StepPlan:
             depthwise ones behind them where no gradient comes by, ``in_place`` lets depthwise convolutions overwrite
             their input, ``fused_update`` applies gradients as they are computed (one image, sgd), ``recompute_masks``
             runs two layers forward once more for what was clamped, where the input of the first is kept anyway.
+        edits: Names of the modules that are added to the network of that name, see
+            :data:`profiler.workloads.catalog.EDITS`; layers and fingerprint are those of the edited network.
         notes: Free text and figures for people (who chose this and with what), not part of the plan's meaning.
     """
 
@@ -101,6 +105,7 @@ class StepPlan:
     learning_rate: float = 1e-3
     dtype: Dtype = "f32"
     savings: frozenset[Saving] = frozenset()
+    edits: tuple[str, ...] = ()
     notes: dict = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
@@ -123,6 +128,7 @@ class StepPlan:
     @classmethod
     def for_network(cls, network: Network, layers: dict[str, LayerPlan], **settings) -> StepPlan:
         """A plan for ``network``, checked against it."""
+        settings = {"edits": network.edits} | settings
         plan = cls(network.name, network.input_shape, network.fingerprint, layers, **settings)
         plan.check(network)
         return plan
@@ -131,9 +137,9 @@ class StepPlan:
         """Raise UserError unless every layer and channel of the plan exists in ``network``."""
         if self.fingerprint != network.fingerprint:
             raise UserError(
-                f"the plan was made for network {self.network} at {'x'.join(map(str, self.input_shape))} "
-                f"(fingerprint {self.fingerprint}), not for {network.name} at "
-                f"{'x'.join(map(str, network.input_shape))} (fingerprint {network.fingerprint})",
+                f"the plan was made for network {_described(self.network, self.edits, self.input_shape)} "
+                f"(fingerprint {self.fingerprint}), not for "
+                f"{_described(network.name, network.edits, network.input_shape)} (fingerprint {network.fingerprint})",
                 hint="give --network and --input as the plan names them, or select a new plan",
             )
         for name, layer_plan in self.layers.items():
@@ -180,7 +186,7 @@ class StepPlan:
                 name: {"axis": p.axis, "channels": list(p.channels), "bias": p.bias, "dtype": self.dtype}
                 for name, p in self.layers.items()
             },
-            "edits": [],
+            "edits": list(self.edits),
             "tensors": {},
             "dtype": self.dtype,
             "savings": sorted(self.savings),
@@ -206,9 +212,17 @@ class StepPlan:
                     f"{source} has step-plan schema {record['schema']}, this version reads {SCHEMA}",
                     hint="select the plan again with this version",
                 )
-            for key, what in (("edits", "edits to the network"), ("tensors", "recomputation or paging of tensors")):
-                if record.get(key):
-                    raise UserError(f"{source} asks for {what}, which this version does not do", hint=f"empty {key!r}")
+            if record.get("tensors"):
+                raise UserError(
+                    f"{source} asks for recomputation or paging of tensors, which this version does not do",
+                    hint="empty 'tensors'",
+                )
+            edits = tuple(record.get("edits") or ())
+            if unknown := [name for name in edits if name not in EDITS]:
+                raise UserError(
+                    f"{source} asks for the edit {unknown[0]!r} of the network, which this version does not know",
+                    hint=f"there are {', '.join(EDITS)}",
+                )
             if record.get("tokens") is not None:
                 raise UserError(f"{source} asks for token selection, which this version does not do", hint="set null")
             notes, dtype = record.get("notes", {}), record.get("dtype", "f32")
@@ -223,6 +237,7 @@ class StepPlan:
                 learning_rate=float(record["optimizer"]["learning_rate"]),
                 dtype=dtype,
                 savings=frozenset(record.get("savings", ())),
+                edits=edits,
                 notes=notes if isinstance(notes, dict) else {"text": notes},
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -239,6 +254,10 @@ class StepPlan:
         except UnicodeDecodeError:
             raise UserError(f"{path} is no step plan: it is no text", hint="make one with `tinytrain select`") from None
         return cls.from_json(text, str(path))
+
+
+def _described(name: str, edits: Iterable[str], input_shape: Iterable[int]) -> str:
+    return f"{' + '.join((name, *edits))} at {'x'.join(map(str, input_shape))}"
 
 
 def _layer_plan(name: str, record: dict, source: str, dtype: str) -> LayerPlan:

@@ -84,7 +84,7 @@ def test_notes_may_be_any_text(notes):
         (("layers", "depthwise", "axis"), "in", "depthwise and has outputs only"),
         (("layers", "bare"), {"channels": [], "bias": True}, "trains the bias of layer 'bare', which has none"),
         (("layers", "loose"), {"channels": [0]}, "trains layer 'loose', which hand does not have"),
-        (("edits",), ["add"], "asks for edits"),
+        (("edits",), ["add"], "asks for the edit 'add' of the network"),
         (("tensors",), {"conv/output": "page"}, "asks for recomputation"),
         (("tokens",), 3, "asks for token selection"),
         (("schema",), 9, "schema 9, this version reads 1"),

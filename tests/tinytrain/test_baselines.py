@@ -16,6 +16,7 @@ from tinytrain.adaptation import adapt
 from tinytrain.baselines import METHODS, domain_information, find_method, task_information
 from tinytrain.budget import Budget
 from tinytrain.delta import weights_hash
+from tinytrain.edits import with_adapters, with_lite_residuals
 from tinytrain.selection import inspected_layers, select, step_table
 from tinytrain.tasks import Prepared
 
@@ -81,7 +82,7 @@ def trained_values(network, plan) -> int:
 
 def test_lite_residuals_pool_where_the_map_allows_and_are_tinytls():
     model = backbones.create("mcunet-5fps")
-    even, odd = (METHODS["tinytl"].edit(model, (size, size)) for size in (128, 84))
+    even, odd = (with_lite_residuals(model, (size, size)) for size in (128, 84))
     assert all(isinstance(lite.pool, nn.AvgPool2d) for lite in even.lite.values())
     assert not all(isinstance(lite.pool, nn.AvgPool2d) for lite in odd.lite.values())
     for edited, size in ((even, 128), (odd, 84)):
@@ -93,7 +94,7 @@ def test_lite_residuals_pool_where_the_map_allows_and_are_tinytls():
 
 
 def test_adapters_lie_behind_the_later_blocks_only():
-    edited = METHODS["adapters"].edit(backbones.create("mbv2-w0.35"), (64, 64))
+    edited = with_adapters(backbones.create("mbv2-w0.35"), (64, 64))
     assert list(edited.adapter) == [str(n) for n in range(8, 17)]
 
 

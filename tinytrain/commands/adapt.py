@@ -59,7 +59,7 @@ def adapt(
     """Train a plan, or a method that needs none, on an episode in torch; query accuracy before and after."""
     from profiler.workloads.plan import StepPlan  # noqa: PLC0415
     from tinytrain import adaptation, episodes  # noqa: PLC0415
-    from tinytrain.baselines import find_method  # noqa: PLC0415
+    from tinytrain.baselines import edited, find_method  # noqa: PLC0415
     from tinytrain.delta import Delta  # noqa: PLC0415
     from tinytrain.tasks import prepare  # noqa: PLC0415
 
@@ -72,10 +72,9 @@ def adapt(
     check_learning_rate(learning_rate)
     delta = None if apply is None else Delta.load(apply)
     chosen = delta.plan if delta is not None else StepPlan.load(plan) if plan is not None else None
-    notes = {"method": method} if chosen is None else chosen.notes
-    noted = notes.get("episode")
+    noted = None if chosen is None else chosen.notes.get("episode")
     noted = noted if isinstance(noted, dict) else {}
-    trains = find_method(str(notes["method"])) if notes.get("method") else None
+    trains = None if method is None else find_method(method)
     ready = prepare(
         network if chosen is None else chosen.network,
         parse_input_shape(input_shape) if chosen is None else chosen.input_shape,
@@ -90,8 +89,8 @@ def adapt(
     if chosen is None:
         ready, chosen = trains.prepare(ready, images=images or len(ready.episode.support))
         chosen.notes["episode"] = ready.episode.summary
-    elif trains is not None:
-        ready = trains.edited(ready)
+    else:
+        ready = edited(ready, chosen.edits)
     if delta is not None:
         before = episodes.accuracy(ready.model, ready.task, ready.episode.ways)
         delta.apply(ready.model, ready.network)
