@@ -100,9 +100,12 @@ class Setup:
 
     @cached_property
     def analytical(self) -> AnalyticalCosts:
-        """Layers' own MACs, as published, in ms by the one scalar that was fitted to this device."""
-        card = self.model.card_
-        return AnalyticalCosts(card["us_per_mac"], "own", f"{card['device']}, timer: {card['timer']}")
+        """Layers' own MACs, as published, in ms by the one scalar with which the full step costs what the device's
+        model says."""
+        card, network = self.model.card_, self.ready.network
+        full_ms = self.model.step_latency_ms(network, self.everything)
+        device = f"{card['device']}, timer: {card['timer']}"
+        return AnalyticalCosts.scaled_to_step(network, self.everything, full_ms, "own", device)
 
     def table(self, source: CostModel | AnalyticalCosts) -> StepTable:
         """What steps cost by this source."""

@@ -123,7 +123,7 @@ def test_a_pool_of_augmented_images_trains_as_well(plan_file, capsys):
     [
         (["--latency-ms", 0.001, *ANALYTICAL], 1, "no plan fits a training step of 0.001 ms: the least is"),
         (["--latency-ms", -1, *ANALYTICAL], 2, "a budget of nothing"),
-        (["--latency-ms", 20, "--costs", "analytical"], 2, "give one of --scale-from MODEL_DIR and --us-per-mac"),
+        (["--latency-ms", 20, "--costs", "analytical"], 2, "give one of --scale-from MODEL_OR_RUN and --us-per-mac"),
         (["--latency-ms", 20, "--costs", "nowhere.model"], 1, "nowhere.model"),
         (["--latency-ms", 20, "--costs", "nowhere.model", "--us-per-mac", 1], 2, "belong to --costs analytical"),
         (["--latency-ms", 20, *ANALYTICAL, "--accounting", "wishful"], 2, "there is no accounting 'wishful'"),

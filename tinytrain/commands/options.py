@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from profiler.errors import UserError
+
+if TYPE_CHECKING:
+    from costmodels.analytical import Accounting
+    from costmodels.model import CostModel
+    from costmodels.sources import CostSource
+    from profiler.workloads.network import Network
 
 NetworkOption = Annotated[str, typer.Option(help="mcunet-5fps, mbv2-w0.35, proxyless-w0.3, or module:factory.")]
 InputOption = Annotated[str, typer.Option("--input", help="Channels x height x width of an image.")]
@@ -23,14 +30,57 @@ WeightsOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout instead of tables.")]
 
 
-def cost_source(costs: str, us_per_mac: float | None, scale_from: Path | None, accounting: str):
-    """The cost source that the options describe.
+@dataclass(frozen=True)
+class CostsOption:
+    """What ``--costs`` and the options beside it ask for.
+
+    Attributes:
+        model: The fitted model; with ``accounting`` the one whose full step analytical costs are scaled to.
+        accounting: How analytical costs count MACs; None: the model itself is the source.
+        us_per_mac: Their scalar, where it was given.
+        run: A run of steps that has the full step they are scaled to.
+    """
+
+    model: CostModel | None = None
+    accounting: Accounting | None = None
+    us_per_mac: float | None = None
+    run: Path | None = None
+
+    def source(self, network: Network, **settings) -> CostSource:
+        """The cost source for steps of this network.
+
+        Args:
+            network: What is trained.
+            settings: Of the steps' plans: ``head``, ``images``, ``optimizer``, ``dtype``, ``savings``.
+
+        Raises:
+            UserError: the run of steps has none that trains all of this network.
+        """
+        from costmodels.analytical import AnalyticalCosts, full_plan  # noqa: PLC0415
+
+        if self.accounting is None:
+            assert self.model is not None
+            return self.model
+        if self.us_per_mac is not None:
+            return AnalyticalCosts(self.us_per_mac, self.accounting)
+        if self.run is not None:
+            return _scaled_to_run(self.run, network, str(settings.get("dtype", "f32")), self.accounting)
+        assert self.model is not None
+        full, card = full_plan(network, **settings), self.model.card_
+        latency_ms = self.model.step_latency_ms(network, full)
+        device = f"{card['device']}, timer: {card['timer']}"
+        return AnalyticalCosts.scaled_to_step(network, full, latency_ms, self.accounting, device)
+
+
+def costs_option(costs: str, us_per_mac: float | None, scale_from: Path | None, accounting: str) -> CostsOption:
+    """What the options ask for, models read; before anything is done that takes long.
 
     Raises:
-        UserError: no such model, options that contradict each other, or analytical costs without a scalar.
+        UserError: no such model or run, options that contradict each other, or analytical costs without a scalar.
     """
-    from costmodels.analytical import AnalyticalCosts  # noqa: PLC0415
+    from costmodels.measured_steps import is_step_run  # noqa: PLC0415
     from costmodels.model import CostModel  # noqa: PLC0415
+    from profiler.store import holds_run  # noqa: PLC0415
 
     if costs != "analytical":
         if us_per_mac is not None or scale_from is not None:
@@ -39,23 +89,42 @@ def cost_source(costs: str, us_per_mac: float | None, scale_from: Path | None, a
                 hint="leave them out with a cost model",
                 exit_status=2,
             )
-        return CostModel.load(Path(costs))
+        return CostsOption(CostModel.load(Path(costs)))
     if accounting not in ("own", "chain"):
         raise UserError(f"there is no accounting {accounting!r}", hint="give own or chain", exit_status=2)
     if (us_per_mac is None) == (scale_from is None):
         raise UserError(
             "analytical costs are MACs, and a budget in ms needs the time that one takes",
-            hint="give one of --scale-from MODEL_DIR and --us-per-mac F",
+            hint="give one of --scale-from MODEL_OR_RUN and --us-per-mac F",
             exit_status=2,
         )
-    if scale_from is not None:
-        card = CostModel.load(scale_from).card_
-        if card.get("us_per_mac") is None:
-            raise UserError(f"the cost model {scale_from} has no time per MAC", hint="give --us-per-mac F instead")
-        return AnalyticalCosts(card["us_per_mac"], accounting, f"{card['device']}, timer: {card['timer']}")
-    if not (us_per_mac > 0 and math.isfinite(us_per_mac)):
-        raise UserError(f"{us_per_mac} us a MAC", hint="give --us-per-mac above 0", exit_status=2)
-    return AnalyticalCosts(us_per_mac, accounting)
+    if us_per_mac is not None:
+        if not (us_per_mac > 0 and math.isfinite(us_per_mac)):
+            raise UserError(f"{us_per_mac} us a MAC", hint="give --us-per-mac above 0", exit_status=2)
+        return CostsOption(None, accounting, us_per_mac)  # type: ignore[arg-type]
+    if holds_run(scale_from) and is_step_run(scale_from):
+        return CostsOption(None, accounting, run=scale_from)  # type: ignore[arg-type]
+    return CostsOption(CostModel.load(scale_from), accounting)  # type: ignore[arg-type]
+
+
+def _scaled_to_run(run: Path, network: Network, dtype: str, accounting: Accounting) -> CostSource:
+    """Analytical costs by the first step of the run that trains all of the network, however many images it has."""
+    from costmodels.analytical import AnalyticalCosts, full_plan  # noqa: PLC0415
+    from costmodels.measured_steps import read_steps  # noqa: PLC0415
+    from profiler.store import read_manifest  # noqa: PLC0415
+
+    everything = full_plan(network).layers
+    for step in read_steps([run]):
+        plan = step.plan
+        if (plan.fingerprint, plan.dtype, plan.layers) == (network.fingerprint, dtype, everything):
+            identity = read_manifest(run)["identity"]
+            device = f"{identity.get('board')}, timer: {identity.get('timer')}"
+            return AnalyticalCosts.scaled_to_step(network, plan, step.latency_us.sum() / 1e3, accounting, device)
+    shape = "x".join(map(str, network.input_shape))
+    raise UserError(
+        f"the run {run} has no step of dtype {dtype} that trains all of {network.name} at {shape}",
+        hint=f"measure it: profile step --method full --network {network.name} --input {shape}",
+    )
 
 
 def check_learning_rate(learning_rate: float | None) -> None:

@@ -17,7 +17,7 @@ from tinytrain.commands.options import (
     JsonOption,
     NetworkOption,
     check_learning_rate,
-    cost_source,
+    costs_option,
 )
 
 
@@ -67,7 +67,11 @@ def select(
         float | None, typer.Option(help="For analytical costs: microseconds a MAC takes on the device.")
     ] = None,
     scale_from: Annotated[
-        Path | None, typer.Option(help="For analytical costs: cost model whose one scalar (us per MAC) is taken.")
+        Path | None,
+        typer.Option(
+            help="For analytical costs: MACs become milliseconds by the one scalar with which the full step "
+            "(everything trained) costs what it took in this run of `profile step`, or what this cost model says."
+        ),
     ] = None,
     accounting: Annotated[
         str,
@@ -129,7 +133,7 @@ def select(
     saved = _savings(savings, dtype, images, optimizer)
     shares = parse_ratios(ratios)
     shape = parse_input_shape(input_shape)
-    source = cost_source(costs, us_per_mac, scale_from, accounting)
+    asked = costs_option(costs, us_per_mac, scale_from, accounting)
 
     with progress(4, "selecting", quiet=as_json) as ticker:
         ticker.note("loading the episode")
@@ -148,7 +152,6 @@ def select(
         )
         ticker.advance(note="what steps cost")
         settings = {
-            "layers": biases(ready.network, last_biases),
             "head": ready.head,
             "images": images,
             "optimizer": optimizer,
@@ -156,8 +159,15 @@ def select(
             "dtype": dtype,
             "savings": saved,
         }
+        source = asked.source(ready.network, **settings)
         table = step_table(
-            ready.network, layers, source, ratios=shares, energy="energy_mj" in budget.limits, **settings
+            ready.network,
+            layers,
+            source,
+            ratios=shares,
+            energy="energy_mj" in budget.limits,
+            layers=biases(ready.network, last_biases),
+            **settings,
         )
         ticker.advance(note="choosing layers and channels")
         if solver == "biases":
