@@ -13,6 +13,7 @@ import pandas as pd
 
 from costmodels.features import geometry_key
 from profiler.errors import UserError
+from profiler.measure.schedule import is_linux_board
 from profiler.ops import Op
 from profiler.store import load, read_manifest
 from profiler.store_tables import GEOMETRY_COLUMNS, OP_COLUMNS, ops_of
@@ -38,8 +39,9 @@ class Measured:
 
     Attributes:
         ops: Each op once.
-        frame: A row an op, in the same order: ``op_key, latency_us`` (median over trials, the harness's own cost
-            subtracted), ``noise`` (relative standard error of that median), ``held_out``, ``stack_peak_bytes``,
+        frame: A row an op, in the same order: ``op_key, latency_us`` (median over trials, of a Linux host's run what a
+            quiet one takes, the harness's own cost subtracted), ``noise`` (its relative standard error), ``held_out``,
+            ``stack_peak_bytes``,
             ``arena_peak_bytes``, ``memory_peak_bytes``, ``scratch_peak_bytes``, ``energy_uj`` (NaN where it was not
             measured), ``energy_noise`` (its relative standard uncertainty).
         device: Name of the device.
@@ -150,7 +152,22 @@ def _table(runs: pd.DataFrame | Path | str | Sequence[Path | str]) -> tuple[pd.D
         load(path).assign(kernels=manifest.get("kernels", "known"))
         for path, manifest in zip(paths, manifests, strict=True)
     ]
-    return pd.concat(tables, ignore_index=True), identities[0]
+    frame = pd.concat(tables, ignore_index=True)
+    return (of_a_quiet_host(frame) if is_linux_board(identities[0].get("board", "")) else frame), identities[0]
+
+
+def of_a_quiet_host(frame: pd.DataFrame) -> pd.DataFrame:
+    """A run's table with the latencies of the least disturbed repetitions in place of medians.
+
+    Medians of a shared host tell how busy it was; a model that learned them would foretell that. Rows without such
+    latencies, imported ones, keep theirs.
+    """
+    known = frame["latency_quiet_us"].notna()
+    spread = frame["latency_quiet_spread_us"] * np.sqrt(np.maximum(frame["repetitions"], 1)) / (1.253 * 1.4826)
+    return frame.assign(
+        latency_us=frame["latency_quiet_us"].where(known, frame["latency_us"]),
+        latency_mad_us=spread.where(known, frame["latency_mad_us"]),
+    )
 
 
 def from_frame(frame: pd.DataFrame, identity: dict, caches: str | None = None) -> Measured:

@@ -11,6 +11,7 @@ import numpy as np
 
 from profiler import store
 from profiler.errors import UserError
+from profiler.measure.schedule import is_linux_board
 from profiler.measure.trials import step_ticks
 from profiler.ops import Op
 from profiler.store_steps import load_step_ops, load_steps
@@ -27,7 +28,8 @@ class MeasuredStep:
         plan: What it trained.
         ops: Its ops, in order.
         counts: How often each ran, shape (n_ops,).
-        latency_us: Of each op, all its runs together, the harness's own cost subtracted; shape (n_ops,).
+        latency_us: Of each op, all its runs together, the harness's own cost subtracted; medians, or on a Linux host
+            those of a quiet one; shape (n_ops,).
         energy_uj: Of the step; NaN where it was not measured.
         energy_source: Who measured that; empty where nobody did.
         memory_peak_bytes: Of arena and stack.
@@ -72,13 +74,14 @@ def read_steps(runs: Sequence[Path | str]) -> tuple[MeasuredStep, ...]:
             if row["status"] != "ok" or row["disturbed_by"]:
                 continue
             ops = parts[trial["plan"]]
+            latency = "latency_quiet_us" if is_linux_board(row["board"]) else "latency_us"
             found.append(
                 MeasuredStep(
                     name=trial["plan"],
                     plan=StepPlan.from_json(trial["step_plan"]),
                     ops=tuple(ops_of(ops)),
                     counts=ops["count"].to_numpy(dtype=np.float64),
-                    latency_us=ops["latency_us"].to_numpy(dtype=np.float64),
+                    latency_us=ops[latency].to_numpy(dtype=np.float64),
                     energy_uj=1e3 * float(row["energy_mj"]),
                     energy_source=row["energy_source"] if isinstance(row["energy_source"], str) else "",
                     memory_peak_bytes=int(row["memory_peak_bytes"]),

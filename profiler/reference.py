@@ -49,6 +49,12 @@ _NORMALIZE_EPSILON = 1e-12
 #: How near to a ReLU's kink, relative to the activations' root mean square, float32 may take the other side of it than
 #: float64: some times the 1e-6 by which a long chain of float32 ops was seen to differ.
 KINK_WIDTH = 1e-5
+#: Which buffer a pass writes that may be a small difference of large numbers.
+_CANCELLING = {
+    (L2Normalize, Pass.GRAD_INPUT): "grad_input",
+    (GroupNorm, Pass.FORWARD): "output",
+    (GroupNorm, Pass.GRAD_INPUT): "grad_input",
+}
 
 
 def expected(program: Program, seed: int, memory: DeviceMemory, *, kink_margin: float = 0.0) -> dict[str, np.ndarray]:
@@ -72,17 +78,32 @@ def cancelled_norms(program: Program, seed: int, memory: DeviceMemory) -> dict[s
     """Of each output that is a difference of two vectors, nearly the same perhaps, the norm of either at most.
 
     What float32 rounds is relative to that, not to what is left: a normalisation's gradient ``(g - y (y · g)) / ‖x‖``
-    has next to nothing left where the gradient ``g`` that comes in points along the output ``y``.
+    has next to nothing left where the gradient ``g`` that comes in points along the output ``y``, and neither has
+    ``(x - mean) r w`` of a group whose elements are nearly the same, or that has one element only.
     """
-    norms = {}
+    tensors, norms = None, {}
     for output in program.outputs:
         entry = program.entries[output.entry_index]
-        if entry.op is not None and isinstance(entry.op.geometry, L2Normalize) and entry.op.pass_ is Pass.GRAD_INPUT:
-            tensors = _all_tensors(program, seed, memory)
-            named = {spec.role: tensors[name] for spec, name in zip(buffers_of(entry.op), entry.tensors, strict=False)}
-            length = max(float(np.linalg.norm(named["input"])), _NORMALIZE_EPSILON)
-            norms[output.name] = float(np.linalg.norm(named["grad_output"])) / length
+        role = _CANCELLING.get((type(entry.op.geometry), entry.op.pass_)) if entry.op else None
+        if role is None:
+            continue
+        names = dict(zip((spec.role for spec in buffers_of(entry.op)), entry.tensors, strict=False))
+        if names[role] == output.name:
+            tensors = tensors or _all_tensors(program, seed, memory)
+            values = {role: tensors[name] for role, name in names.items()}
+            norms[output.name] = _norm_before_cancelling(entry.op, values)
     return norms
+
+
+def _norm_before_cancelling(op: Op, values: Mapping[str, np.ndarray]) -> float:
+    g = op.geometry
+    if isinstance(g, L2Normalize):
+        length = max(float(np.linalg.norm(values["input"])), _NORMALIZE_EPSILON)
+        return float(np.linalg.norm(values["grad_output"])) / length
+    assert isinstance(g, GroupNorm)
+    factor = values["weight"] * np.repeat(values["statistics"].reshape(-1, 2)[:, 1], g.in_channels // g.groups)
+    varying = values["input" if op.pass_ is Pass.FORWARD else "grad_output"].reshape(-1, g.in_channels)
+    return float(np.linalg.norm(varying * factor))
 
 
 def _all_tensors(program: Program, seed: int, memory: DeviceMemory, kink_margin: float = 0.0) -> dict[str, np.ndarray]:

@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 
 from profiler.measure.observed import trial_disturbances
-from profiler.measure.statistics import median
+from profiler.measure.statistics import QUIET_SHARE, median
 from profiler.measure.trials import accepted, accepted_ticks, caches_of
 from profiler.store_energy import Energies, HarnessPower
 
@@ -158,19 +158,24 @@ class Merged:
         if self.ticks:
             row |= {name: peak for name, peak in zip(PEAKS, self.peaks, strict=True) if peak != UNKNOWN}
             us_per_tick = 1e6 / timer_hz
-            row["ticks"], row["ticks_mad"] = _median_and_mad(self.ticks)
+            row["ticks"], row["ticks_mad"], quiet, apart = _figures(self.ticks)
             row["latency_us"] = max(row["ticks"] - overhead_ticks, 0.0) * us_per_tick
             row["latency_mad_us"] = row["ticks_mad"] * us_per_tick
+            row["latency_quiet_us"] = max(quiet - overhead_ticks, 0.0) * us_per_tick
+            row["latency_quiet_spread_us"] = apart * us_per_tick
         return row
 
 
-def _median_and_mad(ticks: array[float]) -> tuple[float, float]:
-    """As :mod:`profiler.measure.statistics` has them; of hundreds of values several times as fast."""
+def _figures(ticks: array[float]) -> tuple[float, float, float, float]:
+    """Median, MAD and quiet reading and its spread as :mod:`profiler.measure.statistics` has them; of hundreds of
+    values several times as fast."""
     ordered = np.sort(np.frombuffer(ticks))
     low, high = (len(ordered) - 1) // 2, len(ordered) // 2
     middle = (ordered[low] + ordered[high]) / 2
     deviations = np.sort(np.abs(ordered - middle))
-    return float(middle), float(deviations[low] + deviations[high]) / 2
+    last = len(ordered) - 1
+    quiet, apart = ordered[int(QUIET_SHARE * last)], ordered[int(3 * QUIET_SHARE * last)] - ordered[0]
+    return float(middle), float(deviations[low] + deviations[high]) / 2, float(quiet), float(apart)
 
 
 def peaks_of(trial: dict[str, Any]) -> tuple[int, int, int, int]:

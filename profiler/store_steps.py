@@ -15,8 +15,8 @@ import pandas as pd
 
 from profiler.errors import UserError
 from profiler.measure.observed import trial_disturbances
-from profiler.measure.statistics import mad, median
-from profiler.measure.trials import step_ticks
+from profiler.measure.statistics import mad, median, quiet
+from profiler.measure.trials import step_repetitions, step_ticks
 from profiler.store import read_manifest
 from profiler.store_energy import ENERGY_COLUMNS, energy_columns
 from profiler.store_merged import Overhead
@@ -44,6 +44,7 @@ STEP_COLUMNS: tuple[str, ...] = (
     "overhead_ticks",
     "latency_ms",
     "latency_mad_ms",
+    "latency_quiet_ms",
     "arena_peak_bytes",
     "scratch_peak_bytes",
     "stack_peak_bytes",
@@ -62,7 +63,7 @@ STEP_COLUMNS: tuple[str, ...] = (
 STEP_OP_COLUMNS: tuple[str, ...] = (
     *("run", "device", "board", "timer", "timer_hz", "plan", "layer", "count"),
     *OP_COLUMNS,
-    *("ticks", "overhead_ticks", "latency_us"),
+    *("ticks", "overhead_ticks", "latency_us", "latency_quiet_us"),
 )
 
 
@@ -75,8 +76,9 @@ def load_steps(path: Path | str) -> pd.DataFrame:
     Returns:
         Columns :data:`STEP_COLUMNS`. Figures of a step that was not timed are NaN, and so is what its plan's notes do
         not foresee (``predicted_...``) or bound (``budget_...``). ``ticks`` is the median over repetitions of the sum
-        over all timed ops, images included; ``overhead_ticks`` the harness's share of it. ``disturbed_by`` says in
-        words what the device told of heat, throttling or another frequency.
+        over all timed ops, images included; ``overhead_ticks`` the harness's share of it. ``latency_quiet_ms`` is the
+        sum of each op's least disturbed repetitions (:func:`profiler.measure.statistics.quiet`). ``disturbed_by`` says
+        in words what the device told of heat, throttling or another frequency.
 
     Raises:
         UserError: no run there, or one without a step.
@@ -111,6 +113,8 @@ def load_steps(path: Path | str) -> pd.DataFrame:
             row["ticks"], row["ticks_mad"] = median(sums), mad(sums)
             row["latency_ms"] = max(row["ticks"] - row["overhead_ticks"], 0.0) * 1e3 / row["timer_hz"]
             row["latency_mad_ms"] = row["ticks_mad"] * 1e3 / row["timer_hz"]
+            undisturbed = sum(quiet(readings)[0] for readings in zip(*step_repetitions(trial), strict=True))
+            row["latency_quiet_ms"] = max(undisturbed - row["overhead_ticks"], 0.0) * 1e3 / row["timer_hz"]
             for name in ("arena_peak_bytes", "scratch_peak_bytes", "stack_peak_bytes"):
                 row[name] = trial[name]
             row["memory_peak_bytes"] = trial["arena_peak_bytes"] + trial["stack_peak_bytes"]
@@ -142,8 +146,8 @@ def _steps(folder: Path, manifest: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def load_step_ops(path: Path | str) -> pd.DataFrame:
-    """One row a timed op of every step of a run: columns :data:`STEP_OP_COLUMNS`. ``ticks, overhead_ticks,
-    latency_us`` are sums over the images of the step (``count`` runs), NaN where the step was not timed.
+    """One row a timed op of every step of a run: columns :data:`STEP_OP_COLUMNS`. ``ticks, overhead_ticks, latency_us,
+    latency_quiet_us`` are sums over the images of the step (``count`` runs), NaN where the step was not timed.
 
     Raises:
         UserError: no run there, or one without a step.
@@ -154,13 +158,15 @@ def load_step_ops(path: Path | str) -> pd.DataFrame:
     overhead = _harness(folder, manifest).ticks("warm")
     rows: list[dict[str, Any]] = []
     for trial in _steps(folder, manifest):
-        repetitions = trial.get("ticks", [])[trial["warm_ups"] :]
+        repetitions = step_repetitions(trial)
         for index, entry in enumerate(trial["timed"]):
             row = common | {"plan": trial["plan"], "layer": entry["layer"], "count": entry["count"]}
             row |= op_columns(entry)
             if repetitions:
-                row["ticks"] = median([r[index] for r in repetitions])
+                readings = [r[index] for r in repetitions]
+                row["ticks"] = median(readings)
                 row["overhead_ticks"] = overhead * entry["count"]
-                row["latency_us"] = max(row["ticks"] - row["overhead_ticks"], 0.0) * 1e6 / row["timer_hz"]
+                for name, ticks in (("latency_us", row["ticks"]), ("latency_quiet_us", quiet(readings)[0])):
+                    row[name] = max(ticks - row["overhead_ticks"], 0.0) * 1e6 / row["timer_hz"]
             rows.append(row)
     return pd.DataFrame.from_records(rows, columns=list(STEP_OP_COLUMNS))

@@ -75,6 +75,8 @@ COLUMNS: tuple[str, ...] = (
     "overhead_ticks",
     "latency_us",
     "latency_mad_us",
+    "latency_quiet_us",
+    "latency_quiet_spread_us",
     "arena_peak_bytes",
     "scratch_peak_bytes",
     "stack_peak_bytes",
@@ -176,9 +178,11 @@ def load(path: Path | str, *, status: str | None = "ok") -> pd.DataFrame:
         Columns :data:`COLUMNS`, in the order in which the ops were first measured. ``ticks`` is the median over the
         accepted repetitions of all rounds, ``ticks_mad`` the median absolute deviation. ``latency_us`` is
         ``(ticks - overhead_ticks) / timer_hz``, the overhead being that of the same ``caches``; where ``timer`` is
-        ``instructions`` it is virtual time. ``memory_peak_bytes`` is arena and stack (scratch lies in the arena).
-        ``energy_uj`` is the median over the accepted repetitions, or over the windows of an energy meter
-        (:mod:`profiler.store_energy`, which says what the columns beside it are), NaN where it was not measured.
+        ``instructions`` it is virtual time. ``latency_quiet_us`` is the same of the least disturbed repetitions, and
+        ``latency_quiet_spread_us`` how far these lie apart (:func:`profiler.measure.statistics.quiet`).
+        ``memory_peak_bytes`` is arena and stack (scratch lies in the arena). ``energy_uj`` is the median over the
+        accepted repetitions, or over the windows of an energy meter (:mod:`profiler.store_energy`, which says what the
+        columns beside it are), NaN where it was not measured.
         ``disturbed_trials`` counts the rounds in which the device itself told of heat, throttling or another frequency.
         The run's own :func:`extra_columns` follow: the median of numbers, of anything else what all repetitions agree
         on.

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from profiler.devices.identity import Identity
-from profiler.measure.statistics import mad, median
+from profiler.measure.schedule import is_linux
+from profiler.measure.statistics import mad, median, quiet
 from profiler.measure.trials import COUNTING, accepted_ticks, caches_of
 from profiler.ops import Op
 
@@ -18,8 +19,8 @@ class Known(NamedTuple):
 
     Attributes:
         ops: Each once.
-        latency_us: Medians, the harness's own cost subtracted; above 0.
-        noise: Relative standard errors of those medians.
+        latency_us: Medians, or on a Linux host those of a quiet one, the harness's own cost subtracted; above 0.
+        noise: Relative standard errors of those.
     """
 
     ops: list[Op]
@@ -71,12 +72,18 @@ class Results:
         ops, latency, noise = [], [], []
         for key in keys:
             ticks = self._ticks.get(key)
-            net = median(ticks) - overhead if ticks else 0.0
-            if not ticks or net <= 0:
+            if not ticks:
+                continue
+            if is_linux(self._identity):
+                middle, error = quiet(ticks)
+            else:  # of a median, by its MAD
+                middle, error = median(ticks), 1.253 * 1.4826 * mad(ticks) / len(ticks) ** 0.5
+            net = middle - overhead
+            if net <= 0:
                 continue
             ops.append(self.ops[key])
             latency.append(self._identity.ticks_to_us(net))
-            noise.append(1.253 * 1.4826 * mad(ticks) / net / len(ticks) ** 0.5)  # of a median, by its MAD
+            noise.append(error / net)
         return Known(ops, np.array(latency), np.array(noise))
 
     def pace(self) -> Pace:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 
 from profiler.devices.identity import Identity
-from profiler.measure.statistics import steady
+from profiler.measure.statistics import quiet, steady
 from profiler.ops import Empty, Op, Pass
 
 EMPTY = Op(Empty(), Pass.FORWARD)
@@ -36,6 +36,8 @@ class Policy:
         interval_target: 95 % interval of the median, half its width over the median, that is tight enough.
         time_per_op_s: No further round for an op whose trials took this long together.
         reference_every: A trial of the reference op after every so many trials.
+        quiet_target: Where other programs disturb: the lowest readings are near enough to each other, relative to them,
+            to be those of a quiet device; no further round then. 0: the median alone counts.
     """
 
     warm_ups: int = 1
@@ -45,6 +47,7 @@ class Policy:
     interval_target: float = 0.005
     time_per_op_s: float = 2.0
     reference_every: int = 25
+    quiet_target: float = 0.0
 
     @classmethod
     def for_device(
@@ -61,7 +64,7 @@ class Policy:
         if identity.counts_instructions:
             policy = cls(rounds_max=3, time_per_op_s=time_s)
         elif is_linux(identity):
-            policy = cls(repetitions=6, rounds_min=10, rounds_max=14, time_per_op_s=time_s)
+            policy = cls(repetitions=6, rounds_min=10, rounds_max=24, time_per_op_s=time_s, quiet_target=0.02)
         else:
             policy = cls(repetitions=6, rounds_max=10, time_per_op_s=time_s)
         if repetitions is None:
@@ -86,6 +89,10 @@ class Policy:
             return False
         if rounds >= self.rounds_max or spent_s >= self.time_per_op_s:
             return True
+        if self.quiet_target:
+            lowest, apart = quiet(ticks)
+            if apart <= max(self.quiet_target * lowest, 2):  # a timer's ticks are whole
+                return True
         return steady(ticks, self.interval_target)
 
     def to_dict(self) -> dict[str, float]:
@@ -94,7 +101,12 @@ class Policy:
 
 def is_linux(identity: Identity) -> bool:
     """Whether the device is a Linux host, where other processes disturb."""
-    return "linux" in identity.board.lower() or "native" in identity.board.lower()
+    return is_linux_board(identity.board)
+
+
+def is_linux_board(board: str) -> bool:
+    """Whether a board of that name is a Linux host."""
+    return "linux" in board.lower() or "native" in board.lower()
 
 
 @dataclass(frozen=True)

@@ -120,4 +120,9 @@ def accepted_ticks(trial: dict[str, Any]) -> list[int]:
 
 def step_ticks(trial: dict[str, Any]) -> list[int]:
     """Ticks of a whole training step, a value a repetition, warm-ups left out."""
-    return [sum(row) for row in trial["ticks"][trial["warm_ups"] :]]
+    return [sum(row) for row in step_repetitions(trial)]
+
+
+def step_repetitions(trial: dict[str, Any]) -> list[list[int]]:
+    """Ticks of each op of a training step, a row a repetition, warm-ups left out."""
+    return trial.get("ticks", [])[trial["warm_ups"] :]

@@ -11,7 +11,7 @@ from costmodels.accuracy import accuracy
 from costmodels.baselines import ScalarBaseline
 from costmodels.evaluate import check_same_device
 from costmodels.features import PLAIN_TERMS, plain_terms
-from costmodels.measured import from_frame
+from costmodels.measured import from_frame, of_a_quiet_host
 from costmodels.model import CostModel
 from costmodels.sources import CostSource
 from profiler.errors import UserError
@@ -251,3 +251,15 @@ def test_what_is_saved_is_found_again_by_whoever_only_looks_at_cards(model, tmp_
     ]
     assert cards[0].typical_error_percent == model.card_["typical_error_percent"]
     assert set(cards[0].dtypes) == {key.split("/")[2] for key in model.targets["latency"].groups}
+
+
+def test_a_busy_host_s_medians_do_not_count_where_its_quiet_readings_are_known(table):
+    quiet = table["latency_us"]
+    busy = table.assign(
+        latency_us=quiet * np.random.default_rng(1).uniform(1, 2, len(table)),
+        latency_quiet_us=quiet.where(table.index != 3),
+        latency_quiet_spread_us=0.01 * quiet,
+    )
+    measured = of_a_quiet_host(busy)["latency_us"]
+    assert measured[3] == busy["latency_us"][3]
+    np.testing.assert_array_equal(measured.drop(3), quiet.drop(3))

@@ -1,5 +1,7 @@
 """Statistics of repetitions, order of trials, and when an op is measured well enough."""
 
+import random
+
 import numpy as np
 from fake_device import OPS, identity
 from hypothesis import given, settings
@@ -7,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import binom
 
 from profiler.measure.schedule import Caches, Policy, reference_op, round_slots
-from profiler.measure.statistics import identical, mad, median, median_interval, relative_interval
+from profiler.measure.statistics import identical, mad, median, median_interval, quiet, relative_interval
 
 WARM = [(op, Caches.WARM) for op in OPS]
 
@@ -92,3 +94,28 @@ def test_on_linux_the_repetitions_are_spread_over_ten_rounds_or_more_and_end_wit
     assert policy.done(scattered, 10, policy.time_per_op_s)
     asked = Policy.for_device(linux, repetitions=30)
     assert asked.repetitions * asked.rounds_min == 30
+
+
+def disturbed_rounds(rounds, share, seed):
+    """Six readings a round of an op of 10,000 ticks, half as long again in rounds in which a neighbour is busy."""
+    chance = random.Random(seed)
+    busy = [chance.random() < share for _ in range(rounds)]
+    return [round((15_000 if slow else 10_000) * chance.uniform(1, 1.01)) for slow in busy for _ in range(6)]
+
+
+@given(share=st.floats(0, 0.7), seed=st.integers(0, 1000))
+def test_readings_of_a_quiet_host_are_found_among_those_of_a_busy_one(share, seed):
+    readings = disturbed_rounds(24, share, seed)
+    lowest, apart = quiet(readings)
+    if sum(r < 11_000 for r in readings) >= 12:
+        assert 10_000 <= lowest <= 10_100
+    if apart < 1000:
+        assert sum(abs(r - lowest) < 1000 for r in readings) > 0.15 * (len(readings) - 1)
+
+
+def test_on_linux_an_op_whose_lowest_readings_agree_needs_no_further_round_and_another_does():
+    policy = Policy.for_device(identity(board="linux-native", ticks_per_instruction=(0, 1)))
+    once = [10_000] * 6 + [15_000 + 40 * i for i in range(60)]
+    assert not policy.done(once, 11, spent_s=0.1)
+    assert policy.done([*once, *[10_050] * 12], 13, spent_s=0.1)
+    assert not policy.done([10_000] * 30, 5, spent_s=0.1)

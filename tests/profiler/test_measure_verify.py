@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from profiler import prng, reference
 from profiler.measure.steps import check_outputs, foreseen, starting_values, verdict
 from profiler.measure.verify import OP_TOLERANCE, Ahead, Expected, Verdict, expected_outputs, output_error
-from profiler.ops import Conv2d, FusedConv2d, L2Normalize, Op, Pass
+from profiler.ops import Conv2d, FusedConv2d, GroupNorm, L2Normalize, Op, Pass
 from profiler.workloads.lower import lower
 from profiler.workloads.plan import LayerPlan, StepPlan
 from profiler.workloads.program import microbenchmark, step_program
@@ -86,6 +86,21 @@ def test_a_normalisation_s_gradient_is_held_to_what_float32_can_do(features, see
     terms = np.linalg.norm(g) / length
     assert expected.error(prng.digest(right + 1e-3 * terms * np.eye(features)[0])) > OP_TOLERANCE
     assert output.elements == features
+
+
+@settings(deadline=None, max_examples=30)
+@given(seed=st.integers(0, 10_000), pass_=st.sampled_from([Pass.FORWARD, Pass.GRAD_INPUT]), channels=st.integers(1, 60))
+def test_groups_of_one_element_are_held_to_what_float32_can_do(seed, pass_, channels):
+    """Nothing is left of an element that is its own mean but what rounding makes of it."""
+    memory = FakeDevice().memory
+    program = microbenchmark(Op(GroupNorm(1, 1, channels, channels, has_bias=0), pass_), memory)
+    wanted, right = (f(program, seed, memory) for f in (expected_outputs, reference.expected))
+    (name,) = reference.cancelled_norms(program, seed, memory)
+    norm = wanted[name].norm
+    assert norm > 1e-3
+    for apart, is_right in ((3e-8, True), (1e-3, False)):
+        error = wanted[name].error(prng.digest(right[name] + apart * norm / np.sqrt(channels)))
+        assert (error < OP_TOLERANCE) == is_right
 
 
 def _vectors(program, seed):

@@ -51,6 +51,7 @@ def test_a_row_an_op_with_rounds_merged_warm_ups_left_out_and_overhead_subtracte
     assert (row.ticks, row.ticks_mad, row.overhead_ticks) == (1012, 2, 10)
     assert row.latency_us == pytest.approx(1002.0)
     assert (row.repetitions, row.warm_ups, row.rounds) == (3, 2, 2)
+    assert (row.latency_quiet_us, row.latency_quiet_spread_us) == (1000.0, 0.0)
     assert row.memory_peak_bytes == 1200
     assert row.timer == "instructions"
     assert np.isnan(row.energy_uj)
