@@ -35,19 +35,20 @@ class Device:
         name: Of its folder below measurements/.
         port: What --port takes.
         input_: Of the backbones, op by op.
-        step_input: Of the backbones where whole training steps run, which need more memory than single ops;
-            None: it has room for few.
+        step_input: Of the backbones where whole training steps run, which need more memory than single ops.
+        step_dtype: Of these steps.
     """
 
     name: str
     port: str
     input_: str
-    step_input: str | None
+    step_input: str
+    step_dtype: str = "f32"
 
 
 DEVICES = (
     Device("qemu-mps2-an500", "qemu://mps2-an500", "3x64x64", "3x64x64"),
-    Device("qemu-stm32f405", "qemu://stm32f405", "3x64x64", None),
+    Device("qemu-stm32f405", "qemu://stm32f405", "3x64x64", "3x64x64", "s8"),  # few float32 steps fit its memory
     Device("native", "native://", "3x64x64", "3x64x64"),
 )
 
@@ -78,15 +79,13 @@ def reproduce(shown: ShownCommands, device: Device, args: argparse.Namespace) ->
     """Everything of one device: what ``costmodels evaluate`` says of each network."""
     folder = args.out / device.name
     port = ("--port", device.port)
-    steps = ("step", *port, "--seed", 1, "--random-plans", 4 if args.quick else 20)
+    steps = ("step", *port, "--dtype", device.step_dtype, "--seed", 1, "--random-plans", 4 if args.quick else 20)
     shown.headline(f"{device.name}: {args.time} of actively chosen ops, no network")
     active = folder / f"active-{args.time}"
     measure(shown, active, *port, "--design", "active", "--target-error", "1%", "--time", args.time)
-    fitted = [active]
-    if device.step_input is not None:
-        shown.headline(f"{device.name}: whole training steps, to learn what a step costs beside its ops")
-        fitted.append(folder / f"steps-{CONTEXT_NETWORK}")
-        measure(shown, fitted[1], *steps, "--network", CONTEXT_NETWORK, "--input", device.step_input)
+    shown.headline(f"{device.name}: whole training steps, to learn what a step costs beside its ops")
+    fitted = [active, folder / f"steps-{CONTEXT_NETWORK}"]
+    measure(shown, fitted[1], *steps, "--network", CONTEXT_NETWORK, "--input", device.step_input)
     model = args.models / f"{device.name}-{args.time}.model"
     shown.run("costmodels", "fit", *fitted, "--out", model)
 
@@ -99,7 +98,7 @@ def reproduce(shown: ShownCommands, device: Device, args: argparse.Namespace) ->
         of = ("--network", network)
         dtype = "f32" if network in FLOAT_ONLY else "both"
         measure(shown, runs[0], *port, "--design", "network", *of, "--input", input_, "--dtype", dtype)
-        if device.step_input is not None and (network in BACKBONES or args.quick):
+        if network in BACKBONES or args.quick:
             shown.headline(f"{device.name}: {name}, whole training steps")
             runs.append(folder / f"steps-{name}")
             measure(shown, runs[1], *steps, *of, "--input", device.step_input if network in BACKBONES else input_)
