@@ -26,6 +26,7 @@ from tinytrain.benchmark_methods import METHODS, Chosen, Limits, Setup
 from tinytrain.benchmark_plans import plan_key, step_key
 from tinytrain.episodes import Episode
 from tinytrain.gain import RATIOS
+from tinytrain.scheme_search import Searched
 from tinytrain.selection import INSPECTED_SHARE, inspected_layers
 from tinytrain.selection_costs import StepTable
 from tinytrain.tasks import Loaded, Prepared
@@ -88,10 +89,12 @@ class Place:
     Attributes:
         data: What ``--data`` said.
         weights: Network name and its weight file, where that is not the data's.
+        contributions: Network name and the file of what its parts contribute.
     """
 
     data: str | None = None
     weights: tuple[tuple[str, Path], ...] = ()
+    contributions: tuple[tuple[str, Path], ...] = ()
 
     def load(self, network: str, domain: str, input_shape: tuple[int, int, int], **options) -> Loaded:
         """The network with a domain's images; see :func:`tinytrain.tasks.load`."""
@@ -202,6 +205,7 @@ def _work_off(job: Job) -> list[Outcome]:
             domain_information=lambda: _domain_information(
                 job.place, cell.network, cell.domain, settings.input_shape, settings.inspected_share
             ),
+            contributions=dict(job.place.contributions).get(cell.network),
         )
         record = asdict(cell) | {
             "device": device.name,
@@ -290,8 +294,8 @@ def _model(folder: Path) -> CostModel:
 
 
 @lru_cache(maxsize=8)
-def _tables(costs: Path, settings: Settings) -> dict[tuple, StepTable]:
-    """Of a device's model: what steps cost, table by table as they are asked for."""
+def _tables(costs: Path, settings: Settings) -> dict[tuple, StepTable | Searched]:
+    """Of a device's model: what steps cost, table by table, and schemes, as they are asked for."""
     return {}
 
 

@@ -10,6 +10,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -19,8 +21,10 @@ from profiler.errors import UserError
 from profiler.workloads.plan import StepPlan
 from tinytrain import baselines
 from tinytrain.budget import Budget
+from tinytrain.contributions import Contributions
 from tinytrain.criterion import whole_layer
 from tinytrain.gain import RATIOS
+from tinytrain.scheme_search import Searched, search
 from tinytrain.selection import INSPECTED_SHARE, Solver, inspected_layers, select, step_table
 from tinytrain.selection_costs import StepTable
 from tinytrain.tasks import Prepared
@@ -62,9 +66,11 @@ class Setup:
         learning_rate: Of the update.
         ratios: Shares of a layer's channels that may train.
         inspected_share: Of the layers to choose from, counted from the last.
-        tables: Tables of costs made so far under these settings and this model; shared by tasks and networks.
+        tables: Tables of costs and searched schemes made so far under these settings and this model; shared by tasks
+            and networks.
         kept: Fisher information of this task where another device has asked for it already.
         domain_information: Gives that of the task's domain, from other tasks.
+        contributions: File of those of the network's parts, see :mod:`tinytrain.contributions`.
     """
 
     def __init__(
@@ -78,11 +84,12 @@ class Setup:
         learning_rate: float = 1e-3,
         ratios: tuple[float, ...] = RATIOS,
         inspected_share: float = INSPECTED_SHARE,
-        tables: dict[tuple, StepTable] | None = None,
+        tables: dict[tuple, StepTable | Searched] | None = None,
         kept: dict[str, Tensor] | None = None,
         domain_information: Callable[[], Mapping[str, Tensor]] = dict,
+        contributions: Path | None = None,
     ) -> None:
-        self.domain_information = domain_information
+        self.domain_information, self.contributions = domain_information, contributions
         self.ready, self.model, self.limits, self.ratios = ready, model, limits, ratios
         self.inspected = inspected_layers(ready.network, inspected_share)
         self.template = StepPlan.for_network(
@@ -111,8 +118,9 @@ class Setup:
         """What steps cost by this source."""
         template = self.template
         key = (source.label, self.ready.network.fingerprint, template.head, template.images, template.optimizer)
-        if key not in self._tables:
-            self._tables[key] = step_table(
+        return self._once(
+            key,
+            lambda: step_table(
                 self.ready.network,
                 self.inspected,
                 source,
@@ -121,7 +129,31 @@ class Setup:
                 head=template.head,
                 images=template.images,
                 optimizer=template.optimizer,
+            ),
+        )
+
+    @property
+    def searched(self) -> Searched:
+        """The static scheme that SparseUpdate's search finds under the budget.
+
+        Raises:
+            UserError: contributions are missing or of another network, or no scheme keeps the budget.
+        """
+        if self.contributions is None:
+            raise UserError(
+                f"there are no contributions of {self.ready.network.name}",
+                hint="give --contributions NETWORK=FILE; `tinytrain search` measures them",
             )
+        template, contributions = self.template, self.contributions
+        settings = {name: getattr(template, name) for name in ("head", "images", "optimizer", "learning_rate")}
+        return self._once(
+            ("searched", contributions, self.ready.network.fingerprint, *settings.values()),
+            lambda: search(Contributions.load(contributions), self.ready.network, self.model, self.budget, **settings),
+        )
+
+    def _once(self, key: tuple, make: Callable) -> Any:
+        if key not in self._tables:
+            self._tables[key] = make()
         return self._tables[key]
 
     @cached_property
@@ -195,7 +227,20 @@ def _selected(
     return Chosen(plan, setup.ready, selection.fisher_share, selection.seconds)
 
 
+def _searched(setup: Setup) -> Chosen:
+    return Chosen(setup.searched.plan, setup.ready)
+
+
+#: The name of the method that asks for contributions.
+SEARCHED = "sparse-update-searched"
+
 _SELECTIONS = (
+    Method(
+        SEARCHED,
+        "SparseUpdate's search: the static scheme of most contribution within the budget (`tinytrain search`)",
+        _searched,
+        budgeted=True,
+    ),
     Method(
         "static",
         "the static Fisher plan: as tinytrain, by the information of other tasks of the domain",

@@ -10,6 +10,7 @@ from profiler.cli_support import run_app
 from tinytrain.commands.adapt import adapt
 from tinytrain.commands.benchmark import benchmark
 from tinytrain.commands.meta_train import meta_train
+from tinytrain.commands.search import search
 from tinytrain.commands.select import select
 
 app = typer.Typer(
@@ -25,6 +26,10 @@ app.command(
     epilog="Example: tinytrain select --network mcunet-5fps --input 3x64x64 --costs an500.model --latency-ms 1500 "
     "--out plan.json"
 )(select)
+app.command(
+    epilog="Example: tinytrain search --contributions mcunet.json --costs an500.model --latency-ms 1500 "
+    "--out searched.json"
+)(search)
 app.command(epilog="Example: tinytrain adapt --plan plan.json --steps 40")(adapt)
 app.command(
     "meta-train", epilog="Example: tinytrain meta-train --network mcunet-5fps --episodes 2000 --out meta/mcunet-5fps"

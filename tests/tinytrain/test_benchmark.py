@@ -161,7 +161,7 @@ def test_no_plan_within_the_budget_is_a_result_of_its_own(folder, capsys):
         (("--costs", "nowhere.model"), 1, "nowhere.model"),
         (("--costs", "fast.model"), 1, "two of the cost models are of the same device"),
         (("--weights", "smallnet:create"), 2, "names no network and file"),
-        (("--weights", "smallnet:create=nowhere.npz"), 1, "there is no weight file nowhere.npz"),
+        (("--weights", "smallnet:create=nowhere.npz"), 1, "there is no file nowhere.npz, as --weights says"),
         (("--domain", "mini-imagenet", "--choose-lr"), 2, "learning rates are chosen on mini-imagenet"),
         (("--domain", "birds"), 1, "no data set 'birds'"),
         (("--ways", "9"), 1, "9 ways"),

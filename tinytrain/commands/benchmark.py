@@ -57,6 +57,12 @@ def benchmark(
         list[str] | None,
         typer.Option(metavar="NETWORK=FILE", help="A backbone's weights instead of the data source's; repeatable."),
     ] = None,
+    contributions: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NETWORK=FILE", help="For sparse-update-searched: what `tinytrain search` measured; repeatable."
+        ),
+    ] = None,
     data: DataOption = None,
     steps: Annotated[int, typer.Option(min=1, help="Training steps.")] = 40,
     images: Annotated[int, typer.Option(min=1, help="Images in the batch of a step.")] = 5,
@@ -102,7 +108,7 @@ def benchmark(
 ) -> None:
     """Compare methods on the same tasks: accuracy, and what a training step costs on each device."""
     from tinytrain.benchmark import Place, Settings  # noqa: PLC0415  (torch takes seconds, and --help should not)
-    from tinytrain.benchmark_methods import METHODS, Limits, find_methods  # noqa: PLC0415
+    from tinytrain.benchmark_methods import METHODS, SEARCHED, Limits, find_methods  # noqa: PLC0415
     from tinytrain.benchmark_run import Comparison  # noqa: PLC0415
     from tinytrain.benchmark_store import Results  # noqa: PLC0415
 
@@ -160,7 +166,14 @@ def benchmark(
     )
     _check_domains(domains, settings)
     devices, ports = _devices(costs or [], port or [], no_device)
-    place = Place(data, _weights(weights or []))
+    place = Place(data, _files("--weights", weights or []), _files("--contributions", contributions or []))
+    lacking = set(networks) - dict(place.contributions).keys()
+    if lacking and any(method.name == SEARCHED for method in asked):
+        raise UserError(
+            f"the method {SEARCHED} asks for contributions, of {min(lacking)} there are none",
+            hint="give --contributions NETWORK=FILE; `tinytrain search` measures them",
+            exit_status=2,
+        )
     with Results(out, settings, devices) as results:
         if results.damaged:
             warn(f"{len(results.damaged)} damaged lines of {out / 'results.jsonl'} are left out, and done again")
@@ -220,16 +233,17 @@ def _devices(costs: list[Path], ports: list[str], no_device: bool) -> tuple[tupl
     return devices, dict(zip(names, ports, strict=False))
 
 
-def _weights(given: list[str]) -> tuple[tuple[str, Path], ...]:
+def _files(option: str, given: list[str]) -> tuple[tuple[str, Path], ...]:
+    """Networks' names and files."""
     found = []
     for text in given:
         network, equals, file = text.partition("=")
         if not equals or not file:
             raise UserError(
-                f"--weights {text!r} names no network and file", hint="give NETWORK=FILE.npz", exit_status=2
+                f"{option} {text!r} names no network and file", hint=f"give {option} NETWORK=FILE", exit_status=2
             )
         if not Path(file).is_file():
-            raise UserError(f"there is no weight file {file}", hint="look for the file")
+            raise UserError(f"there is no file {file}, as {option} says", hint="look for the file")
         found.append((network, Path(file).resolve()))
     return tuple(found)
 

@@ -124,13 +124,13 @@ def select(
     from tinytrain.training import pseudo_query  # noqa: PLC0415
 
     budget = check_budget(latency_ms, energy_mj, memory_bytes, confidence)
-    _check_choice("solver", solver, ("exact", "greedy", "marginal", "biases"))
-    _check_choice("denominator", denominator or "device", ("published", "device"))
-    _check_choice("dtype", dtype, ("f32", "s8"))
-    _check_choice("optimizer", optimizer or "adam", ("adam", "sgd"))
+    check_choice("solver", solver, ("exact", "greedy", "marginal", "biases"))
+    check_choice("denominator", denominator or "device", ("published", "device"))
+    check_choice("dtype", dtype, ("f32", "s8"))
+    check_choice("optimizer", optimizer or "adam", ("adam", "sgd"))
     check_learning_rate(learning_rate)
     optimizer = optimizer or ("sgd" if dtype == "s8" else "adam")
-    saved = _savings(savings, dtype, images, optimizer)
+    saved = parse_savings(savings, dtype, images, optimizer)
     shares = parse_ratios(ratios)
     shape = parse_input_shape(input_shape)
     asked = costs_option(costs, us_per_mac, scale_from, accounting)
@@ -227,17 +227,19 @@ def check_budget(
     )
 
 
-def _check_choice(name: str, value: str, known: tuple[str, ...]) -> None:
+def check_choice(name: str, value: str, known: tuple[str, ...]) -> None:
+    """Raise UserError unless the value is one of those known."""
     if value not in known:
         given = f"{', '.join(known[:-1])} or {known[-1]}"
         raise UserError(f"there is no {name} {value!r}", hint=f"give {given}", exit_status=2)
 
 
-def _savings(text: str | None, dtype: str, images: int, optimizer: str) -> frozenset[str]:
+def parse_savings(text: str | None, dtype: str, images: int, optimizer: str) -> frozenset[str]:
+    """Ways to need less memory as ``stream,in_place``; UserError where one is not known or not for such a step."""
     names = frozenset(name.strip() for name in text.split(",")) if text else frozenset()
     known = ("stream", "in_place", "fused_update", "recompute_masks")
     for name in sorted(names):
-        _check_choice("saving", name, known)
+        check_choice("saving", name, known)
     if names and dtype != "s8":
         raise UserError("--savings are for --dtype s8", hint="leave them away, or give --dtype s8", exit_status=2)
     if "fused_update" in names and (images != 1 or optimizer != "sgd"):

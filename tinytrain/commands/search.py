@@ -1,0 +1,207 @@
+"""``tinytrain search``: an update scheme found offline, once for a network and device."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from profiler.cli_support import message, parse_input_shape, print_json, print_table, progress
+from profiler.errors import UserError
+from tinytrain.commands.options import (
+    DataOption,
+    InputOption,
+    JsonOption,
+    NetworkOption,
+    WeightsOption,
+    check_learning_rate,
+    costs_option,
+)
+from tinytrain.commands.select import check_budget, check_choice, parse_ratios, parse_savings
+
+if TYPE_CHECKING:
+    from tinytrain.contributions import AnalysisSettings, Contributions
+    from tinytrain.scheme_search import Searched
+
+
+def search(
+    *,
+    contributions: Annotated[
+        Path, typer.Option(help="File of the contributions of single layers; what it lacks is measured first.")
+    ],
+    network: NetworkOption = "mcunet-5fps",
+    input_shape: InputOption = "3x64x64",
+    dataset: Annotated[
+        str | None,
+        typer.Option(help="Where contributions are measured: source classes. [default: mini-imagenet, or digits]"),
+    ] = None,
+    data: DataOption = None,
+    weights: WeightsOption = None,
+    tasks: Annotated[int, typer.Option(min=1, help="On which every part is fine-tuned by itself.")] = 10,
+    ways: Annotated[int, typer.Option(min=2, help="Classes of a task.")] = 5,
+    shots: Annotated[int, typer.Option(min=1, help="Support images a class.")] = 5,
+    queries: Annotated[int, typer.Option(min=1, help="Most query images a class.")] = 15,
+    seed: Annotated[int, typer.Option(min=0, help="Of the first task; task i has seed + i.")] = 0,
+    steps: Annotated[int, typer.Option(min=1, help="Training steps of one fine-tuning.")] = 20,
+    ratios: Annotated[str, typer.Option(help="Shares of a layer's input channels that may train.")] = "1/8,1/4,1/2,1",
+    inspect: Annotated[float, typer.Option(help="Share of the layers to choose from, counted from the last.")] = 0.44,
+    costs: Annotated[
+        str | None,
+        typer.Option(
+            help="`analytical` or the folder of a fitted cost model; without it, only measure.", show_default=False
+        ),
+    ] = None,
+    latency_ms: Annotated[float | None, typer.Option(help="Most milliseconds of a step.", show_default=False)] = None,
+    energy_mj: Annotated[float | None, typer.Option(help="Most millijoules of a step.", show_default=False)] = None,
+    memory_bytes: Annotated[int | None, typer.Option(help="Most bytes of a step.", show_default=False)] = None,
+    confidence: Annotated[float, typer.Option(help="With which a step is to keep latency and energy.")] = 0.95,
+    us_per_mac: Annotated[float | None, typer.Option(help="For analytical costs, as `tinytrain select`.")] = None,
+    scale_from: Annotated[Path | None, typer.Option(help="For analytical costs, as `tinytrain select`.")] = None,
+    accounting: Annotated[str, typer.Option(help="For analytical costs: `own` or `chain`.")] = "own",
+    classes: Annotated[int, typer.Option(min=2, help="Of the tasks that the scheme is for.")] = 5,
+    images: Annotated[int, typer.Option(min=1, help="Images in the batch of one step.")] = 1,
+    optimizer: Annotated[
+        str | None, typer.Option(help="adam or sgd. [default: adam, with --dtype s8 sgd]", show_default=False)
+    ] = None,
+    learning_rate: Annotated[float, typer.Option(help="Of the plan's update.")] = 1e-3,
+    dtype: Annotated[str, typer.Option(help="Of the plan: f32 or s8.")] = "f32",
+    savings: Annotated[
+        str | None, typer.Option(metavar="NAMES", help="With --dtype s8, as `tinytrain select`.", show_default=False)
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Where the step plan goes.")] = Path("searched.json"),
+    as_json: JsonOption = False,
+) -> None:
+    """SparseUpdate's search: the static scheme of the most contribution under a budget for one step.
+
+    What each layer contributes is measured by training it alone, on tasks of source classes; that takes a second or
+    two a layer, ratio and task, and goes on where it was.
+    """
+    from profiler.workloads.lower import load_network  # noqa: PLC0415  (torch takes seconds, and --help should not)
+    from profiler.workloads.plan import Head  # noqa: PLC0415
+    from tinytrain.contributions import AnalysisSettings  # noqa: PLC0415
+    from tinytrain.scheme_search import search as find  # noqa: PLC0415
+
+    shape = parse_input_shape(input_shape)
+    shares = parse_ratios(ratios)
+    budget = asked = None
+    limits = (latency_ms, energy_mj, memory_bytes)
+    if costs is not None:
+        budget = check_budget(*limits, confidence)
+        check_choice("dtype", dtype, ("f32", "s8"))
+        check_choice("optimizer", optimizer or "adam", ("adam", "sgd"))
+        check_learning_rate(learning_rate)
+        optimizer = optimizer or ("sgd" if dtype == "s8" else "adam")
+        saved = parse_savings(savings, dtype, images, optimizer)
+        asked = costs_option(costs, us_per_mac, scale_from, accounting)
+    elif any(limit is not None for limit in limits):
+        raise UserError("a budget, and nothing that says what steps cost", hint="give --costs, too", exit_status=2)
+    settings = AnalysisSettings(ways=ways, shots=shots, queries=queries, seed=seed, steps=steps)
+    found = _measured(
+        contributions, tasks, settings, quiet=as_json, network=network, shape=shape, dataset=dataset, data=data,
+        weights=weights, ratios=shares, inspect=inspect,
+    )  # fmt: skip
+    searched = None
+    if asked is not None:
+        assert budget is not None
+        lowered = load_network(network, shape)[1]
+        of_plan = {
+            "head": Head(classes=classes),
+            "images": images,
+            "optimizer": optimizer,
+            "dtype": dtype,
+            "savings": saved,
+            "learning_rate": learning_rate,
+        }
+        source = asked.source(lowered, **of_plan)
+        searched = find(found, lowered, source, budget, **of_plan)
+        searched.plan.notes.update(
+            method="sparse-update-searched",
+            cost_source=source.label,
+            contributions=f"{found.tasks} tasks, {found.data}",
+            predicted={"latency_ms": searched.cost.latency_ms, "memory_bytes": searched.cost.memory_bytes},
+            budget={"latency_ms": latency_ms, "energy_mj": energy_mj, "memory_bytes": memory_bytes,
+                    "confidence": confidence},
+        )  # fmt: skip
+        try:
+            searched.plan.save(out)
+        except OSError as error:
+            raise UserError(
+                f"cannot write {out}: {error.strerror}", hint="give --out a file that you can write"
+            ) from None
+    _report(found, searched, out, as_json)
+
+
+def _measured(
+    path: Path,
+    tasks: int,
+    settings: AnalysisSettings,
+    *,
+    quiet: bool,
+    network: str,
+    shape: tuple[int, int, int],
+    dataset: str | None,
+    data: str | None,
+    weights: Path | None,
+    ratios: list[float],
+    inspect: float,
+) -> Contributions:
+    """The contributions in the file, those that it lacks measured."""
+    from tinytrain import data as sources  # noqa: PLC0415
+    from tinytrain import tasks as loading  # noqa: PLC0415
+    from tinytrain.backbones import GEOMETRIES  # noqa: PLC0415
+    from tinytrain.contributions import Analysis, parts_of  # noqa: PLC0415
+
+    if dataset is None:
+        own = network if network in GEOMETRIES and weights is None else None
+        source = sources.locate(data, network=own, tell=message)
+        dataset = "digits" if isinstance(source, sources.EmbeddedSource | sources.CacheSource) else "mini-imagenet"
+    loaded = loading.load(network, shape, data_folder=data, weights_file=weights, dataset=dataset, tell=message)
+    split = "train" if loaded.images.splits is not None else None
+    analysis = Analysis(loaded, parts_of(loaded.network, ratios=ratios, share=inspect), path, settings, split)
+    if missing := analysis.missing(tasks):
+        with progress(missing, "contributions", quiet=quiet) as ticker:
+            analysis.run(tasks, lambda note: ticker.advance(note=note))
+    return analysis.found
+
+
+def _report(found: Contributions, searched: Searched | None, out: Path, as_json: bool) -> None:
+    trained = {} if searched is None else searched.plan.layers
+    rows = [
+        {
+            "part": part.name,
+            "points": found.points(part),
+            "half_95_points": found.half_interval(part),
+            "chosen": searched is not None
+            and (
+                part.last_biases == searched.last_biases
+                if not part.layer
+                else part.layer in trained and len(trained[part.layer].channels) == part.channels
+            ),
+        }
+        for part in found.parts
+    ]
+    scheme = None
+    if searched is not None:
+        scheme = {
+            "plan": str(out),
+            "last_biases": searched.last_biases,
+            "layers_with_weights": sum(bool(p.channels) for p in searched.plan.layers.values()),
+            "points": searched.points,
+            "points_bound": searched.bound,
+            "latency_ms": searched.cost.latency_ms,
+            "energy_mj": searched.cost.energy_mj,
+            "memory_bytes": searched.cost.memory_bytes,
+            "search_s": searched.seconds,
+        }
+    if as_json:
+        print_json({"tasks": found.tasks, "data": found.data, "contributions": rows, "scheme": scheme})
+        return
+    print_table(
+        rows,
+        title=f"{found.network}: what training one part alone gains, in points of accuracy",
+        caption=f"{found.tasks} tasks; half of Student's 95 % interval beside it\ndata: {found.data}",
+    )
+    if scheme is not None:
+        print_table([scheme], title="the scheme of the most contribution under the budget")
+        message(f"step plan written to {out}")
