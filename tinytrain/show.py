@@ -167,7 +167,8 @@ def tables(
             for p in parts
         ],
         title="the whole task",
-        caption="on the device, as predicted; the choice itself is made on this host",
+        caption="on the device, as predicted; the choice itself is made on this host, and squares of the Fisher pass's "
+        "sums and means of features, for which there is no op, are left out",
     )
 
 

@@ -6,7 +6,7 @@ A program is known on the host in two ways at once: by place (what travels to th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import groupby
@@ -30,7 +30,7 @@ from profiler.workloads.entries import (
 )
 from profiler.workloads.network import INPUT
 from profiler.workloads.starts_s8 import starting_values_s8
-from profiler.workloads.step import LABEL, LOSS, PROTOTYPES, Role, TrainingStep
+from profiler.workloads.step import LABEL, LOSS, PROTOTYPES, Role, StepOp, TrainingStep
 from profiler.workloads.traits import buffers_of, in_place, scratch_bytes
 from profiler.workloads.values import (
     BIAS_EXPONENT,
@@ -256,11 +256,12 @@ def step_program(step: TrainingStep, memory: DeviceMemory) -> Program:
         entries.append(_fill(starts[name], [member], stream=len(entries) + 1))
     image_end = len(entries)
     outputs: list[Output] = []
+    updated = {name for step_op in step.update_ops for name in step_op.inputs}
     for index, step_op in enumerate(step.ops):
         places = [references[name] for name in step_op.tensors]
         if index in placement.scratch:
             places.append(placement.scratch[index])
-        for name in _checked(step_op.op, step_op.tensors):
+        for name in _checked(step_op, step, updated):
             tensor = step.tensors[name]
             outputs.append(Output(name, references[name], tensor.elements, len(entries), tensor.element))
         what = (step_op.tensors, step_op.channels, step_op.quantization)
@@ -290,10 +291,19 @@ def resident_weights(step: TrainingStep, memory: DeviceMemory) -> frozenset[str]
     return frozenset(starts)
 
 
-def _checked(op: Op, tensors: Sequence[str]) -> list[str]:
-    """Which results of an op of a step are checked: what outlives the step and tells something."""
+def _checked(step_op: StepOp, step: TrainingStep, updated: Container[str]) -> list[str]:
+    """Which results of an op of a step are checked: what outlives the step and tells something.
+
+    Args:
+        step_op: The op.
+        step: Its step.
+        updated: Names of the tensors that updates read: of gradients the others are results themselves.
+    """
+    op, tensors = step_op.op, step_op.tensors
     if isinstance(op.geometry, SoftmaxCrossEntropy) and op.pass_ is Pass.FORWARD:
         return [LOSS]
+    if op.pass_ is Pass.GRAD_WEIGHT:
+        return [n for n in step_op.outputs if step.tensors[n].role is Role.ACCUMULATOR and n not in updated]
     if op.pass_ is not Pass.UPDATE:
         return []
     # The first moment is the gradient itself, which hardly shows in the weights.

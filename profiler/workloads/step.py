@@ -171,7 +171,7 @@ def training_step(network: Network, plan: StepPlan) -> TrainingStep:
     if builder.needs_gradient:
         builder.backward()
         builder.updates()
-    return TrainingStep(network.name, plan, tuple(_dying_first(builder.ops, builder.tensors)), builder.tensors)
+    return builder.step()
 
 
 class StepBuilder:
@@ -187,6 +187,10 @@ class StepBuilder:
         self.gradient: dict[str, str] = {}  # layer -> tensor with the gradient of its output, as far as summed
         self.sums = 0
         self.needs_gradient = plan.influenced(network)
+
+    def step(self) -> TrainingStep:
+        """What has been collected."""
+        return TrainingStep(self.network.name, self.plan, tuple(_dying_first(self.ops, self.tensors)), self.tensors)
 
     def forward(self) -> None:
         for layer in self.network.layers:
