@@ -127,6 +127,10 @@ def work_terms(ops: Sequence[Op], work: WorkFunction) -> tuple[tuple[str, ...], 
     Raises:
         ValueError: ``ops`` have different terms, so they are not of one group.
     """
+    if work is kernel_work:
+        from profiler.work_counts import work_counts  # noqa: PLC0415  (loads the kernels' library)
+
+        return work_counts(ops)
     counts = [work(op) for op in ops]
     names = tuple(counts[0])
     for op, count in zip(ops, counts, strict=True):

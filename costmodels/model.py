@@ -234,12 +234,17 @@ class CostModel:
             UserError: the kernels count other work than those that the model was fitted on.
         """
         known = self._costs[target]
-        new = [op for op in dict.fromkeys(ops) if op not in known]
+        found = [known.get(op) for op in ops]
+        # Hashing an op takes longer than predicting it: each is looked up as seldom as can be.
+        new: dict[Op, int] = {}
+        rows = [new.setdefault(op, len(new)) if cost is None else -1 for op, cost in zip(ops, found, strict=True)]
         if new:
-            p = self.targets[target].predict(new)
+            p = self.targets[target].predict(list(new))
             columns = (a.tolist() for a in (p.mean, p.std, p.low_90, p.high_90, p.extrapolates))
-            known.update(zip(new, map(OpCost, *columns), strict=True))
-        return [known[op] for op in ops]
+            costs = list(map(OpCost, *columns))
+            known.update(zip(new, costs, strict=True))
+            found = [costs[row] if cost is None else cost for row, cost in zip(rows, found, strict=True)]
+        return found
 
     def predict(self, ops: Sequence[Op]) -> pd.DataFrame:
         """A row an op, in order.

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import nnls
 from sklearn.base import BaseEstimator, RegressorMixin
-from sklearn.utils.validation import check_array, check_is_fitted, check_X_y
+from sklearn.utils.validation import check_is_fitted, check_X_y
 
 from costmodels.estimators.corrected import CorrectedTerms
+from costmodels.estimators.inputs import matrix
 from costmodels.estimators.process import ResidualProcess
 from costmodels.estimators.terms import EXACT
 from costmodels.estimators.trees import BoostedTrees
@@ -187,7 +188,7 @@ class ChosenRegressor(RegressorMixin, BaseEstimator):
     def predict(self, X, return_std: bool = False):
         """Costs of shape (n_ops,); with ``return_std`` also one standard deviation of each, in the same unit."""
         check_is_fitted(self, "parts_")
-        X = check_array(X, dtype=np.float64)
+        X = matrix(X)
         y, spread = _Choice(self.parts_, self.weights_, self.method_, {}).predict(X)
         return (y, y * spread * self.std_scale_) if return_std else y
 

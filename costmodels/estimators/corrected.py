@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 from sklearn.base import BaseEstimator, RegressorMixin, clone
-from sklearn.utils.validation import check_array, check_is_fitted, check_X_y
+from sklearn.utils.validation import check_is_fitted, check_X_y
 
+from costmodels.estimators.inputs import matrix
 from costmodels.estimators.process import ResidualProcess
 from costmodels.estimators.terms import EXACT, NonNegativeTerms
 from costmodels.estimators.trees import BoostedTrees
@@ -75,7 +76,7 @@ class CorrectedTerms(RegressorMixin, BaseEstimator):
     def predict(self, X, return_std: bool = False):
         """Costs of shape (n_ops,); with ``return_std`` also one standard deviation of each, in the same unit."""
         check_is_fitted(self, "terms_")
-        X = check_array(X, dtype=np.float64)
+        X = matrix(X)
         counts = self._counts(X)
         y = self.terms_.predict(counts)
         if not return_std:

@@ -6,7 +6,9 @@ import numpy as np
 from scipy.linalg import cho_solve, solve_triangular
 from scipy.optimize import minimize
 from sklearn.base import BaseEstimator, RegressorMixin
-from sklearn.utils.validation import check_array, check_is_fitted, check_X_y
+from sklearn.utils.validation import check_is_fitted, check_X_y
+
+from costmodels.estimators.inputs import matrix
 
 #: Bounds of amplitude and noise variances (of residuals with variance 1) and of length scales (of features with
 #: standard deviation 1).
@@ -80,7 +82,7 @@ class ResidualProcess(RegressorMixin, BaseEstimator):
     def predict(self, X, return_std: bool = False):
         """Log residuals of shape (n_ops,); the standard deviation includes the noise."""
         check_is_fitted(self, "alpha_")
-        cross = self._kernel(self._scaled(check_array(X, dtype=np.float64)), self.X_train_)
+        cross = self._kernel(self._scaled(matrix(X)), self.X_train_)
         mean = cross @ self.alpha_
         if not return_std:
             return mean

@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 from scipy.optimize import nnls
 from sklearn.base import BaseEstimator, RegressorMixin
-from sklearn.utils.validation import check_array, check_is_fitted, check_X_y
+from sklearn.utils.validation import check_is_fitted, check_X_y
+
+from costmodels.estimators.inputs import matrix
 
 #: Residuals beyond this many robust standard deviations count linearly, not squared (Huber's constant).
 HUBER = 1.345
@@ -115,7 +117,7 @@ class NonNegativeTerms(RegressorMixin, BaseEstimator):
     def predict(self, X, return_std: bool = False):
         """Costs of shape (n_ops,); with ``return_std`` also their standard deviation, fit and scatter together."""
         check_is_fitted(self, "coef_")
-        X = check_array(X, dtype=np.float64)
+        X = matrix(X)
         y = X @ self.coef_
         if not return_std:
             return y

@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.ensemble import GradientBoostingRegressor
-from sklearn.utils.validation import check_array, check_is_fitted, check_X_y
+from sklearn.utils.validation import check_is_fitted, check_X_y
+
+from costmodels.estimators.inputs import matrix
 
 
 class BoostedTrees(RegressorMixin, BaseEstimator):
@@ -85,7 +87,7 @@ class BoostedTrees(RegressorMixin, BaseEstimator):
     def predict(self, X):
         """Log residuals of shape (n_ops,)."""
         check_is_fitted(self, "value_")
-        X = check_array(X, dtype=np.float64).astype(np.float32)
+        X = matrix(X).astype(np.float32)
         trees, rows = np.arange(len(self.value_)), np.arange(len(X))[:, None]
         node = np.zeros((len(X), len(trees)), dtype=np.int64)
         for _ in range(self.depth_):
