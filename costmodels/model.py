@@ -354,8 +354,14 @@ class CostModel:
                 model.steps = StepCosts.from_record(model, card.pop("steps"))
             if "latency" not in model.targets:
                 raise ValueError("it has no latency")
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise UserError(f"the cost model {folder} is damaged: {error!r}", hint="fit the model again") from None
+        except KeyError as error:
+            raise UserError(
+                f"the cost model {folder} has no {error.args[0]!r}: another version of this program wrote it, or it is "
+                "damaged",
+                hint="fit the model again with this version",
+            ) from None
+        except (AttributeError, TypeError, ValueError) as error:
+            raise UserError(f"the cost model {folder} is damaged: {error}", hint="fit the model again") from None
         model.card_ = card
         return model
 

@@ -93,7 +93,9 @@ def test_a_file_with_pickled_objects_is_refused(model, tmp_path):
     [
         ({"schema": 99}, "schema 99"),
         ({"geometry_features": {"weight": "kg"}}, "geometry_features"),
-        ({"targets": {"latency": {}}}, "damaged"),
+        ({"targets": {"latency": {}}}, r"has no '\w+': another version of this program wrote it, or it is damaged"),
+        ({"targets": {"latency": 5}}, "is damaged"),
+        ({"targets": {}}, "it has no latency"),
     ],
 )
 def test_a_card_that_does_not_fit_is_refused_with_the_reason(model, tmp_path, change, said):
@@ -112,6 +114,17 @@ def test_a_damaged_card_is_refused_by_the_field_that_is_wrong(model, tmp_path, f
     (tmp_path / "model.json").write_text(json.dumps(card))
     with pytest.raises(UserError, match=f"is damaged: its card has no {field}"):
         CostModel.load(tmp_path)
+
+
+@pytest.mark.parametrize("field", ["n_plain", "std_scale", "arrays", "parts"])
+def test_a_card_of_another_version_is_refused_by_what_it_lacks(model, tmp_path, field):
+    model.save(tmp_path)
+    card = json.loads((tmp_path / "model.json").read_text())
+    del next(iter(card["targets"]["latency"]["groups"].values()))[field]
+    (tmp_path / "model.json").write_text(json.dumps(card))
+    with pytest.raises(UserError, match=f"has no '{field}': another version") as refused:
+        CostModel.load(tmp_path)
+    assert "fit the model again with this version" in str(refused.value.hint)
 
 
 def test_a_folder_without_a_model_is_refused(tmp_path):
