@@ -23,6 +23,7 @@ from costmodels.features import (
     remainder_features,
     work_terms,
 )
+from costmodels.loops import Blocking, found_blocking, has_loops, loop_names, loop_nests, loop_terms
 from profiler.errors import UserError
 from profiler.ops import Op
 
@@ -34,7 +35,8 @@ class OpRegressor(RegressorMixin, BaseEstimator):
     ----------
     work : callable or None, default=kernel_work
         Op to the work counts of its kernel. None: the kernels are unknown, and terms and features come from the
-        geometry alone (:data:`~costmodels.features.GEOMETRY_TERMS`, remainders modulo 2, 4, 8 and 16).
+        geometry alone (:data:`~costmodels.loops.LOOP_TERMS` of the blocking that fits best or, of other kinds and
+        passes, :data:`~costmodels.features.GEOMETRY_TERMS`; remainders modulo 2, 4, 8 and 16).
     method : str, default="auto"
         One of :data:`~costmodels.estimators.METHODS`, or the best.
     prior : array-like of shape (n_terms,) or None, default=None
@@ -45,6 +47,8 @@ class OpRegressor(RegressorMixin, BaseEstimator):
     ----------
     terms_ : tuple of str
         Names of the work terms, in order.
+    blocking_ : Blocking or None
+        How unknown kernels seem to be blocked; None where they are known or are no such loops.
     regressor_ : ChosenRegressor
         On the columns of :meth:`inputs`.
     probe_ : tuple
@@ -69,6 +73,11 @@ class OpRegressor(RegressorMixin, BaseEstimator):
 
     def fit(self, ops: Sequence[Op], measured) -> OpRegressor:
         """Learn from ops of one group and what each of them cost, positive."""
+        geometries = np.array([geometry_key(op) for op in ops])
+        self.blocking_: Blocking | None = None
+        if self.work is None and all(map(has_loops, ops)):
+            cost = np.asarray(measured, dtype=np.float64)
+            self.blocking_ = found_blocking(loop_nests(ops), cost, geometries, random_state=self.random_state)
         self.terms_, T = self.terms_of(ops)
         X = self.inputs(ops, T)
         self.regressor_ = ChosenRegressor(
@@ -78,7 +87,7 @@ class OpRegressor(RegressorMixin, BaseEstimator):
             method=self.method,
             prior=self.prior,
             random_state=self.random_state,
-        ).fit(X, measured, np.array([geometry_key(op) for op in ops]))
+        ).fit(X, measured, geometries)
         self.probe_ = (ops[0], tuple(T[0].astype(int).tolist()))
         return self
 
@@ -97,6 +106,8 @@ class OpRegressor(RegressorMixin, BaseEstimator):
     def terms_of(self, ops: Sequence[Op]) -> tuple[tuple[str, ...], np.ndarray]:
         """Names of the terms and their counts, of shape (n_ops, n_terms)."""
         if self.work is None:
+            if self.blocking_ is not None:
+                return loop_names(self.blocking_), loop_terms(loop_nests(ops), self.blocking_)
             return tuple(GEOMETRY_TERMS), geometry_terms(ops)
         return work_terms(ops, self.work)
 

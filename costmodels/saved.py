@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from sklearn.base import clone
 from costmodels.estimators import ChosenRegressor, CorrectedTerms, NonNegativeTerms, ResidualProcess
 from costmodels.features import WorkFunction
 from costmodels.group import OpRegressor
+from costmodels.loops import Blocking
 from profiler.errors import UserError
 from profiler.model_cards import ARRAYS, CARD, SCHEMA
 from profiler.ops import Op
@@ -60,6 +62,7 @@ def group_to_record(group: OpRegressor, prefix: str, arrays: Arrays) -> dict:
     return {
         "arrays": prefix,
         "terms": group.terms_,
+        "blocking": asdict(group.blocking_) if group.blocking_ else None,
         "probe": {"op": op.to_dict(), "counts": counts},
         "n_plain": regressor.n_plain,
         "n_rough": regressor.n_rough,
@@ -78,6 +81,8 @@ def group_to_record(group: OpRegressor, prefix: str, arrays: Arrays) -> dict:
 def group_from_record(record: dict, arrays: Arrays, work: WorkFunction | None) -> OpRegressor:
     group = OpRegressor(work=work)
     group.terms_ = tuple(record["terms"])
+    blocking = record.get("blocking")
+    group.blocking_ = Blocking(**blocking) if blocking else None
     group.probe_ = (Op.from_dict(record["probe"]["op"]), tuple(record["probe"]["counts"]))
     regressor = ChosenRegressor(
         n_work=len(group.terms_), n_plain=int(record["n_plain"]), n_rough=int(record["n_rough"])

@@ -95,7 +95,8 @@ def transferred(
         if fitted is not None and fitted.regressor_.n_ops_ >= OWN_FROM:
             rows = [i for i, op in enumerate(ops) if group_key(op) == key]
             prior = scaled.regressor_.parts_[next(iter(scaled.regressor_.parts_))].terms_.coef_
-            prior = prior if len(prior) == len(fitted.terms_) else None
+            same = (scaled.terms_, scaled.blocking_) == (fitted.terms_, fitted.blocking_)
+            prior = prior if same and len(prior) == len(fitted.terms_) else None
             fitted = OpRegressor(work=model.work, method=model.method, prior=prior)
             model.groups[key] = fitted.fit([ops[i] for i in rows], y[rows])
         else:
