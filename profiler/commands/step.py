@@ -42,7 +42,7 @@ from profiler.measure.schedule import EMPTY, Policy, Slot
 from profiler.measure.sitting import manifest, open_run, sitting, split
 from profiler.measure.statistics import median
 from profiler.measure.steps import check_step, energy_of_step, foreseen, step_trial, time_step
-from profiler.measure.trials import accepted_ticks, op_trial, timed
+from profiler.measure.trials import accepted_ticks, op_trial, step_ticks, timed
 from profiler.measure.verify import Ahead
 
 if TYPE_CHECKING:
@@ -116,7 +116,11 @@ def step(
     input_: Annotated[str | None, typer.Option("--input", metavar="CxHxW", help="[default: the plan's]")] = None,
     repetitions: Annotated[
         int | None,
-        typer.Option("--repetitions", min=1, help="Timed steps, after a warm-up. [default: 3 where emulated, else 20]"),
+        typer.Option(
+            "--repetitions",
+            min=1,
+            help="Timed steps, after a warm-up. [default: 3 where emulated, else 20; on Linux until the lowest agree]",
+        ),
     ] = None,
     costs: Annotated[
         Path | None,
@@ -178,8 +182,8 @@ def step(
             port, baud, power_cycle, region, link_log=link_log, trial_limit_s=trial_limit, supply=around.supply
         ) as device,
     ):
-        if repetitions is None:
-            repetitions = 3 if device.identity.counts_instructions else 20
+        policy = Policy.for_steps(device.identity, repetitions)
+        repetitions = policy.rounds_min * policy.repetitions
         prepared: dict[str, _Prepared] = {}
 
         def prepare(name: str, step_plan: StepPlan, net: Network) -> None:
@@ -194,7 +198,6 @@ def step(
             "plans": {name: p.to_json() for name, (p, _) in plans.items()},
             "region": device.arena_region,
         } | ({"energy": energy} if energy else {})
-        policy = Policy.for_device(device.identity, repetitions)
         fresh = manifest(device, device.url, record, policy, [])
         with open_run(folder, resume=resume, fresh=fresh) as run:
             for notice in run.notices:
@@ -286,6 +289,13 @@ def _measure_empty(device: Any, run: store.Run, repetitions: int, seed: int, met
         run.append(trial)
 
 
+def _known(trial: dict[str, Any], rounds: int, policy: Policy) -> bool:
+    """Whether a step needs no further round; one that cannot be timed never does."""
+    if trial["status"] != "ok":
+        return rounds >= policy.rounds_min
+    return policy.done(step_ticks(trial), rounds, trial["duration_s"])
+
+
 def _sit(
     device: Any,
     run: store.Run,
@@ -298,13 +308,12 @@ def _sit(
     """Measure plans; one that the device cannot do is recorded with the reason, and the next one's turn comes.
 
     Where the policy has several rounds (on Linux, whose speed wanders with what else runs), every plan is timed in
-    each, and recorded in the last; or, where the sitting ends before, with the rounds that there were.
+    each until it is known, and recorded then; or, where the sitting ends before, with the rounds that there were.
     """
     from profiler import reference  # noqa: PLC0415 - torch takes seconds to import
 
     compute = lambda program: reference.expected(program, seed, device.memory)  # noqa: E731
     queue = [(item.name, item.program) for item in prepared]
-    rounds = policy.rounds_min
     trials: dict[str, dict[str, Any]] = {}
 
     def finish(item: _Prepared, trial: dict[str, Any]) -> None:
@@ -317,12 +326,12 @@ def _sit(
     # One reference waits while the device runs: it holds every result of a step in float64.
     with (
         contextlib.ExitStack() as stack,
-        progress(rounds * len(prepared), "steps") as ticker,
+        progress(policy.rounds_min * len(prepared), "steps") as ticker,
         Ahead(queue, compute, ahead=1) as references,
     ):
         stack.callback(lambda: [run.append(trial) for trial in trials.values() if trial["ticks"] and meter is None])
-        for round_ in range(rounds):
-            for item in prepared:
+        for round_ in range(policy.rounds_max):
+            for item in prepared if round_ == 0 else [item for item in prepared if item.name in trials]:
                 ticker.note(item.name)
                 if round_ == 0:
                     blank = step_trial(
@@ -340,6 +349,6 @@ def _sit(
                 trials[item.name] = time_step(
                     device, item.program, trials[item.name], repetitions=policy.repetitions, seed=seed
                 )
-                if round_ == rounds - 1:
+                if _known(trials[item.name], round_ + 1, policy):
                     finish(item, trials.pop(item.name))
                 ticker.advance()

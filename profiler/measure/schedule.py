@@ -83,6 +83,17 @@ class Policy:
             policy = replace(policy, warm_ups=0, repetitions=2)
         return policy
 
+    @classmethod
+    def for_steps(cls, identity: Identity, repetitions: int | None = None) -> Policy:
+        """For whole training steps: so many repetitions, 3 where they repeat exactly and 20 elsewhere, and on a Linux
+        host more until the lowest agree, since all of a step's may fall into one spell of a busy neighbour."""
+        if repetitions is not None:
+            return cls.for_device(identity, repetitions)
+        policy = cls.for_device(identity, 3 if identity.counts_instructions else 20)
+        if is_linux(identity):
+            policy = replace(policy, rounds_max=60, time_per_op_s=5.0, quiet_target=0.02)
+        return policy
+
     def done(self, ticks: Sequence[int], rounds: int, spent_s: float) -> bool:
         """Whether an op needs no further round."""
         if rounds < self.rounds_min:

@@ -119,3 +119,15 @@ def test_on_linux_an_op_whose_lowest_readings_agree_needs_no_further_round_and_a
     assert not policy.done(once, 11, spent_s=0.1)
     assert policy.done([*once, *[10_050] * 12], 13, spent_s=0.1)
     assert not policy.done([10_000] * 30, 5, spent_s=0.1)
+
+
+def test_steps_of_a_linux_host_are_repeated_until_the_lowest_agree():
+    linux = identity(board="linux-native", ticks_per_instruction=(0, 1))
+    policy = Policy.for_steps(linux)
+    assert policy.rounds_min * policy.repetitions == 20
+    busy = [10_000, *range(15_000, 15_000 + 41 * 19, 41)]
+    assert not policy.done(busy, 10, spent_s=0.1)
+    assert policy.done([*busy, 10_050, 10_020, 10_010, 10_000], 12, spent_s=0.1)
+    assert policy.done(busy, 10, policy.time_per_op_s)
+    assert Policy.for_steps(linux, 20).done(busy, 10, spent_s=0.1)
+    assert Policy.for_steps(identity()).repetitions == 3
