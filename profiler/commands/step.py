@@ -308,7 +308,8 @@ def _sit(
     """Measure plans; one that the device cannot do is recorded with the reason, and the next one's turn comes.
 
     Where the policy has several rounds (on Linux, whose speed wanders with what else runs), every plan is timed in
-    each until it is known, and recorded then; or, where the sitting ends before, with the rounds that there were.
+    each until all are known, and recorded then: rounds of a few short steps alone may all fall into one spell of a busy
+    neighbour. Or, where the sitting ends before, with the rounds that there were.
     """
     from profiler import reference  # noqa: PLC0415 - torch takes seconds to import
 
@@ -331,7 +332,7 @@ def _sit(
     ):
         stack.callback(lambda: [run.append(trial) for trial in trials.values() if trial["ticks"] and meter is None])
         for round_ in range(policy.rounds_max):
-            for item in prepared if round_ == 0 else [item for item in prepared if item.name in trials]:
+            for item in prepared:
                 ticker.note(item.name)
                 if round_ == 0:
                     blank = step_trial(
@@ -349,6 +350,11 @@ def _sit(
                 trials[item.name] = time_step(
                     device, item.program, trials[item.name], repetitions=policy.repetitions, seed=seed
                 )
-                if _known(trials[item.name], round_ + 1, policy):
+                if policy.rounds_max == 1:
                     finish(item, trials.pop(item.name))
                 ticker.advance()
+            if all(_known(trial, round_ + 1, policy) for trial in trials.values()):
+                break
+        for item in prepared:
+            if item.name in trials:
+                finish(item, trials.pop(item.name))

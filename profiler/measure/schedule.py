@@ -91,7 +91,7 @@ class Policy:
             return cls.for_device(identity, repetitions)
         policy = cls.for_device(identity, 3 if identity.counts_instructions else 20)
         if is_linux(identity):
-            policy = replace(policy, rounds_max=60, time_per_op_s=5.0, quiet_target=0.02)
+            policy = replace(policy, rounds_max=100, time_per_op_s=5.0, quiet_target=0.02)
         return policy
 
     def done(self, ticks: Sequence[int], rounds: int, spent_s: float) -> bool:
