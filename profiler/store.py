@@ -31,6 +31,7 @@ from profiler.store_provenance import now, provenance
 from profiler.store_read import (
     MANIFEST,
     MEASUREMENTS,
+    PACKED_TRIALS,
     TRIALS,
     Damaged,
     DamagedRunWarning,
@@ -87,6 +88,11 @@ class Run:
         self._next_number = 0
         self._cut_failed = False
         self._old_manifest = False  # whether the one on disk is of an older schema
+        if (folder / PACKED_TRIALS).exists() and not (folder / TRIALS).exists():
+            raise UserError(
+                f"the trials of {folder} are packed, and only unpacked ones can be gone on with",
+                hint=f"`xz -d {folder / PACKED_TRIALS}` unpacks them",
+            )
         self._file = os.open(folder / TRIALS, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         try:
             if not _locked(self._file, folder):

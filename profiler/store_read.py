@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import lzma
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -17,6 +19,8 @@ from profiler.store_schema import SCHEMA, upgraded_manifest, upgraded_trial
 
 MANIFEST = "manifest.json"
 TRIALS = "trials.jsonl"
+#: The same, compressed by `xz`: of a run that is kept and not gone on with.
+PACKED_TRIALS = f"{TRIALS}.xz"
 #: Default root of runs.
 MEASUREMENTS = Path("measurements")
 
@@ -140,6 +144,28 @@ def damage_sentence(folder: Path, damage: Damage | Damaged | Repeated) -> str:
     )
 
 
+def open_trials(folder: Path) -> IO[bytes]:
+    """The trials of a run as a stream of bytes, unpacked where they are packed.
+
+    Raises:
+        OSError: there are none, or they may not be read.
+    """
+    if not (folder / TRIALS).exists() and (folder / PACKED_TRIALS).exists():
+        return lzma.open(folder / PACKED_TRIALS)
+    return (folder / TRIALS).open("rb")
+
+
+@contextlib.contextmanager
+def _unpacking(folder: Path) -> Iterator[None]:
+    """Says so where packed trials end in the middle or are not what `xz` wrote."""
+    try:
+        yield
+    except (lzma.LZMAError, EOFError):
+        raise UserError(
+            f"{folder / PACKED_TRIALS} is damaged and cannot be unpacked", hint="restore it from a copy"
+        ) from None
+
+
 def read_trials(
     stream: IO[bytes], folder: Path, manifest: dict[str, Any], only: type | None = None
 ) -> Iterator[dict[str, Any] | Damage | Damaged | Repeated]:
@@ -152,7 +178,7 @@ def read_trials(
     """
     last, repeated, first_repeated = -1, 0, 0
     damaged, first_damaged, last_damaged = 0, [], 0
-    for item in store_lines.read(stream, store_lines.parser_of(only)):
+    for item in _read_lines(stream, folder, only):
         if isinstance(item, Damage):
             if item.torn:
                 yield item
@@ -183,6 +209,11 @@ def read_trials(
         yield Repeated(repeated, first_repeated)
 
 
+def _read_lines(stream: IO[bytes], folder: Path, only: type | None) -> Iterator[dict[str, Any] | Damage]:
+    with _unpacking(folder):
+        yield from store_lines.read(stream, store_lines.parser_of(only))
+
+
 def iterate(folder: Path, damage: list[str] | None = None, only: type | None = None) -> Iterator[dict[str, Any]]:
     """Every readable trial of a run, one at a time, so that a run of any size takes little memory.
 
@@ -199,7 +230,7 @@ def iterate(folder: Path, damage: list[str] | None = None, only: type | None = N
     folder = Path(folder)
     manifest = read_manifest(folder)
     try:
-        stream = (folder / TRIALS).open("rb")
+        stream = open_trials(folder)
     except FileNotFoundError:
         raise UserError(
             f"the run {folder} has no {TRIALS}", hint="measure it again with `profile ... --resume`"

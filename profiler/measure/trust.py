@@ -17,7 +17,7 @@ from profiler.measure.judge_readings import judge_readings, reference_drift, uns
 from profiler.measure.judge_sittings import judge_files, judge_sittings
 from profiler.measure.schedule import Policy
 from profiler.store_builds import of_one_build
-from profiler.store_read import TRIALS, Damage, Damaged, Repeated, read_manifest, read_trials
+from profiler.store_read import TRIALS, Damage, Damaged, Repeated, open_trials, read_manifest, read_trials
 
 
 class Verdict(StrEnum):
@@ -102,7 +102,7 @@ def examine_run(folder: Path, at_byte: Callable[[int], None] | None = None) -> T
     foreign: Counter[str] = Counter()
 
     def sound() -> Iterator[dict[str, Any]]:
-        with (folder / TRIALS).open("rb") as stream:
+        with open_trials(folder) as stream:
             for number, item in enumerate(read_trials(stream, folder, manifest)):
                 if at_byte is not None and number % _TELL_EVERY == 0:
                     at_byte(stream.tell())
