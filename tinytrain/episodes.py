@@ -218,6 +218,8 @@ def prototypes(features: Tensor, labels: Tensor, ways: int) -> Tensor:
 @torch.no_grad()
 def embed(model: nn.Module, images: Tensor, batch: int = 50) -> Tensor:
     """Features of images, shape (n, features), without gradients."""
+    if images.dim() == 4:  # on a CPU, depthwise convolutions take half the time so
+        images = images.contiguous(memory_format=torch.channels_last)
     return torch.cat([model(part) for part in images.split(batch)])
 
 
