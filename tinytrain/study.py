@@ -81,6 +81,7 @@ class StudySettings:
         inspected_share: Of the layers, from the last.
         confidence: With which budgets are to be kept.
         budget_shares: Budgets, between the cheapest step and the one that trains all that is inspected.
+        memory_bytes: Most of a step, beside each budget; None for no limit.
         random_plans: How many random plans stand beside the methods'.
         seed: Of those.
     """
@@ -97,6 +98,7 @@ class StudySettings:
     inspected_share: float = INSPECTED_SHARE
     confidence: float = 0.95
     budget_shares: tuple[float, ...] = (0.02, 0.05, 0.1, 0.2, 0.3, 0.45, 0.6, 0.8)
+    memory_bytes: int | None = None
     random_plans: int = 200
     seed: int = 0
 
@@ -186,7 +188,7 @@ class Methods:
             return select(
                 information,
                 self.tables[method.accounting],
-                Budget(budget_ms, confidence=self.settings.confidence),
+                Budget(budget_ms, self.settings.memory_bytes, self.settings.confidence),
                 ratios=self.settings.ratios,
                 solver=method.solver,
                 denominator=method.denominator,

@@ -6,6 +6,8 @@ import math
 
 import pandas as pd
 
+from tinytrain.benchmark_tables import interval
+from tinytrain.study import Method, factorial
 from tinytrain.study_store import Study
 
 
@@ -96,3 +98,77 @@ def identical_plans(study: Study) -> pd.DataFrame:
     """How often two methods chose the same plan: a row and a column a method, shares of tasks and budgets."""
     table = choice_table(study).pivot(index=["task", "budget_ms"], columns="method", values="plan")
     return pd.DataFrame({a: {b: float((table[a] == table[b]).mean()) for b in table} for a in table})
+
+
+#: What each factor is changed from and to; all else stays.
+_CHANGES: dict[str, tuple[tuple[object, object], ...]] = {
+    "denominator": (("published", "device"),),
+    "accounting": (("own", "chain"), ("chain", "measured")),
+    "frontier": ((False, True),),
+    "solver": (("greedy", "marginal"), ("marginal", "exact")),
+}
+
+
+def factor_table(study: Study) -> pd.DataFrame:
+    """What changing one factor alone does, over all else that the factorial has.
+
+    A greedy score is compared with a marginal greedy of the same accounting and frontier, whatever its denominator; a
+    marginal greedy with the exact solver of the same accounting, whatever its frontier.
+
+    Returns:
+        ``factor, from, to, pairs`` (of methods, times tasks and budgets), ``tasks``; ``same_plan_percent``;
+        ``fisher_points`` (mean change of the Fisher share, in points) with ``low_95_points, high_95_points`` over
+        tasks; ``broken_from_percent, broken_to_percent`` of the plans chosen.
+    """
+    table = choice_table(study)
+    of = {method.name: method for method in factorial()}
+    wide = {name: rows.set_index(["task", "budget_ms"]) for name, rows in table.groupby("method", sort=False)}
+    rows = []
+    for factor, changes in _CHANGES.items():
+        for before, after in changes:
+            pairs = [
+                (a.name, b.name)
+                for a in of.values()
+                for b in of.values()
+                if a.name in wide and b.name in wide and _differ_only(a, b, factor, before, after)
+            ]
+            if not pairs:
+                continue
+            both = pd.concat([wide[a].join(wide[b], lsuffix="_from", rsuffix="_to", how="inner") for a, b in pairs])
+            change = 100 * (both.fisher_share_to - both.fisher_share_from)
+            mean, low, high = interval([change.groupby("task").mean().to_numpy()])
+            rows.append(
+                {
+                    "factor": factor,
+                    "from": _words(before),
+                    "to": _words(after),
+                    "pairs": len(both),
+                    "tasks": both.index.get_level_values("task").nunique(),
+                    "same_plan_percent": 100 * float((both.plan_from == both.plan_to).mean()),
+                    "fisher_points": mean,
+                    "low_95_points": low,
+                    "high_95_points": high,
+                    "broken_from_percent": _broken_percent(both.plan_from, both.kept_from),
+                    "broken_to_percent": _broken_percent(both.plan_to, both.kept_to),
+                }
+            )
+    return pd.DataFrame.from_records(rows)
+
+
+def _differ_only(a: Method, b: Method, factor: str, before: object, after: object) -> bool:
+    if getattr(a, factor) != before or getattr(b, factor) != after:
+        return False
+    ignored = {factor}
+    if factor == "solver":  # what a solver does not ask for cannot be the same on both sides
+        ignored |= {"denominator"} if a.solver == "greedy" else {"denominator", "frontier"}
+    names = ("solver", "accounting", "denominator", "frontier")
+    return all(getattr(a, name) == getattr(b, name) for name in names if name not in ignored)
+
+
+def _broken_percent(plans: pd.Series, kept: pd.Series) -> float:
+    chosen = plans != ""
+    return 100 * float((~kept[chosen].astype(bool)).mean()) if chosen.any() else math.nan
+
+
+def _words(level: object) -> str:
+    return {True: "seen", False: "not seen"}.get(level, str(level)) if isinstance(level, bool) else str(level)

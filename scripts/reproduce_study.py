@@ -1,0 +1,337 @@
+#!/usr/bin/env python
+"""Methods compared on the same tasks, and the study of what selection's parts are worth. What is there is not done
+again; numbers of tasks are options, and every figure says how many stand behind it."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from shown_commands import ShownCommands
+from study_figures import Figures
+
+from costmodels.model import CostModel
+from costmodels.plots import timer_note
+from profiler.cli_support import message, parse_input_shape, print_table, progress
+from profiler.workloads.lower import load_network
+from profiler.workloads.plan import Dtype, Optimizer, Saving
+from tinytrain import study_frozen, study_run, tasks
+from tinytrain.benchmark_tables import interval
+from tinytrain.study import StudySettings
+from tinytrain.study_plots import write_plot
+from tinytrain.study_store import Study
+from tinytrain.study_tables import choice_table, factor_table, method_table
+
+MAIN, *OTHERS = BACKBONES = ("mcunet-5fps", "mbv2-w0.35", "proxyless-w0.3")
+DOMAINS = ("omniglot", "gtsrb", "dtd")
+#: Those of one network alone stand apart.
+METHODS = ("none", "full", "last", "biases", "tinytl", "adapters", "static", "tinytrain-analytical", "tinytrain")
+SCHEME = "sparse-update:mcunetv3-148kb"
+HEAD_TO_HEAD = ("tinytrain-analytical", "tinytrain", "static", SCHEME)
+AGAINST = "tinytrain"
+#: Accuracies of frozen features at 128 px by an independent implementation (300 episodes, ± 1): 5 shots, 1 shot.
+STATED = {
+    ("mcunet-5fps", "omniglot"): (91, 78),
+    ("mcunet-5fps", "gtsrb"): (70, 57),
+    ("mcunet-5fps", "dtd"): (75, 55),
+    ("mbv2-w0.35", "omniglot"): (91, 79),
+    ("mbv2-w0.35", "gtsrb"): (70, 57),
+    ("mbv2-w0.35", "dtd"): (71, 53),
+    ("proxyless-w0.3", "omniglot"): (89, 77),
+    ("proxyless-w0.3", "gtsrb"): (61, 49),
+    ("proxyless-w0.3", "dtd"): (74, 54),
+}
+FROZEN_INPUT = "3x128x128"
+#: Images that are embedded at once.
+BATCH = 50
+KEPT = Path("measurements/study")
+#: Numbers with ``--quick``.
+QUICK = {"episodes": 20, "measure": 2} | dict.fromkeys(
+    ("tasks", "meta-dataset-tasks", "batch-tasks", "study-tasks", "head-tasks"), 2
+)
+
+
+@dataclass(frozen=True)
+class Device:
+    """A device that the study is made on.
+
+    Attributes:
+        name: Of its folder below measurements/.
+        port: What --port takes.
+        what: In words, for titles.
+        runs: That its cost model is fitted to, below its folder.
+        input_: Of the network.
+        dtype: Of the plans.
+        optimizer: Of the update.
+        savings: Of memory, for dtype ``s8``.
+        memory_bytes: Most of a step; None: it has more than any step takes.
+    """
+
+    name: str
+    port: str
+    what: str
+    runs: tuple[str, ...]
+    input_: str
+    dtype: Dtype = "f32"
+    optimizer: Optimizer = "adam"
+    savings: tuple[Saving, ...] = ()
+    memory_bytes: int | None = None
+
+
+DEVICES = (
+    Device(
+        "qemu-mps2-an500",
+        "qemu://mps2-an500",
+        "emulated Cortex-M7 (MPS2 AN500)",
+        ("active-5m", "steps-mlperf-tiny-vww"),
+        "3x84x84",
+    ),
+    Device(
+        "qemu-stm32f405",
+        "qemu://stm32f405",
+        "emulated Cortex-M4 (STM32F405, 128 KiB)",
+        ("active-5m",),
+        "3x64x64",
+        "s8",
+        "sgd",
+        ("stream", "in_place", "fused_update"),
+        120 * 1024,
+    ),
+    Device("native", "native://", "this host's processor", ("active-5m", "steps-mlperf-tiny-vww"), "3x84x84"),
+)
+
+
+class Reproduction:
+    """The parts, each of which does what of it is missing.
+
+    Args:
+        args: Of the command line.
+    """
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.args, self.quick = args, args.quick
+        self.shown = ShownCommands("the reproduction")
+        self.figures = Figures(args.keep or (args.out / "figures" if self.quick else KEPT), AGAINST)
+        self.data = "embedded" if self.quick else args.data
+        self.backbones, self.domains = ((MAIN,), ("digits",)) if self.quick else (BACKBONES, DOMAINS)
+        self.input_ = "3x32x32" if self.quick else "3x84x84"
+        #: The published schemes are for the weights of the main backbone, whose layers the quick form has, too.
+        self.methods = (*METHODS, SCHEME)
+        self.device = replace(DEVICES[0], runs=("mcunet-5fps-64",), input_=self.input_) if self.quick else DEVICES[0]
+
+    def frozen(self) -> None:
+        """Nearest-prototype accuracy of frozen features, beside what was stated of the same weights and images."""
+        self.shown.headline("frozen features, nearest prototype")
+        input_ = self.input_ if self.quick else FROZEN_INPUT
+        shape, count = parse_input_shape(input_), self.args.episodes
+        for network in self.backbones:
+            for domain in self.domains:
+                if self.figures.has("frozen", network=network, domain=domain, episodes=count):
+                    continue
+                loaded = tasks.load(network, shape, data_folder=self.data, dataset=domain, tell=message)
+                with progress(-(-len(loaded.images) // BATCH), f"features of {domain} by {network}") as ticker:
+                    features = study_frozen.all_features(
+                        loaded.model, loaded.images, shape[1:], batch=BATCH, advance=ticker.advance
+                    )
+                rows = []
+                for place, shots in enumerate((5, 1)):
+                    values = study_frozen.accuracies_percent(features, loaded.images, episodes_count=count, shots=shots)
+                    mean, low, _ = interval([values])
+                    stated = STATED.get((network, domain), (math.nan, math.nan))[place]
+                    rows.append(
+                        {"network": network, "domain": domain, "input": input_, "shots": shots, "episodes": count}
+                        | {"accuracy_percent": mean, "half_95_points": mean - low, "stated_percent": stated}
+                        | {"difference_points": mean - stated}
+                    )
+                self.figures.add("frozen", rows, over=("network", "domain"))
+        print_table(self.figures.read("frozen"), title="Frozen features, 5 ways")
+
+    def table(self) -> None:
+        """Every method, network and domain under one budget."""
+        for weights in self.weights():
+            self.compare(f"table-{MAIN}-{weights}", self.methods, self.args.tasks, weights=weights)
+        if not self.quick:
+            self.compare("table-others", METHODS, self.args.other_tasks, networks=OTHERS)
+
+    def meta_dataset(self) -> None:
+        """The same with ways and shots as Meta-Dataset draws them."""
+        sampling = ("--sampling", "meta-dataset", "--max-support", 100, "--queries", 10)
+        weights = self.weights()[0]
+        name, count = f"meta-dataset-{MAIN}-{weights}", self.args.meta_dataset_tasks
+        self.compare(name, self.methods, count, *sampling, weights=weights)
+
+    def batch(self) -> None:
+        """A step of the whole augmented support, as published, beside one of five images, which costs a fifth."""
+        weights = self.weights()[0]
+        for images in (5, 25):
+            name, methods = f"batch-{images}-{MAIN}-{weights}", ("none", "last", "full", "tinytrain")
+            self.compare(name, methods, self.args.batch_tasks, "--images", images, weights=weights)
+
+    def head_to_head(self) -> None:
+        """Plans of four methods at equal budgets: accuracy at equal measured cost."""
+        weights = self.weights()[0]
+        for share in self.args.shares.split(","):
+            name = f"head-to-head-{share}-{MAIN}-{weights}"
+            self.compare(name, HEAD_TO_HEAD, self.args.head_tasks, weights=weights, share=float(share))
+
+    def study(self) -> None:
+        """The factorial on each device."""
+        names = self.args.device or [device.name for device in DEVICES]
+        for device in (self.device,) if self.quick else [d for d in DEVICES if d.name in names]:
+            folder = self.model(device)
+            if folder is not None:
+                self.shown.headline(f"study on {device.name} ({device.what}), {self.args.study_tasks} tasks a domain")
+                self.study_on(device, CostModel.load(folder))
+
+    def study_on(self, device: Device, model: CostModel) -> None:
+        """The factorial on one device."""
+        timer, shape = timer_note(model.card_["timer"]), parse_input_shape(device.input_)
+        settings = StudySettings(
+            MAIN,
+            shape,
+            f"{model.card_['device']}, {timer}",
+            device.dtype,
+            device.savings,
+            optimizer=device.optimizer,
+            memory_bytes=device.memory_bytes,
+            random_plans=20 if self.quick else 200,
+            budget_shares=(0.1, 0.4) if self.quick else StudySettings.budget_shares,
+        )
+        _, network = load_network(MAIN, shape)
+        own = Study(self.args.out / f"study-{device.name}", study_run.methods_of(model, network, settings))
+        source = {"data_folder": self.data, "weights_file": self.trained_weights(), "tell": message}
+        loaded = {domain: tasks.load(MAIN, shape, dataset=domain, **source) for domain in self.domains}
+        given = study_run.task_information(loaded, own.methods.inspected, tasks=self.args.study_tasks)
+        with progress(len(given), "choosing") as ticker:
+            own.choose(given, advance=lambda task: ticker.advance(note=task))
+        measured, waiting = len(own.measured_ms()), len(own.steps_to_measure())
+        most = max(0, min(waiting, self.args.measure - measured))
+        message(f"{measured} steps were measured; {most} of the {waiting} others are now, on {device.port}")
+        own.measure(device.port, most=most)
+        rows, factors, methods = choice_table(own), factor_table(own), method_table(own)
+        tables = {"methods": methods, "budgets": method_table(own, by_budget=True), "factors": factors}
+        for name, part in tables.items():
+            self.figures.write(f"study-{device.name}-{name}", part)
+        title = f"{MAIN} at {device.input_}, {device.dtype}, {rows.task.nunique()} tasks, {device.what}, {timer}"
+        write_plot(rows, self.figures.folder / f"study-{device.name}.png", title)
+        print_table(factors, title="What changing one factor alone does", caption=title)
+        print_table(methods, title="Methods of the factorial", caption="steps that were not measured are predicted")
+
+    # --------------------------------------------------------------------------------------------------- helpers
+
+    def compare(
+        self,
+        name: str,
+        methods: Sequence[str],
+        count: int,
+        *more: object,
+        networks: Sequence[str] = (MAIN,),
+        weights: str = "imagenet",
+        share: float | None = None,
+    ) -> None:
+        """One ``tinytrain benchmark`` on the first device, and its figures."""
+        self.shown.headline(f"{name}: {count} tasks a domain")
+        model, folder = self.model(self.device), self.args.out / name
+        if model is None:
+            return
+        small = ("--steps", 2, "--queries", 3) if self.quick else ("--choose-lr", "--lr-tasks", self.args.lr_tasks)
+        data = () if self.data is None else ("--data", self.data)
+        of = ("--weights", f"{MAIN}={self.trained_weights()}") if weights == "meta" else ()
+        self.shown.run(
+            *("tinytrain", "benchmark", "--methods", ",".join(methods), "--input", self.input_, "--tasks", count),
+            *(word for network in networks for word in ("--network", network)),
+            *(word for domain in self.domains for word in ("--domain", domain)),
+            *("--costs", model, "--port", self.device.port, "--latency-share", share or self.args.share),
+            *("--against", AGAINST, "--repetitions", 1, "--jobs", self.args.jobs),
+            *(*small, *data, *of, *more, "--out", folder),
+        )
+        self.figures.add_benchmark(name, folder, weights=weights, tasks=count)
+
+    def weights(self) -> tuple[str, ...]:
+        """Names of the main backbone's weights, those of the tables that take one only first."""
+        return ("imagenet",) if self.quick else ("meta", "imagenet")
+
+    def trained_weights(self) -> Path | None:
+        """Meta-trained weights of the main backbone, trained now where they are not there; None for the quick form."""
+        if self.quick or self.args.meta_weights:
+            return None if self.quick else self.args.meta_weights
+        folder = self.args.out / f"meta-{MAIN}"
+        file = folder / f"{MAIN}.npz"
+        if not file.exists():
+            self.shown.headline("meta-training (hours; ended at any moment, it goes on)")
+            data = () if self.data is None else ("--data", self.data)
+            self.shown.run("tinytrain", "meta-train", "--network", MAIN, "--episodes", 2000, *data, "--out", folder)
+        return file
+
+    def model(self, device: Device) -> Path | None:
+        """The device's fitted model, fitted now where it is not there; None without runs to fit it to."""
+        folder = self.args.models / f"{device.name}-{'quick' if self.quick else '5m'}.model"
+        if not folder.exists():
+            runs = [Path("measurements") / device.name / run for run in device.runs]
+            if missing := [run for run in runs if not run.exists()]:
+                message(
+                    f"{device.name} is left out: there is no {missing[0]}; scripts/reproduce_costmodels measures it"
+                )
+                return None
+            self.shown.run("costmodels", "fit", *runs, "--out", folder)
+        return folder
+
+
+PARTS = {
+    "frozen": Reproduction.frozen,
+    "table": Reproduction.table,
+    "study": Reproduction.study,
+    "meta-dataset": Reproduction.meta_dataset,
+    "head-to-head": Reproduction.head_to_head,
+    "batch": Reproduction.batch,
+}
+
+
+def main() -> None:
+    """Work off the parts asked for."""
+    args = arguments()
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the commands; cells are spread over processes, not threads
+    torch.set_num_threads(1)
+    reproduction = Reproduction(args)
+    for part in args.part or PARTS:
+        PARTS[part](reproduction)
+    message(f"figures: {reproduction.figures.folder}; it took {reproduction.shown.elapsed}")
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="scripts/reproduce_study", description=__doc__)
+    parser.add_argument("--part", action="append", choices=PARTS, help="this only; repeatable [all]")
+    parser.add_argument("--device", action="append", choices=[d.name for d in DEVICES], help="of the study [all]")
+    for name, default, what in (
+        ("episodes", 1000, "of frozen features"),
+        ("tasks", 20, f"a domain, of the table for {MAIN}"),
+        ("other-tasks", 10, "the same for the other backbones"),
+        ("meta-dataset-tasks", 10, "a domain, with Meta-Dataset sampling"),
+        ("batch-tasks", 10, "a domain, of the comparison of batches"),
+        ("study-tasks", 7, "a domain, of the factorial"),
+        ("head-tasks", 100, "a domain, of plans head to head"),
+        ("lr-tasks", 5, "that learning rates are chosen on"),
+        ("measure", 300, "most steps of a study to run on its device"),
+        ("jobs", 1, "processes that train"),
+    ):
+        number = QUICK.get(name, default) if "--quick" in sys.argv else default
+        parser.add_argument(f"--{name}", type=int, default=number, help=f"{what} [{default}]")
+    parser.add_argument("--share", type=float, default=0.45, help="budget of the tables, of a full step [0.45]")
+    parser.add_argument("--shares", default="0.4,0.45,0.5", help="budgets head to head [0.4,0.45,0.5]")
+    parser.add_argument("--meta-weights", type=Path, help=f"meta-trained weights of {MAIN} [trained here: hours]")
+    parser.add_argument("--data", help="folder with weights/ and images/ [TINYTRAIN_DATA, or downloads]")
+    parser.add_argument("--models", type=Path, default=Path("models"), help="where fitted models lie or go [models]")
+    parser.add_argument("--out", type=Path, default=Path("study"), help="all that is worked off [study]")
+    parser.add_argument("--keep", type=Path, help=f"tables and plots [{KEPT}; with --quick OUT/figures]")
+    parser.add_argument("--quick", action="store_true", help="embedded data, tiny sizes: a test of this script")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
