@@ -154,9 +154,9 @@ class Reproduction:
 
     def table(self) -> None:
         """Every method, network and domain under one budget."""
-        for weights in self.weights():
+        for weights in self.weights() if self.args.tasks else ():
             self.compare(f"table-{MAIN}-{weights}", self.methods, self.args.tasks, weights=weights)
-        if not self.quick:
+        if not self.quick and self.args.other_tasks:
             self.compare("table-others", METHODS, self.args.other_tasks, networks=OTHERS)
 
     def meta_dataset(self) -> None:
@@ -211,7 +211,7 @@ class Reproduction:
         with progress(len(given), "choosing") as ticker:
             own.choose(given, advance=lambda task: ticker.advance(note=task))
         measured, waiting = len(own.measured_ms()), len(own.steps_to_measure())
-        most = max(0, min(waiting, self.args.measure - measured))
+        most = 0 if self.args.no_device else max(0, min(waiting, self.args.measure - measured))
         message(f"{measured} steps were measured; {most} of the {waiting} others are now, on {device.port}")
         own.measure(device.port, most=most)
         rows, factors, methods = choice_table(own), factor_table(own), method_table(own)
@@ -247,7 +247,8 @@ class Reproduction:
             *("tinytrain", "benchmark", "--methods", ",".join(methods), "--input", self.input_, "--tasks", count),
             *(word for network in networks for word in ("--network", network)),
             *(word for domain in self.domains for word in ("--domain", domain)),
-            *("--costs", model, "--port", self.device.port, "--latency-share", share or self.args.share),
+            *("--costs", model, "--latency-share", share or self.args.share),
+            *(("--no-device",) if self.args.no_device else ("--port", self.device.port)),
             *("--against", AGAINST, "--repetitions", 1, "--jobs", self.args.jobs),
             *(*small, *data, *of, *more, "--out", folder),
         )
@@ -255,7 +256,7 @@ class Reproduction:
 
     def weights(self) -> tuple[str, ...]:
         """Names of the main backbone's weights, those of the tables that take one only first."""
-        return ("imagenet",) if self.quick else ("meta", "imagenet")
+        return ("imagenet",) if self.quick else tuple(self.args.weights or ("meta", "imagenet"))
 
     def trained_weights(self) -> Path | None:
         """Meta-trained weights of the main backbone, trained now where they are not there; None for the quick form."""
@@ -329,6 +330,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--models", type=Path, default=Path("models"), help="where fitted models lie or go [models]")
     parser.add_argument("--out", type=Path, default=Path("study"), help="all that is worked off [study]")
     parser.add_argument("--keep", type=Path, help=f"tables and plots [{KEPT}; with --quick OUT/figures]")
+    parser.add_argument("--no-device", action="store_true", help="measure nothing more: costs as predicted")
+    parser.add_argument("--weights", choices=("meta", "imagenet"), action="append", help=f"of {MAIN} [both]")
     parser.add_argument("--quick", action="store_true", help="embedded data, tiny sizes: a test of this script")
     return parser.parse_args()
 
