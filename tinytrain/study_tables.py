@@ -134,7 +134,8 @@ def factor_table(study: Study) -> pd.DataFrame:
             ]
             if not pairs:
                 continue
-            both = pd.concat([wide[a].join(wide[b], lsuffix="_from", rsuffix="_to", how="inner") for a, b in pairs])
+            joined = {"left_index": True, "right_index": True, "suffixes": ("_from", "_to")}
+            both = pd.concat([wide[a].merge(wide[b], **joined) for a, b in pairs])
             change = 100 * (both.fisher_share_to - both.fisher_share_from)
             mean, low, high = interval([change.groupby("task").mean().to_numpy()])
             rows.append(

@@ -1,0 +1,68 @@
+"""scripts/reproduce_study in its quick form: every part leaves its figures, and a second time nothing is done again."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from profiler.store import load_steps
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def reproduce(tmp_path_factory):
+    """Runs the script; what it says, and where its work and its figures lie."""
+    if shutil.which("qemu-system-arm") is None:
+        pytest.skip("qemu-system-arm is not installed")
+    out = tmp_path_factory.mktemp("study")
+
+    def run(*words: str) -> str:
+        # Not scripts/reproduce_study itself: that sets up .venv first, and tests run in whatever they were started in.
+        command = [sys.executable, "scripts/reproduce_study.py", "--quick", "--out", out, "--models", out / "models"]
+        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        done = subprocess.run(
+            [*command, *words], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout + done.stderr
+
+    return run, out
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_every_part_leaves_figures_and_is_not_done_again(reproduce):
+    run, out = reproduce
+    run()
+    read = {path.stem: pd.read_csv(path) for path in (out / "figures").glob("*.csv")}
+    assert set(read["frozen"].shots) == {1, 5} and (read["frozen"].episodes == 20).all()
+    summary, differences = read["summary"], read["differences"]
+    parts = set(summary.part)
+    assert {part.split("-mcunet")[0] for part in parts} == {
+        "table", "meta-dataset", "batch-5", "batch-25", "head-to-head-0.5", "head-to-head-0.6",
+    }  # fmt: skip
+    table = summary[summary.part.str.startswith("table")].set_index("method")
+    assert table.tasks.eq(2).all() and {"full", "tinytl", "adapters", "static", "tinytrain"} <= set(table.index)
+    assert (table.costs_are[table.index != "none"] == "measured").all()
+    assert table.latency_ms["last"] < table.latency_ms["full"] < table.latency_ms["tinytl"]
+    assert set(differences.less) == {"tinytrain"} and differences.pairs.eq(2).all()
+    batches = summary[summary.method == "full"].set_index("part").latency_ms
+    (five,), (all_,) = (batches[batches.index.str.startswith(f"batch-{n}")] for n in (5, 25))
+    assert 4.5 < all_ / five < 5.5
+    study = read["study-qemu-mps2-an500-methods"].set_index("method")
+    assert len(study) == 21 and study.n.eq(2 * 2).all()
+    assert study.broken_percent["exact/measured"] == 0
+    assert (out / "figures" / "study-qemu-mps2-an500.png").stat().st_size > 10_000
+    assert len(load_steps(out / "study-qemu-mps2-an500" / "run")) == 2
+
+    folders = [path for path in out.iterdir() if (path / "results.jsonl").exists()]
+    before = {path: (path / "results.jsonl").read_bytes() for path in folders}
+    said = run("--part", "frozen", "--part", "table", "--part", "study")
+    assert "features of" not in said and "$ costmodels fit" not in said
+    assert {path: (path / "results.jsonl").read_bytes() for path in folders} == before
+    assert len(load_steps(out / "study-qemu-mps2-an500" / "run")) == 2
