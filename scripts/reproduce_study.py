@@ -96,7 +96,7 @@ DEVICES = (
         "qemu-stm32f405",
         "qemu://stm32f405",
         "emulated Cortex-M4 (STM32F405, 128 KiB)",
-        ("active-5m",),
+        ("active-5m", "steps-mlperf-tiny-vww"),
         "3x64x64",
         "s8",
         "sgd",
@@ -121,8 +121,7 @@ class Reproduction:
         self.data = "embedded" if self.quick else args.data
         self.backbones, self.domains = ((MAIN,), ("digits",)) if self.quick else (BACKBONES, DOMAINS)
         self.input_ = "3x32x32" if self.quick else "3x84x84"
-        #: The published schemes are for the weights of the main backbone, whose layers the quick form has, too.
-        self.methods = (*METHODS, SCHEME)
+        self.methods = ("none", "last", "tinytl", AGAINST) if self.quick else (*METHODS, SCHEME)
         self.device = replace(DEVICES[0], runs=("mcunet-5fps-64",), input_=self.input_) if self.quick else DEVICES[0]
 
     def frozen(self) -> None:
@@ -170,13 +169,13 @@ class Reproduction:
         """A step of the whole augmented support, as published, beside one of five images, which costs a fifth."""
         weights = self.weights()[0]
         for images in (5, 25):
-            name, methods = f"batch-{images}-{MAIN}-{weights}", ("none", "last", "full", "tinytrain")
+            name, methods = f"batch-{images}-{MAIN}-{weights}", ("none", "last", "full", AGAINST)
             self.compare(name, methods, self.args.batch_tasks, "--images", images, weights=weights)
 
     def head_to_head(self) -> None:
         """Plans of four methods at equal budgets: accuracy at equal measured cost."""
         weights = self.weights()[0]
-        for share in self.args.shares.split(","):
+        for share in self.args.shares.split(",")[: 1 if self.quick else None]:
             name = f"head-to-head-{share}-{MAIN}-{weights}"
             self.compare(name, HEAD_TO_HEAD, self.args.head_tasks, weights=weights, share=float(share))
 
@@ -240,6 +239,8 @@ class Reproduction:
         model, folder = self.model(self.device), self.args.out / name
         if model is None:
             return
+        # The quick form measures steps of one benchmark, and those of the study.
+        measured = not self.args.no_device and (not self.quick or name.startswith("table"))
         small = ("--steps", 2, "--queries", 3) if self.quick else ("--choose-lr", "--lr-tasks", self.args.lr_tasks)
         data = () if self.data is None else ("--data", self.data)
         of = ("--weights", f"{MAIN}={self.trained_weights()}") if weights == "meta" else ()
@@ -248,7 +249,7 @@ class Reproduction:
             *(word for network in networks for word in ("--network", network)),
             *(word for domain in self.domains for word in ("--domain", domain)),
             *("--costs", model, "--latency-share", share or self.args.share),
-            *(("--no-device",) if self.args.no_device else ("--port", self.device.port)),
+            *(("--port", self.device.port) if measured else ("--no-device",)),
             *("--against", AGAINST, "--repetitions", 1, "--jobs", self.args.jobs),
             *(*small, *data, *of, *more, "--out", folder),
         )
