@@ -47,8 +47,10 @@ def write_plot(table: pd.DataFrame, path: Path, title: str) -> None:
         fisher = 100 * of_method.groupby("budget_ms").fisher_share.mean()
         kept.plot(fisher.index, fisher, **style)
     used.axhline(100, color="0.3", lw=1)
-    used.set_ylabel("latency of the step, % of its budget\n(mean over tasks; shaded up to the largest)")
-    kept.set_ylabel("Fisher information of what trains, %\n(mean over tasks; plans that break the budget, too)")
+    used.set_ylabel("latency of the step, % of its budget")
+    kept.set_ylabel("Fisher information of what trains, %")
+    used.set_title("plans chosen: mean over tasks, shaded up to the largest", fontsize=9)
+    kept.set_title("mean over tasks, 0 where nothing is chosen; broken budgets count", fontsize=9)
     for panel in (used, kept):
         panel.set_xlabel("budget, ms a step")
         panel.set_xlim(budgets[0] * 0.98, budgets[-1] * 1.02)
