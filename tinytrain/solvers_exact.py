@@ -18,7 +18,12 @@ single solution. Where the last was needed, no bound is known.
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import os
+import sys
 import time
+from collections.abc import Iterator
 
 import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
@@ -131,13 +136,14 @@ class _Program:
             lowest.append(least)
             limits.append(np.inf)
         matrix = np.array(rows) * _SCALE
-        return milp(
-            -gains * _SCALE,
-            constraints=LinearConstraint(matrix, np.array(lowest) * _SCALE, np.array(limits) * _SCALE),
-            integrality=integral,
-            bounds=Bounds(0, 1),
-            options={"time_limit": max(time_limit_s, 0.01), "mip_rel_gap": 0.0},
-        )
+        with _without_stdout():
+            return milp(
+                -gains * _SCALE,
+                constraints=LinearConstraint(matrix, np.array(lowest) * _SCALE, np.array(limits) * _SCALE),
+                integrality=integral,
+                bounds=Bounds(0, 1),
+                options={"time_limit": max(time_limit_s, 0.01), "mip_rel_gap": 0.0},
+            )
 
     def _add(self, row: np.ndarray, limit: float) -> None:
         self.rows.append(row)
@@ -215,3 +221,30 @@ class _Program:
 def _joined(first: Sums, added: Sums) -> Sums:
     names = ("means", "parts", "memory_bytes")
     return Sums(*(np.concatenate([getattr(first, name), getattr(added, name)]) for name in names))
+
+
+@contextlib.contextmanager
+def _without_stdout() -> Iterator[None]:
+    """HiGHS writes lines for its own developers to standard output, whatever it is told; they are not for ours."""
+    try:
+        kept = os.dup(1)
+    except OSError:  # there is no standard output
+        yield
+        return
+    sys.stdout.flush()
+    _flush_c()
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nothing, 1)
+        yield
+        _flush_c()
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+        os.close(nothing)
+
+
+def _flush_c() -> None:
+    """Empty the buffers of C's own streams, which know nothing of Python's."""
+    if os.name == "posix":
+        ctypes.CDLL(None).fflush(None)

@@ -1,7 +1,9 @@
 """Solvers beside trying every plan, on a network that is small enough for it."""
 
+import ctypes
 import itertools
 import math
+import os
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from made_up import MadeUpCosts
 from costmodels.analytical import AnalyticalCosts
 from profiler.workloads.lower import lower
 from profiler.workloads.plan import StepPlan
+from tinytrain import solvers_exact
 from tinytrain.budget import QUANTITIES, Budget
 from tinytrain.gain import layer_choices
 from tinytrain.selection import step_table
@@ -166,3 +169,20 @@ def test_a_table_of_other_choices_is_refused():
     choices = layer_choices(NETWORK, information(0), (0.5,))
     with pytest.raises(ValueError, match="other choices"):
         Problem(choices, ALL["made up"].table, Budget(1.0))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="C's streams are reached as on POSIX")
+def test_what_the_solver_library_prints_does_not_reach_standard_output(monkeypatch, capfd):
+    solve = solvers_exact.milp
+
+    def talk(*arguments, **options):
+        ctypes.CDLL(None).puts(b"solver's own words")
+        return solve(*arguments, **options)
+
+    monkeypatch.setattr(solvers_exact, "milp", talk)
+    plans = ALL["made up"]
+    print("before")
+    found = solve_exact(problem_of(plans, 0, {"latency_ms": 0.5}, 0.5), NOTHING)
+    print("after")
+    ctypes.CDLL(None).fflush(None)
+    assert found.picked and capfd.readouterr().out == "before\nafter\n"
