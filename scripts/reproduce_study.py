@@ -26,7 +26,7 @@ from tinytrain.benchmark_tables import interval
 from tinytrain.study import StudySettings
 from tinytrain.study_plots import write_plot
 from tinytrain.study_store import Study
-from tinytrain.study_tables import choice_table, factor_table, method_table
+from tinytrain.study_tables import choice_table, factor_table, measured_table, method_table
 
 MAIN, *OTHERS = BACKBONES = ("mcunet-5fps", "mbv2-w0.35", "proxyless-w0.3")
 DOMAINS = ("omniglot", "gtsrb", "dtd")
@@ -214,13 +214,17 @@ class Reproduction:
         message(f"{measured} steps were measured; {most} of the {waiting} others are now, on {device.port}")
         own.measure(device.port, most=most)
         rows, factors, methods = choice_table(own), factor_table(own), method_table(own)
-        tables = {"methods": methods, "budgets": method_table(own, by_budget=True), "factors": factors}
+        steps = measured_table(own)
+        tables = {"methods": methods, "budgets": method_table(own, by_budget=True), "factors": factors, "steps": steps}
         for name, part in tables.items():
             self.figures.write(f"study-{device.name}-{name}", part)
         title = f"{MAIN} at {device.input_}, {device.dtype}, {rows.task.nunique()} tasks, {device.what}, {timer}"
         write_plot(rows, self.figures.folder / f"study-{device.name}.png", title)
         print_table(factors, title="What changing one factor alone does", caption=title)
         print_table(methods, title="Methods of the factorial", caption="steps that were not measured are predicted")
+        if len(steps):
+            errors = steps.error_percent.abs()
+            message(f"{len(steps)} steps measured: {errors.mean():.2g} % off on average, {errors.max():.2g} at most")
 
     # --------------------------------------------------------------------------------------------------- helpers
 

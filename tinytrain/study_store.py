@@ -96,6 +96,10 @@ class Study:
         """A plan that a method chose, by :attr:`tinytrain.study.Choice.plan`."""
         return StepPlan.load(self.folder / "plans" / f"{key}.json")
 
+    def step(self, key: str) -> StepPlan:
+        """A plan of a step, by :attr:`tinytrain.study.Choice.step`."""
+        return StepPlan.load(self.folder / "steps" / f"{key}.json")
+
     def distinct_plans(self, task: str) -> list[str]:
         """Keys of the plans of a task, each once: equal plans are trained once."""
         return list(dict.fromkeys(c.plan for c in self.choices() if c.task == task and c.plan))

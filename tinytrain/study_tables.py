@@ -100,6 +100,25 @@ def identical_plans(study: Study) -> pd.DataFrame:
     return pd.DataFrame({a: {b: float((table[a] == table[b]).mean()) for b in table} for a in table})
 
 
+def measured_table(study: Study) -> pd.DataFrame:
+    """A row a step that was measured: ``step, trained_layers, predicted_ms, measured_ms, error_percent`` (of what was
+    predicted, above 0 where it was too much)."""
+    table, rows = study.methods.judge, []
+    for step, measured in study.measured_ms().items():
+        layers = study.step(step).layers
+        predicted = table.step_cost(layers).latency_ms
+        rows.append(
+            {
+                "step": step,
+                "trained_layers": len(layers),
+                "predicted_ms": predicted,
+                "measured_ms": measured,
+                "error_percent": 100 * (predicted / measured - 1),
+            }
+        )
+    return pd.DataFrame.from_records(rows)
+
+
 #: What each factor is changed from and to; all else stays.
 _CHANGES: dict[str, tuple[tuple[object, object], ...]] = {
     "denominator": (("published", "device"),),

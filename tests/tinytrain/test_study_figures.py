@@ -15,7 +15,7 @@ from tinytrain import baselines, episodes, study_frozen, study_run
 from tinytrain.study import Methods, StudySettings, factorial
 from tinytrain.study_plots import SHOWN, write_plot
 from tinytrain.study_store import Study
-from tinytrain.study_tables import choice_table, factor_table
+from tinytrain.study_tables import choice_table, factor_table, measured_table
 from tinytrain.tasks import Loaded
 
 TIMER = "emulated: time = instructions"
@@ -78,6 +78,14 @@ def test_each_factor_is_changed_alone(study):
     assert row.same_plan_percent == pytest.approx(100 * same)
     assert row.broken_to_percent == 0 < row.broken_from_percent  # the judge keeps its own budgets
     assert table.loc["solver", "exact"].fisher_points >= -1e-9  # by each accounting its own
+
+
+def test_what_was_measured_stands_beside_what_was_predicted(study, monkeypatch):
+    choice = next(c for c in study.choices() if c.method == "exact/measured")
+    monkeypatch.setattr(study, "measured_ms", lambda: {choice.step: choice.expected_ms / 1.25})
+    (row,) = measured_table(study).to_dict("records")
+    assert row["step"] == choice.step and row["trained_layers"] == len(study.plan(choice.plan).layers)
+    assert row["predicted_ms"] == pytest.approx(choice.expected_ms) and row["error_percent"] == pytest.approx(25)
 
 
 def test_a_limit_of_memory_holds_beside_every_budget():
