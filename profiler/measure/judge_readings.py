@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from profiler.measure.evidence import Evidence, Readings
@@ -10,7 +10,7 @@ from profiler.measure.findings import Finding, Weight, named
 from profiler.measure.observed import disturbance_warning
 from profiler.measure.schedule import Policy
 from profiler.measure.shape import drift, drift_is_chance, far_out, scatter, slope_interval, trend, two_modes
-from profiler.measure.statistics import identical, median, median_interval, relative_interval, steady
+from profiler.measure.statistics import identical, lowest_agree, median, median_interval, relative_interval, steady
 
 #: Drift of the reference op, relative, from which on figures are worse than they look, and from which on none holds.
 DRIFT_LIMIT, DRIFT_STOPS = 0.02, 0.2
@@ -40,14 +40,18 @@ _OUTLIER_LEAST = 0.01
 _REFERENCES_TOLD = 3
 
 
-def unsteady(evidence: Evidence, target: float) -> dict[str, float]:
-    """Ops whose median is not known to ``target``: key to the median's relative interval, the widest first.
+def unsteady(evidence: Evidence, policy: Mapping[str, Any]) -> dict[str, float]:
+    """Ops that are not known as well as ``policy`` wants: key to the median's relative interval, the widest first.
 
-    Fewer than 6 readings do not tell. An op that was timed both warm and cold is there once if either is not steady.
+    That is by the median, or, where other programs disturb, by the lowest readings (``quiet_target``). Fewer than 6
+    readings do not tell. An op that was timed both warm and cold is there once if either is not steady.
     """
+    target, quiet_target = policy.get("interval_target", Policy.interval_target), policy.get("quiet_target", 0.0)
     wide: dict[str, float] = {}
     for (key, _), readings in evidence.timings.items():
         values = readings.values
+        if quiet_target and lowest_agree(values, quiet_target):
+            continue
         if median_interval(values) and not steady(values, target):
             wide[key] = max(wide.get(key, 0.0), relative_interval(values))
     return dict(sorted(wide.items(), key=lambda item: -item[1]))
@@ -60,11 +64,10 @@ def reference_drift(evidence: Evidence) -> float:
 
 def judge_readings(manifest: dict[str, Any], evidence: Evidence) -> Iterator[Finding]:
     """Everything that a run's readings say against them."""
-    target = manifest.get("policy", {}).get("interval_target", Policy.interval_target)
     if not evidence.timings:
         yield Finding("no readings", Weight.STOP, "no op was timed", "measure with `profile --port PORT ...`")
         return
-    yield from _steadiness(evidence, target)
+    yield from _steadiness(evidence, manifest.get("policy", {}))
     yield from _drift(manifest, evidence)
     yield from _contention(evidence)
     yield from _disturbances(evidence)
@@ -73,8 +76,10 @@ def judge_readings(manifest: dict[str, Any], evidence: Evidence) -> Iterator[Fin
     yield from _clocks(manifest, evidence)
 
 
-def _steadiness(evidence: Evidence, target: float) -> Iterator[Finding]:
-    found = unsteady(evidence, target)
+def _steadiness(evidence: Evidence, policy: Mapping[str, Any]) -> Iterator[Finding]:
+    found = unsteady(evidence, policy)
+    target = policy.get("interval_target", Policy.interval_target)
+    lowest = ", and their lowest readings do not agree either" if policy.get("quiet_target") else ""
     ops = {key for key, _ in evidence.timings}
     told = {key for (key, _), r in evidence.timings.items() if median_interval(r.values)}
     if found:
@@ -84,7 +89,7 @@ def _steadiness(evidence: Evidence, target: float) -> Iterator[Finding]:
             "unsteady",
             Weight.STOP if hopeless > HOPELESS_SHARE * len(told) else Weight.CARE,
             f"{len(found)} of {len(ops)} ops are not steady (95 % interval of the median wider than ±{100 * target:g} %"
-            f", the worst ±{100 * worst:.2g} %): {named(list(found))}",
+            f", the worst ±{100 * worst:.2g} %{lowest}): {named(list(found))}",
             "leave the device alone while it measures, or give more --repetitions or --time-per-op",
             tuple(found),
             {"interval_target": target, "interval_worst": worst},

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 
 from profiler.devices.identity import Identity
-from profiler.measure.statistics import quiet, steady
+from profiler.measure.statistics import lowest_agree, steady
 from profiler.ops import Empty, Op, Pass
 
 EMPTY = Op(Empty(), Pass.FORWARD)
@@ -100,10 +100,8 @@ class Policy:
             return False
         if rounds >= self.rounds_max or spent_s >= self.time_per_op_s:
             return True
-        if self.quiet_target:
-            lowest, apart = quiet(ticks)
-            if apart <= max(self.quiet_target * lowest, 2):  # a timer's ticks are whole
-                return True
+        if self.quiet_target and lowest_agree(ticks, self.quiet_target):
+            return True
         return steady(ticks, self.interval_target)
 
     def to_dict(self) -> dict[str, float]:

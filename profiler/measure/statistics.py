@@ -55,6 +55,12 @@ def quiet(values: Sequence[float]) -> tuple[float, float]:
     )
 
 
+def lowest_agree(values: Sequence[float], target: float) -> bool:
+    """Whether the lowest readings are a quiet host's: within ``target`` of each other, relative, or two whole ticks."""
+    lowest, apart = quiet(values)
+    return apart <= max(target * lowest, 2)
+
+
 def _rank_of(share: float, ordered: Sequence[float]) -> int:
     return int(share * (len(ordered) - 1))
 

@@ -15,7 +15,6 @@ from profiler.measure.findings import Finding, Weight
 from profiler.measure.judge_energies import judge_energies
 from profiler.measure.judge_readings import judge_readings, reference_drift, unsteady
 from profiler.measure.judge_sittings import judge_files, judge_sittings
-from profiler.measure.schedule import Policy
 from profiler.store_builds import of_one_build
 from profiler.store_read import TRIALS, Damage, Damaged, Repeated, open_trials, read_manifest, read_trials
 
@@ -60,7 +59,7 @@ class Trust:
     @property
     def unsteady(self) -> list[str]:
         """Keys of the ops whose median is not known well enough."""
-        return list(unsteady(self.evidence, self.manifest["policy"].get("interval_target", Policy.interval_target)))
+        return list(unsteady(self.evidence, self.manifest["policy"]))
 
 
 def examine(
