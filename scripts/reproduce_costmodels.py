@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import lzma
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,6 +126,14 @@ def measure(shown: ShownCommands, run: Path, *command: object) -> None:
             return
         command = (*command, "--resume")
     shown.run("profile", *command, "--out", run)
+    pack(run / store.TRIALS)
+
+
+def pack(trials: Path) -> None:
+    """Trials of a run that is complete, as `xz` would: a tenth of the bytes or less."""
+    with trials.open("rb") as plain, lzma.open(f"{trials}.xz", "wb", preset=4) as packed:
+        shutil.copyfileobj(plain, packed)
+    trials.unlink()
 
 
 def op_rows(figures: dict) -> Iterator[dict]:
