@@ -7,17 +7,29 @@ In a step it finds what the ops before it left, which lies between the two. Fitt
 
 with one ``share`` and one ``overhead`` a device, and factors that are 1 unless the steps say otherwise. ``cold`` takes
 part where the model knows it; then, before any step is measured, ops count as cold.
+
+The sums of all ops of a kind and pass deviate from what was foreseen for two reasons: what a step makes of such ops,
+which other networks share, and the errors of the model about this network's own ops, which they do not. Steps of one
+network tell the two apart only by size: a deviation counts as the context's as far as it is larger than the stated
+errors of ops (an empirical Bayes estimate of how far factors lie from the common one). Steps of several networks tell
+more: what their deviations have in common is the context's.
+
+An interval is for a step of a network *that was not measured in a step*. Its width has two sources, and the larger
+counts: how far off steps were that were left out of the fit one by one, and how far off the kinds and passes of whole
+networks were, whose errors another network repeats in size but not in sign, so that they are added in squares. With
+steps of several networks those are the errors of fits without the network.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from scipy.optimize import lsq_linear
+from scipy.special import stdtrit
 
 from costmodels.sources import NORMAL_90
 from profiler.ops import Op
@@ -31,6 +43,10 @@ LEAST_STEPS = 4
 _PRIOR_COMMON, _PRIOR_FACTOR, _PRIOR_SHARE, _PRIOR_OVERHEAD = 0.3, 0.05, 0.3, 0.02
 #: Scatter of one kind's sum in one step, as a share of the step, against which those beliefs are weighed.
 _SCATTER = 2e-3
+#: Kinds and passes below this share of a step hardly matter to its error.
+_SMALL_SHARE = 0.01
+#: Factors are never tied closer than this.
+_LEAST = 1e-4
 
 
 @dataclass(frozen=True)
@@ -44,6 +60,8 @@ class StepObservation:
         cold_us: With emptied caches; None where the model does not know.
         measured_us: Measured in the step, all runs of each together.
         std_us: Standard deviation of the predicted sum, propagated from the ops'.
+        key_std_us: The same of the ops of each key.
+        network: Which network's step it is, by any name.
     """
 
     keys: tuple[str, ...]
@@ -52,10 +70,19 @@ class StepObservation:
     cold_us: np.ndarray | None
     measured_us: np.ndarray
     std_us: float
+    key_std_us: Mapping[str, float] = field(default_factory=dict)
+    network: str = ""
 
     @property
     def total_us(self) -> float:
         return float(self.measured_us.sum())
+
+    def by_key(self, values: np.ndarray) -> dict[str, float]:
+        """Sums of values of shape (n_ops,) over the ops of each key."""
+        sums = dict.fromkeys(self.keys, 0.0)
+        for key, value in zip(self.keys, values.tolist(), strict=True):
+            sums[key] += value
+        return sums
 
 
 @dataclass(frozen=True)
@@ -68,7 +95,8 @@ class Calibration:
     Attributes:
         spread: Relative errors of steps left out in turn, root of their mean square.
         scale: Brings the 90 % interval to the conformal one (split conformal, Vovk et al. 2005, on errors of steps left
-            out in turn); 1 with fewer than :data:`CONFORMAL_STEPS` steps.
+            out in turn), or to what errors of kinds and passes say of a network that was not measured, whichever is
+            wider; 1 with fewer than :data:`CONFORMAL_STEPS` steps.
         floor: Smallest relative standard deviation.
     """
 
@@ -77,15 +105,32 @@ class Calibration:
     floor: float = 0.0
 
     @classmethod
-    def of(cls, predicted: np.ndarray, measured: np.ndarray, propagated: np.ndarray, floor: float) -> Calibration:
-        """From predictions of steps that were left out, arrays of shape (n_steps,)."""
+    def of(
+        cls,
+        predicted: np.ndarray,
+        measured: np.ndarray,
+        propagated: np.ndarray,
+        floor: float,
+        of_networks: np.ndarray | None = None,
+    ) -> Calibration:
+        """From predictions of steps that were left out, arrays of shape (n_steps,).
+
+        Args:
+            predicted, measured: Of each step.
+            propagated: Standard deviations of the predictions, from their ops'.
+            floor: Smallest relative standard deviation.
+            of_networks: Sizes of errors as a network that was not measured has them; None: not known.
+        """
         errors = np.abs(measured - predicted)
         spread = float(np.sqrt(np.mean((errors / predicted) ** 2)))
         scale = 1.0
         if len(errors) >= CONFORMAL_STEPS:
-            scores = np.sort(errors / np.maximum(np.hypot(propagated, spread * predicted), 1e-300))
+            stated = np.maximum(np.hypot(propagated, spread * predicted), 1e-300)
+            scores = np.sort(errors / stated)
             rank = min(len(scores), math.ceil(0.9 * (len(scores) + 1)))
             scale = float(scores[rank - 1]) / NORMAL_90
+            if of_networks is not None:
+                scale = max(scale, float(np.sqrt(np.mean((of_networks / stated) ** 2))))
         return cls(spread, scale, floor)
 
     def std(self, predicted: float, propagated: float) -> float:
@@ -137,7 +182,8 @@ class StepContext:
         context = fit(steps)
         measured = np.array([step.total_us for step in steps])
         left_out = np.array([fit([s for s in steps if s is not step]).step_us(step) for step in steps])
-        calibration = Calibration.of(left_out, measured, np.array([step.std_us for step in steps]), floor)
+        propagated = np.array([step.std_us for step in steps])
+        calibration = Calibration.of(left_out, measured, propagated, floor, context.errors_elsewhere(steps))
         alone = np.array([cls().step_us(step) for step in steps])
         figures = {
             "mape_percent": _mape(left_out, measured),
@@ -145,6 +191,33 @@ class StepContext:
             "mape_without_context_percent": _mape(alone, measured),
         }
         return dataclasses.replace(context, calibration=calibration, n_steps=len(steps), figures=figures)
+
+    def errors_elsewhere(self, steps: Sequence[StepObservation]) -> np.ndarray:
+        """Sizes of errors, in us, that steps like these have of a network that was not measured, shape (n_steps,).
+
+        With steps of several networks each is foretold by a fit to the others. With steps of one, its kinds and passes
+        are foretold with the common factor: what they deviate from that, up to what the errors of ops explain, a factor
+        of their own may only have learned of this network. Those few draws know the size of another's no better than
+        Student's t with as many degrees of freedom says.
+        """
+        common = dataclasses.replace(self, factors={})
+        without = {}
+        for network in {step.network for step in steps}:
+            others = [step for step in steps if step.network != network]
+            without[network] = _solve(others) if len(others) > LEAST_STEPS else StepContext() if others else common
+        sizes = []
+        for step in steps:
+            context, several = without[step.network], len(without) > 1
+            predicted = step.counts * context.latency_us(step.keys, step.warm_us, step.cold_us)
+            errors = step.by_key(step.measured_us - predicted)
+            if several:
+                sizes.append(max(math.hypot(*errors.values()), abs(sum(errors.values()))))
+            else:
+                explained = [min(abs(e), step.key_std_us.get(key, abs(e))) for key, e in errors.items()]
+                foreseen = step.by_key(predicted).values()
+                independent = sum(us > _SMALL_SHARE * predicted.sum() for us in foreseen)
+                sizes.append(math.hypot(*explained) * float(stdtrit(max(independent, 1), 0.95)) / NORMAL_90)
+        return np.array(sizes)
 
     def to_record(self) -> dict:
         return dataclasses.asdict(self)
@@ -245,7 +318,52 @@ def _mape(predicted: np.ndarray, measured: np.ndarray) -> float:
 
 
 def _solve(steps: Sequence[StepObservation]) -> StepContext:
-    """Ridge towards "as alone", on the sums of each key in each step as shares of the step."""
+    """The context, by how far the common factor turns out to lie from 1, and the others from that one."""
+    alone = _ridge(steps, _LEAST, _LEAST)
+    of_common = _width(alone, steps, lambda key: "", _PRIOR_COMMON)
+    common = _ridge(steps, of_common, _LEAST)
+    return _ridge(steps, of_common, _width(common, steps, lambda key: key, _PRIOR_FACTOR))
+
+
+def _width(context: StepContext, steps: Sequence[StepObservation], part: Callable[[str], str], most: float) -> float:
+    """Standard deviation of what multiplies the parts of a step beside ``context``, by how they deviate from it.
+
+    Deviations of one network hold the errors of its own ops, whose size is stated; products of those of two networks
+    do not.
+
+    Args:
+        context: What is foreseen.
+        steps: What was measured.
+        part: Of a step, by the ops' key.
+        most: The width is at most this.
+    """
+    sums: dict[str, dict[str, np.ndarray]] = {}
+    for step in steps:
+        predicted = step.by_key(step.counts * context.latency_us(step.keys, step.warm_us, step.cold_us))
+        of_part: dict[str, np.ndarray] = {}
+        for key, measured in step.by_key(step.measured_us).items():
+            row = np.array([measured - predicted[key], predicted[key], step.key_std_us.get(key, 0.0) ** 2])
+            of_part[part(key)] = of_part.get(part(key), 0.0) + row
+        for name, row in of_part.items():
+            row[2] = math.sqrt(row[2])  # from step to step the errors of the same ops are the same
+            of_network = sums.setdefault(name, {})
+            of_network[step.network] = of_network.get(step.network, 0.0) + row
+    several = len({step.network for step in steps}) > 1
+    total = weights = 0.0
+    for of_network in sums.values():
+        error, predicted, std = np.array(list(of_network.values())).T
+        d, n = error / predicted, len(error)
+        if several and n == 1:
+            continue
+        square = (d.sum() ** 2 - d @ d) / (n * (n - 1)) if several else d[0] ** 2 - (std[0] / predicted[0]) ** 2
+        total += float(predicted.sum() * square)
+        weights += float(predicted.sum())
+    return float(np.clip(math.sqrt(max(total / weights, 0.0)), _LEAST, most))
+
+
+def _ridge(steps: Sequence[StepObservation], of_common: float, of_factors: float) -> StepContext:
+    """Ridge towards "as alone", on the sums of each key in each step as shares of the step; the common factor lies
+    ``of_common`` from 1, the others ``of_factors`` from that one."""
     keys = sorted({key for step in steps for key in step.keys})
     column = {key: i for i, key in enumerate(keys)}
     cold = all(step.cold_us is not None for step in steps)
@@ -268,7 +386,9 @@ def _solve(steps: Sequence[StepObservation]) -> StepContext:
             targets.append(measured[i] / _SCATTER)
     # Unknowns: how far each factor lies from the common one, that one, the share of cold, the overhead.
     mean_us = float(np.mean(np.concatenate([step.warm_us for step in steps])))
-    widths = np.array([_PRIOR_FACTOR] * len(keys) + [_PRIOR_COMMON, _PRIOR_SHARE, _PRIOR_OVERHEAD * mean_us])
+    # Where ops cost in steps what they cost alone, up to their own errors, an overhead would only learn those.
+    overhead = (_PRIOR_OVERHEAD if of_common > _LEAST else _LEAST) * mean_us
+    widths = np.array([of_factors] * len(keys) + [of_common, _PRIOR_SHARE, overhead])
     expected = np.array([0.0] * len(keys) + [1.0, 0.5, 0.0])
     matrix = np.vstack([*rows, np.diag(1 / widths)])
     target = np.concatenate([targets, expected / widths])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING
 
@@ -195,6 +196,8 @@ class StepCosts:
             cold_us=self._cold_us(step.ops),
             measured_us=step.latency_us,
             std_us=self._propagated("latency", step),
+            key_std_us=self._propagated_by_key("latency", step),
+            network=step.plan.fingerprint,
         )
 
     def _ops_energy(self, step: MeasuredStep) -> tuple[float, float]:
@@ -202,11 +205,18 @@ class StepCosts:
         return float(step.counts @ mean), self._propagated("energy", step)
 
     def _propagated(self, target: str, step: MeasuredStep) -> float:
-        of_group: dict[str, float] = {}
+        return math.hypot(*self._propagated_by_key(target, step).values())
+
+    def _propagated_by_key(self, target: str, step: MeasuredStep) -> dict[str, float]:
+        """Standard deviations of the sums of ops of each kind, pass and dtype."""
+        of_group: dict[tuple[str, str], float] = {}
         for op, count, cost in zip(step.ops, step.counts, self._model.costs(target, step.ops), strict=True):
-            key = group_key(op)
+            key = context_key(op), group_key(op)
             of_group[key] = of_group.get(key, 0.0) + count * cost.std
-        return float(np.sqrt(sum(std**2 for std in of_group.values())))
+        by_key: dict[str, float] = {}
+        for (key, _), std in of_group.items():
+            by_key[key] = math.hypot(by_key.get(key, 0.0), std)
+        return by_key
 
     # ------------------------------------------------------------------------------------------------- saving
 
