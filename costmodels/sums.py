@@ -41,6 +41,7 @@ class OpSums:
         peak: Callable[[Op], float] = lambda op: 0.0,
     ) -> None:
         self._costs, self._peak = costs, peak
+        self._families: dict[Hashable, int] = {}
         #: Label and all that its ops depend on, to those ops: (op, whether it runs once an image).
         self._templates: dict[Hashable, tuple[tuple[Op, bool], ...]] = {}
         #: The same and the number of trained channels, to a row of these two tables: costs an image, costs a step.
@@ -62,7 +63,9 @@ class OpSums:
         """
         if not checked:
             plan.check(network)
-        parts = list(_parts(network, plan))
+        # A number instead of what it stands for: each part of the plan is looked up by it.
+        family = (network.fingerprint, plan.dtype, plan.savings, plan.head, plan.optimizer)
+        parts = list(_parts(network, plan, self._families.setdefault(family, len(self._families))))
         try:
             rows = [self._row_of[part] for part in parts]
         except KeyError:
@@ -138,15 +141,19 @@ def _with_channels(op: Op, channels: int) -> Op:
     return dataclasses.replace(op, trained_channels=channels) if op.trained_channels else op
 
 
-def _parts(network: Network, plan: StepPlan) -> Iterator[tuple]:
+def _parts(network: Network, plan: StepPlan, family: int) -> Iterator[tuple]:
     """(family, label, all that its ops depend on, number of trained channels) of every part of a step.
+
+    Args:
+        network: What is trained.
+        plan: How.
+        family: Stands for the network and all of the plan that no part of it has to itself.
 
     Raises:
         UserError: the network and the plan give no step of the plan's dtype.
     """
     from profiler.workloads.step import StepBuilder  # noqa: PLC0415  (loads the kernels' library)
 
-    family = (network.fingerprint, plan.dtype, plan.savings, plan.head, plan.optimizer)
     if plan.dtype == "s8":
         from profiler.workloads.step_s8 import Int8Builder  # noqa: PLC0415
 
@@ -159,7 +166,7 @@ def _parts(network: Network, plan: StepPlan) -> Iterator[tuple]:
     yield from _float_parts(family, builder)
 
 
-def _float_parts(family: tuple, builder: StepBuilder) -> Iterator[tuple]:
+def _float_parts(family: int, builder: StepBuilder) -> Iterator[tuple]:
     needs, planned = builder.needs_gradient, builder.planned
     for layer in builder.network.layers:
         own, channels = _own(planned.get(layer.name))
@@ -167,7 +174,7 @@ def _float_parts(family: tuple, builder: StepBuilder) -> Iterator[tuple]:
         yield family, layer.name, (own, layer.name in needs, reached), channels
 
 
-def _int8_parts(family: tuple, builder: Int8Builder) -> Iterator[tuple]:
+def _int8_parts(family: int, builder: Int8Builder) -> Iterator[tuple]:
     needs, planned, saved = builder.needs, builder.planned, builder.saved
     streamed_into = {node.name for node in builder.streamed.values()}
     recomputed_for = {source.name for source in builder.recomputed.values()}

@@ -10,7 +10,6 @@ import json
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -150,9 +149,8 @@ class StepPlan:
                 )
             count = network[name].geometry.channels(layer_plan.axis)
             channels = layer_plan.channels
-            if any(b <= a for a, b in pairwise(channels)) or (
-                channels and not (channels[0] >= 0 and channels[-1] < count)
-            ):
+            ascending = channels == tuple(sorted(set(channels)))
+            if not ascending or (channels and not (channels[0] >= 0 and channels[-1] < count)):
                 raise UserError(
                     f"the plan's channels of layer {name!r} must be ascending numbers below {count}",
                     hint="select a new plan for this network",
@@ -171,7 +169,7 @@ class StepPlan:
         found: set[str] = set()
         for layer in network.layers:
             own = self.layers.get(layer.name)
-            if (own is not None and own.trains) or any(name in found for name in layer.inputs):
+            if (own is not None and own.trains) or not found.isdisjoint(layer.inputs):
                 found.add(layer.name)
         return found
 

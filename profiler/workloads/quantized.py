@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from profiler.errors import UserError
 from profiler.geometry_s8 import has_dtype
@@ -33,12 +35,25 @@ class Node:
     zero_point: int
 
 
-def quantized_nodes(network: Network) -> dict[str, Node]:
-    """The network's nodes by name, in order.
+#: Nodes of the networks that were asked for last, by fingerprint: every plan of a network asks again.
+_KNOWN: dict[str, Mapping[str, Node]] = {}
+_MOST_KNOWN = 64
+
+
+def quantized_nodes(network: Network) -> Mapping[str, Node]:
+    """The network's nodes by name, in order. Read-only, since they are remembered.
 
     Raises:
         UserError: a layer that there is no int8 kernel for, or a ReLU that cannot be folded.
     """
+    if network.fingerprint not in _KNOWN:
+        if len(_KNOWN) >= _MOST_KNOWN:
+            _KNOWN.clear()
+        _KNOWN[network.fingerprint] = MappingProxyType(_nodes(network))
+    return _KNOWN[network.fingerprint]
+
+
+def _nodes(network: Network) -> dict[str, Node]:
     readers: dict[str, int] = {}
     for layer in network.layers:
         for name in layer.inputs:
@@ -72,25 +87,25 @@ def quantized_nodes(network: Network) -> dict[str, Node]:
     return nodes
 
 
-def output_node(network: Network, nodes: dict[str, Node]) -> str:
+def output_node(network: Network, nodes: Mapping[str, Node]) -> str:
     """Name of the node that gives the network's output."""
     if network.output in nodes:
         return network.output
     return network[network.output].inputs[0]
 
 
-def _zero_point(nodes: dict[str, Node], name: str) -> int:
+def _zero_point(nodes: Mapping[str, Node], name: str) -> int:
     return IMAGE_ZERO_POINT if name == INPUT else nodes[name].zero_point
 
 
-def quantization_of(nodes: dict[str, Node], node: Node) -> Quantization:
+def quantization_of(nodes: Mapping[str, Node], node: Node) -> Quantization:
     """The scalars of a node's forward op, and of those backward that read its input or output."""
     first = _zero_point(nodes, node.inputs[0])
     second = _zero_point(nodes, node.inputs[1]) if len(node.inputs) > 1 else 0
     return Quantization(first, node.zero_point, -128, 127, second)
 
 
-def streamed_quantization(nodes: dict[str, Node], pointwise: Node, depthwise: Node) -> Quantization:
+def streamed_quantization(nodes: Mapping[str, Node], pointwise: Node, depthwise: Node) -> Quantization:
     """The scalars of a pointwise convolution streamed into a depthwise one."""
     return Quantization(
         _zero_point(nodes, pointwise.inputs[0]), depthwise.zero_point, -128, 127, pointwise.zero_point, -128, 127

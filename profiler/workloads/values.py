@@ -200,6 +200,13 @@ class BlobWindows:
                 begin = self._runs.pop().begin
             self._runs.append(_Run(code, begin, (index + 1) * length))
         self._next: dict[int, int] = {}
+        self._kinds = [segment_kind(run.code) for run in self._runs]
+        self._of_kind = {
+            kind: [run for run, (own, _) in zip(self._runs, self._kinds, strict=True) if own is kind]
+            for kind in SegmentKind
+        }
+        self._exponents = {run.begin: exponent for run, (_, exponent) in zip(self._runs, self._kinds, strict=True)}
+        self._zones = {kind: self._zone(kind) for kind in SegmentKind}
 
     @classmethod
     def of(cls, memory: DeviceMemory) -> BlobWindows:
@@ -209,7 +216,7 @@ class BlobWindows:
         """First and last word but one that a window of this kind may take; nothing where there is no such segment."""
         if kind is SegmentKind.BYTES:
             return 0, self._words
-        runs = [r for r in self._runs if segment_kind(r.code)[0] is kind]
+        runs = self._of_kind[kind]
         if not runs:
             return 0, 0
         if kind is not SegmentKind.UNIFORM:  # no scale but one's own
@@ -223,9 +230,9 @@ class BlobWindows:
     def fits(self, byte_count: int, start: Start) -> bool:
         """Whether there is a window of so many bytes that starts as ``start`` says."""
         kind = _SEGMENT_OF.get(start.mode)
-        if kind is None or not any(segment_kind(r.code)[0] is kind for r in self._runs):
+        if kind is None or not self._of_kind[kind]:
             return False
-        begin, end = self._zone(kind)
+        begin, end = self._zones[kind]
         return -(-byte_count // 4) <= end - begin
 
     def take(self, byte_count: int, start: Start) -> tuple[int, float]:
@@ -235,11 +242,11 @@ class BlobWindows:
             Byte offset in the blob, a multiple of 16, and, of float32 weights, the window's mean square.
         """
         words, kind, exponent = -(-byte_count // 4), _SEGMENT_OF[start.mode], start.exponent
-        begin, end = self._zone(kind)
-        runs = [r for r in self._runs if segment_kind(r.code)[0] is kind]
+        begin, end = self._zones[kind]
+        runs = self._of_kind[kind]
         if kind is not SegmentKind.UNIFORM and kind is not SegmentKind.BYTES:
             runs = [r for r in runs if r.end - r.begin >= words]
-        run = min(runs, key=lambda r: (abs(segment_kind(r.code)[1] - exponent), r.begin))
+        run = min(runs, key=lambda r: (abs(self._exponents[r.begin] - exponent), r.begin))
         if kind is not SegmentKind.UNIFORM and kind is not SegmentKind.BYTES:
             begin, end = run.begin, run.end
         at = self._next.get(run.begin, run.begin)
@@ -252,7 +259,8 @@ class BlobWindows:
         return 4 * at, self._mean_square(at, words) if kind is SegmentKind.UNIFORM else 0.0
 
     def _mean_square(self, first: int, words: int) -> float:
-        overlaps = ((min(first + words, r.end) - max(first, r.begin), segment_kind(r.code)[1]) for r in self._runs)
+        pairs = zip(self._runs, self._kinds, strict=True)
+        overlaps = ((min(first + words, r.end) - max(first, r.begin), exponent) for r, (_, exponent) in pairs)
         return sum(max(0, overlap) * mean_square(exponent) for overlap, exponent in overlaps if overlap > 0) / words
 
 
