@@ -303,12 +303,12 @@ class Analysis:
 
 
 def _accuracy_percent(ready: Prepared, name: str, settings: AnalysisSettings) -> float:
-    """Of the query after fine-tuning a part by itself."""
+    """Of the query after fine-tuning a part by itself; equal shares of a query are equal figures."""
     if name == FROZEN:
-        return 100 * episodes.accuracy(ready.model, ready.task, ready.episode.ways)
+        return round(100 * episodes.accuracy(ready.model, ready.task, ready.episode.ways), 3)
     layers = Part.named(name).layers(ready.network)
     plan = StepPlan.for_network(
         ready.network, layers, head=ready.head, images=settings.images, learning_rate=settings.learning_rate
     )
     own = replace(ready, model=copy.deepcopy(ready.model))
-    return adapt(own, plan, steps=settings.steps, pool=settings.pool)[0].accuracy_after_percent
+    return round(adapt(own, plan, steps=settings.steps, pool=settings.pool)[0].accuracy_after_percent, 3)

@@ -52,6 +52,21 @@ class Score:
     score: float
 
 
+@dataclass(frozen=True)
+class Terms:
+    """What potentials are divided by: the same for every task.
+
+    Attributes:
+        memory: m_i of every layer that can train, in ``units[0]``.
+        cost: c_i of these, in ``units[1]``.
+        units: ``weights`` and ``MACs``, or ``bytes`` and ``us``.
+    """
+
+    memory: Mapping[str, float]
+    cost: Mapping[str, float]
+    units: tuple[str, str]
+
+
 def scores(
     network: Network,
     information: Mapping[str, Tensor],
@@ -61,11 +76,27 @@ def scores(
     denominator: Denominator | None = None,
     frontier: bool = False,
 ) -> dict[str, Score]:
-    """s_i of every layer that can train and of which the information is known.
+    """s_i of every layer that can train and of which the information is known: :func:`scores_of` :func:`terms`."""
+    return scores_of(information, terms(network, source, template, denominator=denominator, frontier=frontier))
+
+
+def default_denominator(source: CostSource) -> Denominator:
+    """The published one where the source is analytical, else the device's."""
+    return "published" if isinstance(source, AnalyticalCosts) else "device"
+
+
+def terms(
+    network: Network,
+    source: CostSource,
+    template: StepPlan,
+    *,
+    denominator: Denominator | None = None,
+    frontier: bool = False,
+) -> Terms:
+    """m_i and c_i of every layer that can train.
 
     Args:
         network: The network.
-        information: Δ_o by layer name, shape (output channels,) each.
         source: Where a device's costs come from; not asked for the published denominator.
         template: A plan with the images, optimizer and dtype of the step.
         denominator: See this module; by default the published one where the source is analytical.
@@ -74,8 +105,7 @@ def scores(
     Raises:
         ValueError: no such denominator.
     """
-    if denominator is None:
-        denominator = "published" if isinstance(source, AnalyticalCosts) else "device"
+    denominator = denominator or default_denominator(source)
     if denominator not in ("published", "device"):
         raise ValueError(f"the denominator is published or device, got {denominator!r}")
     published = denominator == "published"
@@ -87,16 +117,26 @@ def scores(
         for name, plan in everything.items()
     }
     costs = _published_costs(network, template, frontier) if published else _costs(network, source, template, frontier)
-    largest_memory, largest_cost = max(memory.values()), max(costs.values())
-    units = ("weights", "MACs") if published else ("bytes", "us")
+    return Terms(memory, costs, ("weights", "MACs") if published else ("bytes", "us"))
+
+
+def scores_of(information: Mapping[str, Tensor], terms: Terms) -> dict[str, Score]:
+    """s_i of the layers of which information and terms are known.
+
+    Args:
+        information: Δ_o by layer name, shape (output channels,) each.
+        terms: m_i and c_i.
+    """
+    largest_memory, largest_cost = max(terms.memory.values()), max(terms.cost.values())
     result = {}
-    for name in everything:
+    for name, memory in terms.memory.items():
         if name not in information:
             continue
+        cost = terms.cost[name]
         potential = float(information[name].double().sum())
-        share = (memory[name] / largest_memory) * (costs[name] / largest_cost)
+        share = (memory / largest_memory) * (cost / largest_cost)
         score = potential / share if potential else 0.0
-        result[name] = Score(name, potential, memory[name], units[0], costs[name], units[1], score)
+        result[name] = Score(name, potential, memory, terms.units[0], cost, terms.units[1], score)
     return result
 
 

@@ -2,6 +2,10 @@
 
 The gain of a plan is Σ Δ_o over the output channels whose weights it trains. Costs are not in it: they stand in the
 constraints, so that they are not counted twice. Biases that train by themselves have no gain of their own here.
+
+Input channels are no choices: Δ_o says nothing of them, and steps would cost the same. In two of MCUNetV3's schemes
+for mcunet-5fps at 3x64x64, the same shares of output channels in place of input channels take as many MACs and, as
+planned, 1 % less memory.
 """
 
 from __future__ import annotations

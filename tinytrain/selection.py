@@ -15,7 +15,7 @@ from profiler.errors import UserError
 from profiler.workloads.network import Network
 from profiler.workloads.plan import LayerPlan, StepPlan
 from tinytrain.budget import Budget
-from tinytrain.criterion import Denominator, Score, scores
+from tinytrain.criterion import Denominator, Score, scores_of
 from tinytrain.gain import RATIOS, layer_choices
 from tinytrain.selection_costs import StepTable
 from tinytrain.solvers import Problem, Solution, solve_greedy, solve_marginal
@@ -134,7 +134,9 @@ def step_table(
     made_up = {name: _rising(network[name].geometry.channels("out")) for name in inspected}  # type: ignore[attr-defined]
     choices = layer_choices(network, made_up, ratios, template.dtype)
     plans = {name: [choice.plan for choice in ways] for name, ways in choices.items()}
-    return StepTable(network, source, template, plans, energy=energy)
+    table = StepTable(network, source, template, plans, energy=energy)
+    table.terms(source, None, frontier=False)  # no task is to wait for what is the same for all
+    return table
 
 
 def _rising(count: int) -> Tensor:
@@ -183,14 +185,8 @@ def select(
         raise ValueError("the information is not of the layers of the table")
     problem = Problem(choices, table, budget)
     begin = time.monotonic()
-    standing = scores(
-        network,
-        information,
-        criterion_source or table.source,
-        template,
-        denominator=denominator,
-        frontier=bool(frontier),
-    )
+    terms = table.terms(criterion_source or table.source, denominator, bool(frontier))
+    standing = scores_of(information, terms)
     aware = frontier is None or frontier
     solution = _solve(problem, solver, standing, frontier=aware, time_limit_s=time_limit_s)
     if not solution.picked:
@@ -244,7 +240,7 @@ def select_biases(
         )
     layers = last_biases(network, fewest)
     cost = table.step_cost(layers)
-    standing = scores(network, information, table.source, table.template, denominator=denominator)
+    standing = scores_of(information, table.terms(table.source, denominator, frontier=False))
     nothing = Solution((), 0.0)
     seconds = time.monotonic() - begin
     return Selection(

@@ -20,11 +20,15 @@ from scipy.optimize import nnls
 
 from costmodels.analytical import gradient_layers
 from costmodels.sources import CostSource, StepCost, StepSums
+from profiler.ops import Layer, Op, Pass
 from profiler.workloads.network import Network
 from profiler.workloads.plan import LayerPlan, StepPlan
+from tinytrain import criterion
 from tinytrain.budget import mean_and_std
-from tinytrain.criterion import persistent_bytes
+from tinytrain.criterion import Denominator, Terms, persistent_bytes
 
+#: Passes of what trains of a layer; the others depend on the frontier alone.
+OWN = ("grad_weight", "update")
 #: Quantities that add up, and whose uncertainty counts.
 SUMMED = ("latency_ms", "energy_mj")
 
@@ -95,6 +99,7 @@ class StepTable:
         self.layer_of = np.repeat(np.arange(len(choices)), [len(plans) for plans in choices.values()])
         self.asked = 0
         self._known: dict[tuple, StepCost] = {}
+        self._terms: dict[tuple, Terms] = {}
         self._build()
 
     @property
@@ -106,6 +111,15 @@ class StepTable:
         """The template with these layers' plans in it, in network order."""
         merged = self.template.layers | dict(layers)
         return replace(self.template, layers={x.name: merged[x.name] for x in self.network.layers if x.name in merged})
+
+    def terms(self, source: CostSource, denominator: Denominator | None, frontier: bool) -> Terms:
+        """What the criterion divides by, see :func:`tinytrain.criterion.terms`; worked out once for all tasks."""
+        key = (source, denominator or criterion.default_denominator(source), frontier)
+        if key not in self._terms:
+            self._terms[key] = criterion.terms(
+                self.network, source, self.template, denominator=key[1], frontier=frontier
+            )
+        return self._terms[key]
 
     def step_cost(self, layers: Mapping[str, LayerPlan]) -> StepCost:
         """What the source says of the whole step; asked once for plans with as many channels of the same layers."""
@@ -164,9 +178,7 @@ class StepTable:
         behind = [self._ask(before | member) for member in members]
         added = self._means(behind) - self._means([reference])
         parts = _Parts(self.network, self.step_cost({name: p for member in members for name, p in member.items()}))
-        largest = np.array([np.flatnonzero(self.layer_of == layer)[-1] for layer in self.layer_of])
-        shares = np.divide(added[:, 0], added[largest, 0], out=np.ones(len(added)), where=added[largest, 0] > 0)
-        own = np.array([parts.own_of(next(iter(m))) * share for m, share in zip(members, shares, strict=True)])
+        own = parts.own_of(self)
         fronts = np.array([parts.without_own(self.plan(member)) for member in members]) + own
         scales = [self._scales(q, alone, fronts) for q in self.summed]
         idle = parts.without_own(self.template)[None]
@@ -233,29 +245,56 @@ class _Parts:
             keys.setdefault(_part(row), len(keys))
         self._none = np.zeros(len(keys))
         self._forward = self._none.copy()
-        self._chain: dict[str, np.ndarray] = {}
-        self._own: dict[str, np.ndarray] = {}
+        #: By layer, and whether an op is the layer's own ``grad_input``, which a frontier does not need, or one on its
+        #: output's gradient (a sum where it forks, what was clamped), which it does.
+        self._chain: dict[tuple[str, bool], np.ndarray] = {}
+        #: By layer and pass.
+        self._own: dict[tuple[str, str], np.ndarray] = {}
         for row in cost.rows:
             std_ms = float(row.get("latency_std_ms", math.nan))  # type: ignore[arg-type]
             if math.isnan(std_ms):
                 continue
-            layer, pass_ = str(row["layer"]), row["pass"]
-            of = self._own if pass_ in ("grad_weight", "update") else self._chain
-            where = self._forward if pass_ == "forward" else of.setdefault(layer, self._none.copy())
+            layer, pass_ = str(row["layer"]), str(row["pass"])
+            if pass_ == "forward":
+                where = self._forward
+            elif pass_ in OWN:
+                where = self._own.setdefault((layer, pass_), self._none.copy())
+            else:
+                known = network.by_name.get(layer)
+                carries = known is None or row["kind"] == known.geometry.kind
+                where = self._chain.setdefault((layer, carries), self._none.copy())
             where[keys[_part(row)]] += std_ms
 
-    def own_of(self, layer: str) -> np.ndarray:
-        """Of the gradient and update of all that may be chosen of a layer."""
-        return self._own.get(layer, self._none)
+    def own_of(self, table: StepTable) -> np.ndarray:
+        """Of every choice's gradient and update, shape (choices, parts): of the largest choice as the step has it, of
+        the others as those of their ops alone are to that one's."""
+        largest = [np.flatnonzero(table.layer_of == layer)[-1] for layer in table.layer_of]
+        total = np.zeros((len(table.plans), len(self._none)))
+        if not self._own:
+            return total
+        for pass_ in OWN:
+            ops = [_own_op(self.network[table.layers[layer]], plan, Pass(pass_), table.template)
+                   for layer, plan in zip(table.layer_of, table.plans, strict=True)]  # fmt: skip
+            std = table.source.predict(ops)["latency_std_us"].to_numpy(dtype=float)
+            shares = np.divide(std, std[largest], out=np.ones(len(std)), where=std[largest] > 0)
+            of_largest = [self._own.get((table.layers[layer], pass_), self._none) for layer in table.layer_of]
+            total += shares[:, None] * np.array(of_largest)
+        return total
 
     def without_own(self, plan: StepPlan) -> np.ndarray:
         """Of the forward pass, and of the gradients that reach down to the plan's frontier."""
-        needed = gradient_layers(self.network, plan) | plan.influenced(self.network)
+        influenced, carrying = plan.influenced(self.network), gradient_layers(self.network, plan)
         total = self._forward.copy()
-        for layer, parts in self._chain.items():
-            if layer in needed or (needed and layer not in self.network.by_name):  # the head's
+        for (layer, carries), parts in self._chain.items():
+            of_head = influenced and layer not in self.network.by_name
+            if of_head or layer in (carrying if carries else influenced):
                 total += parts
         return total
+
+
+def _own_op(layer: Layer, plan: LayerPlan, pass_: Pass, template: StepPlan) -> Op:
+    trains = {"trained_channels": len(plan.channels), "trained_axis": plan.axis, "trains_bias": plan.bias}
+    return Op(layer.geometry, pass_, template.dtype, optimizer=template.optimizer, **trains)
 
 
 def _part(row: Mapping[str, object]) -> tuple:

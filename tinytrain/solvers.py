@@ -12,6 +12,7 @@ back to there and goes on without that choice.
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -141,19 +142,23 @@ def solve_marginal(problem: Problem, *, frontier: bool = True) -> Solution:
     if not frontier:
         picked = _follow(problem, lambda start, banned: _climb_unaware(problem, start, banned))
         return Solution(tuple(sorted(picked)), problem.gain(picked))
-    runs = []
-    for layer in range(len(problem.table.layers)):
-        states = _climb(problem, layer, [], set())
-        if states:
-            runs.append((problem.gain(states[-1]), layer))
-    best: list[int] = []
-    for gain, layer in sorted(runs, reverse=True):
-        if best and gain <= problem.gain(best):
-            break  # steps asked for whole only take choices away
-        picked = _follow(problem, lambda start, banned, layer=layer: _climb(problem, layer, start, banned))
-        if problem.gain(picked) > problem.gain(best):
-            best = picked
-    return Solution(tuple(sorted(best)), problem.gain(best))
+    # Best first: a frontier stands at all gains behind it, then at those of its run by the sums, then at those of its
+    # run with steps asked for whole. Each is at most the one before, so what stands first for good is the best.
+    most = np.array([problem.gains[problem.of_layer(layer)].max() for layer in range(len(problem.table.layers))])
+    waiting = [(-bound, layer, None) for layer, bound in enumerate(np.cumsum(most[::-1])[::-1].tolist())]
+    heapq.heapify(waiting)
+    while waiting:
+        _, layer, picked = heapq.heappop(waiting)
+        if picked is not None and problem.allows(picked):
+            return Solution(tuple(sorted(picked)), problem.gain(picked))
+        if picked is None:
+            states = _climb(problem, layer, [], set())
+            found = states[-1] if states else []
+        else:
+            found = _follow(problem, lambda start, banned, layer=layer: _climb(problem, layer, start, banned))
+        if found:
+            heapq.heappush(waiting, (-problem.gain(found), layer, found))
+    return Solution((), 0.0)
 
 
 def _follow(problem: Problem, extend: Callable[[list[int], set[int]], list[list[int]]]) -> list[int]:

@@ -28,7 +28,9 @@ class MadeUpCosts:
         return 2.0 + US_PER_MAC.get((op.kind, op.pass_), 0.01) * op.macs + 0.002 * op.bytes_touched
 
     def predict(self, ops) -> pd.DataFrame:
-        return pd.DataFrame({"latency_us": [self.op_latency_us(op) for op in ops]})
+        latency = [self.op_latency_us(op) for op in ops]
+        std = [self.std_share * us if self.std_share else math.nan for us in latency]
+        return pd.DataFrame({"latency_us": latency, "latency_std_us": std})
 
     def step_latency_ms(self, network, plan) -> float:
         return self._sums.step_latency_ms(network, plan)

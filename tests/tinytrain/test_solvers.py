@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import Small
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from made_up import MadeUpCosts
 
@@ -91,6 +91,7 @@ def problem_of(plans: AllPlans, seed: int, shares: dict[str, float], confidence:
     share=st.lists(st.floats(0, 1), min_size=3, max_size=3),
     confidence=st.sampled_from([0.5, 0.9, 0.99]),
 )
+@example(name="uncertain", seed=0, limited={"latency_ms"}, share=[0.26171875, 0.0, 0.0], confidence=0.9)
 def test_the_exact_solver_finds_what_trying_every_plan_finds(name, seed, limited, share, confidence):
     plans = ALL[name]
     if name != "energy":
@@ -121,8 +122,7 @@ def test_sums_are_the_steps_own_latency_energy_and_uncertainty(name):
         if cost.energy_mj is not None:
             assert sums.means[1] == pytest.approx(cost.energy_mj, rel=1e-9)
         std_ms = 0.0 if math.isnan(cost.latency_std_ms) else cost.latency_std_ms
-        # An op's share of its layer's uncertainty is that of its latency.
-        assert float(np.linalg.norm(sums.parts[0])) == pytest.approx(std_ms, rel=0.05)
+        assert float(np.linalg.norm(sums.parts[0])) == pytest.approx(std_ms, rel=1e-6)
         assert sums.memory_bytes <= cost.memory_bytes
 
 
