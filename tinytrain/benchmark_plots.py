@@ -153,13 +153,15 @@ def _budget(part: pd.DataFrame) -> Any:
 
 def _scale(panel: Any, name: str, values: Sequence[float]) -> None:
     """Logarithmic where the values differ by more than a factor of ten, numbers written out."""
-    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter  # noqa: PLC0415
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter  # noqa: PLC0415
 
     axis = getattr(panel, f"{name}axis")
     if max(values) > 10 * min(values) > 0:
         panel.set(**{f"{name}scale": "log"})
         axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.set_minor_formatter(NullFormatter())
+    else:
+        axis.set_major_locator(MaxNLocator(5))  # more would run into each other, written out
     axis.set_major_formatter(StrMethodFormatter("{x:,g}"))
 
 
