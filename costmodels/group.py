@@ -24,6 +24,7 @@ from costmodels.features import (
     work_terms,
 )
 from costmodels.loops import Blocking, found_blocking, has_loops, loop_names, loop_nests, loop_terms
+from costmodels.uncounted import UNCOUNTED_TERMS, uncounted_terms
 from profiler.errors import UserError
 from profiler.ops import Op
 
@@ -109,7 +110,12 @@ class OpRegressor(RegressorMixin, BaseEstimator):
             if self.blocking_ is not None:
                 return loop_names(self.blocking_), loop_terms(loop_nests(ops), self.blocking_)
             return tuple(GEOMETRY_TERMS), geometry_terms(ops)
-        return work_terms(ops, self.work)
+        names, T = work_terms(ops, self.work)
+        if self.work is not kernel_work:
+            return names, T
+        more, U = uncounted_terms(ops)
+        fitted = getattr(self, "terms_", (*names, *more))  # a model of an earlier version may lack them
+        return (*names, *more), np.hstack([T, U])[:, : len(fitted)]
 
     def inputs(self, ops: Sequence[Op], T: np.ndarray, columns: np.ndarray | None = None) -> np.ndarray:
         """Work terms, plain terms and features side by side, of shape (n_ops, n_columns).
@@ -131,10 +137,11 @@ class OpRegressor(RegressorMixin, BaseEstimator):
         if self.work is None:
             return
         op, counts = self.probe_
-        now = self.work(op)
-        if tuple(now) == self.terms_ and tuple(now.values()) == counts:
+        then = [(name, count) for name, count in zip(self.terms_, counts, strict=True) if name not in UNCOUNTED_TERMS]
+        now = list(self.work(op).items())
+        if now == then:
             return
-        changed = sorted(set(now.items()) ^ set(zip(self.terms_, counts, strict=True)))
+        changed = sorted({*now} ^ {*then})
         raise UserError(
             f"the cost model was fitted to kernels that do other work for {key} than these "
             f"({', '.join(dict.fromkeys(name for name, _ in changed))})",
