@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeAlias
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import pandas as pd
 
 from costmodels.accuracy import accuracy
-from costmodels.baselines import baselines_of
+from costmodels.baselines import Baseline, baselines_of
 from costmodels.measured import Measured
 from costmodels.model import CostModel
 from costmodels.training_ops import TrainingOps
@@ -62,13 +63,25 @@ def judge(model: CostModel, training: TrainingOps, judged: Measured) -> Points:
         if target in model.targets:
             bounds = predicted[names].to_numpy(dtype=np.float64)
             table[["low", "high"]] = _unseen_bounds(model, judged, target, measured, bounds)[known]
-        ops, costs = training.costs(target)
         judged_ops = [op for op, keep in zip(judged.ops, known, strict=True) if keep]
-        for baseline in baselines_of(target, model.latencies_us):
-            learned = len(ops) > 0 and len(judged_ops) > 0
-            table[baseline.name] = baseline.fit(ops, costs).predict(judged_ops) if learned else np.nan
+        for name, baseline in fitted_baselines(model, training, target).items():
+            table[name] = baseline.predict(judged_ops) if baseline and judged_ops else np.nan
         points[target] = table
     return points
+
+
+#: Fitted baselines by what they learned from and of which target: ops and whole steps are judged beside the same ones.
+_baselines: WeakKeyDictionary[TrainingOps, dict[str, dict[str, Baseline | None]]] = WeakKeyDictionary()
+
+
+def fitted_baselines(model: CostModel, training: TrainingOps, target: str) -> dict[str, Baseline | None]:
+    """A target's baselines by name, fitted to the ops that the model was fitted to; None where it was not measured."""
+    known = _baselines.setdefault(training, {})
+    if target not in known:
+        ops, costs = training.costs(target)
+        found = baselines_of(target, model.latencies_us)
+        known[target] = {b.name: b.fit(ops, costs) if len(ops) else None for b in found}
+    return known[target]
 
 
 def _unseen_bounds(

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 from costmodels.analytical import AnalyticalCosts
-from costmodels.baselines import Baseline, baselines_of
-from costmodels.evaluate_points import FITTED, by_target
+from costmodels.baselines import Baseline
+from costmodels.evaluate_points import FITTED, by_target, fitted_baselines
 from costmodels.measured_steps import MeasuredStep, check_same_device, read_steps
 from costmodels.model import CostModel
 from profiler.errors import UserError
@@ -38,10 +38,8 @@ def judge_steps(model: CostModel, runs: Sequence[Path]) -> pd.DataFrame:
     """
     check_same_device(runs, model.card_["identity"])
     baselines = {
-        target: [baseline.fit(ops, costs) for baseline in baselines_of(target, model.latencies_us)]
+        target: [b for b in fitted_baselines(model, model.training, target).values() if b is not None]
         for target in ("latency", "energy")
-        for ops, costs in [model.training.costs(target)]
-        if len(ops)
     }
     fitted = set(model.card_.get("fitted_steps", ()))
     rows = []
