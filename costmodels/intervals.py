@@ -18,7 +18,7 @@ from costmodels.sources import NORMAL_90
 #: Share of measurements that an interval holds.
 COVERAGE = 0.9
 #: How many scores of its own a group needs to count as much as all groups together.
-POOLED_SCORES = 15
+POOLED_SCORES = 30
 #: Stated standard deviations are taken to be at least this, a millionth: what computing in floats leaves.
 LEAST_STD = 1e-6
 #: No interval reaches further than a factor of about 150: whatever is beyond that is not known at all.
@@ -81,7 +81,12 @@ def scores_of(log_errors: np.ndarray, relative_stds: np.ndarray) -> np.ndarray:
 
 
 def _quantile(scores: np.ndarray, weights: np.ndarray) -> float:
-    """The score below which lies :data:`COVERAGE` of the weight, the op to come counted as one above all."""
+    """The score below which lies :data:`COVERAGE` of the weight, the op to come counted as one above all.
+
+    It weighs as much as one of so many equal scores as these are worth (Kish's effective sample size): few scores of a
+    group's own that lean on many of others do not widen its intervals as few scores alone would have to.
+    """
     order = np.argsort(scores)
-    share = np.cumsum(weights[order]) / (weights.sum() + 1)
+    to_come = (weights**2).sum() / weights.sum()
+    share = np.cumsum(weights[order]) / (weights.sum() + to_come)
     return float(scores[order][min(np.searchsorted(share, COVERAGE), len(scores) - 1)])

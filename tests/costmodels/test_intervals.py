@@ -50,3 +50,13 @@ def test_a_record_is_read_back_and_a_damaged_one_refused():
     assert Intervals.from_record(intervals.to_record()) == intervals
     with pytest.raises(ValueError, match="no interval"):
         Intervals.from_record({"widths": {}, "n": 0, "calibrated_on": "nothing"})
+
+
+def test_few_scores_beside_many_of_the_others_keep_the_coverage_and_not_much_more():
+    rng = np.random.default_rng(1)
+    held = []
+    for _ in range(400):
+        scores = np.abs(rng.standard_normal(407))
+        widths = Intervals.calibrated(["a"] * 7 + ["b"] * 400, scores, "held-out ops").widths
+        held.append(np.mean(np.abs(rng.standard_normal(400)) <= widths["a"]))
+    assert 0.89 < np.mean(held) < 0.915
