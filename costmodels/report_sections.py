@@ -240,7 +240,7 @@ def curve(learned: pd.DataFrame | None, facts: Mapping[str, Any]) -> str:
         [
             paragraph(
                 "Error of latency on held-out ops of a kind and pass by how many of its ops were measured: chosen at "
-                "random, or one after the other by what lowers the expected error most, as `profile --design active` "
+                "random, or one after the other by what lowers the expected error most, as profile --design active "
                 "does. Replayed on the measured ops, nothing is measured again; lines are medians of "
                 f"{learned['seed'].nunique()} seeds, bands their range. {timer_in_words(facts['timer']).capitalize()}."
             ),
