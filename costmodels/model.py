@@ -315,7 +315,8 @@ class CostModel:
         arrays: saved.Arrays = {}
         self.training.to_arrays(arrays)
         targets = {name: target.to_record(f"{name}/", arrays) for name, target in self.targets.items()}
-        card = {**self.card_, "targets": targets, "stack_peak_bytes": self.stack.peaks, "steps": self.steps.to_record()}
+        stack = {"stack_peak_bytes": self.stack.peaks, "steady_stacks": sorted(self.stack.steady)}
+        card = {**self.card_, "targets": targets, **stack, "steps": self.steps.to_record()}
         saved.write(Path(folder), card, arrays)
 
     @classmethod
@@ -348,7 +349,7 @@ class CostModel:
                 if name in TARGET_UNITS
             }
             model.training = TrainingOps.from_arrays(arrays)
-            model.stack = StackPeaks(card.pop("stack_peak_bytes"))
+            model.stack = StackPeaks(card.pop("stack_peak_bytes"), card.pop("steady_stacks", ()))
             model.memory = ArenaMemory(card["identity"], card.get("region"))
             if "steps" in card:
                 model.steps = StepCosts.from_record(model, card.pop("steps"))

@@ -9,6 +9,8 @@ from profiler.ops import Op
 
 #: Of a stack frame, in bytes: 8 on Arm's 32-bit cores, 16 on 64-bit ones.
 STACK_ALIGNMENT = 16
+#: Ops of a group from which on it is believed that all that enter the same loops take the same stack.
+LEAST_STEADY = 3
 
 
 class StackPeaks:
@@ -16,31 +18,42 @@ class StackPeaks:
 
     Args:
         peaks: Group key to loops to bytes.
+        steady: Groups of whose ops all that entered the same loops took the same stack, to the byte.
     """
 
-    def __init__(self, peaks: Mapping[str, Mapping[str, int]]) -> None:
+    def __init__(self, peaks: Mapping[str, Mapping[str, int]], steady: Iterable[str] = ()) -> None:
         self.peaks = {key: dict(of_group) for key, of_group in peaks.items()}
+        self.steady = frozenset(steady)
 
     @classmethod
     def measured(cls, ops: Sequence[Op], stack_bytes: Sequence[float], work: WorkFunction) -> StackPeaks:
         """Learn from ops and the stack that each took."""
-        peaks: dict[str, dict[str, int]] = {}
+        found: dict[str, dict[str, list[int]]] = {}
         for op, seen in zip(ops, stack_bytes, strict=True):
-            of_group, entered = peaks.setdefault(group_key(op), {}), loops(work(op).values())
-            of_group[entered] = max(int(seen), of_group.get(entered, 0))
-        return cls(peaks)
+            found.setdefault(group_key(op), {}).setdefault(loops(work(op).values()), []).append(int(seen))
+        steady = (
+            key
+            for key, of_group in found.items()
+            if sum(map(len, of_group.values())) >= LEAST_STEADY
+            and all(min(seen) == max(seen) for seen in of_group.values())
+        )
+        peaks = {key: {entered: max(seen) for entered, seen in of_group.items()} for key, of_group in found.items()}
+        return cls(peaks, steady)
 
     def of(self, op: Op, work: WorkFunction) -> int:
         """Bytes that ``op`` takes: its group's largest where none entered just its loops, of an unknown group all's.
 
         Frames are aligned, but their last words are not always written, and painting sees what is written: hence the
-        rounding up.
+        rounding up, but of groups where that never differed.
         """
-        of_group = self.peaks.get(group_key(op))
+        of_group = self.peaks.get(key := group_key(op))
         if of_group is None:
             seen = max((max(of.values()) for of in self.peaks.values()), default=0)
         else:
-            seen = of_group.get(loops(work(op).values()), max(of_group.values()))
+            entered = loops(work(op).values())
+            seen = of_group.get(entered, max(of_group.values()))
+            if entered in of_group and key in self.steady:
+                return seen
         return -(-seen // STACK_ALIGNMENT) * STACK_ALIGNMENT
 
 
