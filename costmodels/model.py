@@ -97,7 +97,7 @@ class CostModel:
                 the card's accuracy is that on them.
             caches: Only ops timed with ``warm`` or with ``cold`` caches; None: whichever there is, and where there are
                 both, warm ones, with what emptied caches cost beside them for whole steps.
-            on_group: Told before each group of ops: how many are done, how many there are, and which comes.
+            on_group: Told after each group of ops: how many are done, how many there are, and which was the last.
             start: Another device's model to begin at: a dozen ops are enough then.
 
         Returns:

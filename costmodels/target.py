@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from joblib import Parallel, cpu_count, delayed, parallel_config
 from threadpoolctl import threadpool_limits
 
 from costmodels import saved
@@ -22,8 +23,26 @@ ANY_PASS = "any"
 #: Fewer held-out ops than this do not calibrate intervals.
 MIN_HELD_OUT = 30
 
-#: Told before each group of ops: how many are done, how many there are, and which comes.
+#: Told after each group of ops: how many are done, how many there are, and which was the last.
 OnGroup = Callable[[int, int, str], None]
+
+
+#: A process each pays off from so many ops on; starting them takes about as long as fitting some hundred.
+PARALLEL_OPS = 800
+
+
+def _fitted(fits: Sequence[tuple[OpRegressor, list[Op], np.ndarray]]) -> Iterator[OpRegressor]:
+    """The regressors fitted to their ops, in order; on all cores where there is much to fit.
+
+    Work counts of somebody else's may be a function that another process cannot import.
+    """
+    processes = cpu_count() if all(regressor.work in (None, kernel_work) for regressor, _, _ in fits) else 1
+    if processes == 1 or sum(len(ops) for _, ops, _ in fits) < PARALLEL_OPS:
+        for regressor, ops, y in fits:
+            yield regressor.fit(ops, y)
+        return
+    with parallel_config("loky", n_jobs=processes, inner_max_num_threads=1):
+        yield from Parallel(return_as="generator")(delayed(regressor.fit)(ops, y) for regressor, ops, y in fits)
 
 
 def silent(done: int, groups: int, key: str) -> None:
@@ -140,11 +159,14 @@ class TargetModel:
         rows_of = rows_by(map(group_key, ops))
         chosen = list(stale)
         priors = {} if self.work is None else self._priors(ops, y, rows_of)
-        for done, key in enumerate(chosen):
-            on_group(done, len(chosen), key)
+        fits = []
+        for key in chosen:
             rows = rows_of[key]
             regressor = OpRegressor(work=self.work, method=self.method, prior=priors.get(key))
-            self.groups[key] = regressor.fit([ops[i] for i in rows], y[rows])
+            fits.append((regressor, [ops[i] for i in rows], y[rows]))
+        for done, (key, regressor) in enumerate(zip(chosen, _fitted(fits), strict=True)):
+            self.groups[key] = regressor
+            on_group(done + 1, len(chosen), key)
 
     def _priors(self, ops: Sequence[Op], y: np.ndarray, rows_of: dict[str, list[int]]) -> dict[str, np.ndarray]:
         fits = {}

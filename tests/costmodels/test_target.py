@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import synthetic
 
+from costmodels import target as target_module
 from costmodels.target import TargetModel
 
 
@@ -57,3 +58,16 @@ def test_intervals_are_never_narrower_than_the_noise_floor(ops, costs):
     predicted = target.predict(ops)
     assert (predicted.std >= 0.04 * predicted.mean).all()
     assert (predicted.high_90 - predicted.low_90 >= 2 * 0.04 * predicted.mean).all()
+
+
+def test_groups_fitted_side_by_side_are_those_fitted_one_after_the_other(ops, costs, monkeypatch):
+    chosen = [i for i, op in enumerate(ops) if op.kind in ("linear", "add")]
+    few, their_costs = [ops[i] for i in chosen], costs[chosen]
+    told = []
+    alone = TargetModel().fit(few, their_costs).predict(ops)
+    monkeypatch.setattr(target_module, "PARALLEL_OPS", 1)
+    monkeypatch.setattr(target_module, "cpu_count", lambda: 2)
+    beside = TargetModel().fit(few, their_costs, on_group=lambda *told_now: told.append(told_now)).predict(ops)
+    for name in ("mean", "std", "low_90", "high_90", "extrapolates"):
+        np.testing.assert_array_equal(getattr(beside, name), getattr(alone, name))
+    assert [done for done, _, _ in told] == list(range(1, told[0][1] + 1))
