@@ -6,7 +6,7 @@ import pytest
 from costmodels.group import OpRegressor
 from costmodels.uncounted import UNCOUNTED_TERMS, uncounted_terms
 from profiler import kernels
-from profiler.ops import Conv2d, Linear, Op, Pass
+from profiler.ops import Conv2d, Linear, MaskSource, Op, Pass, Requantize
 
 
 def rows_without_columns(op, blocks):
@@ -61,3 +61,16 @@ def test_a_bias_is_foretold_though_the_kernels_do_not_count_it():
     assert set(fitted.terms_) - set(kernels.work(ops[0])) == {"biased_outputs"} <= set(UNCOUNTED_TERMS)
     np.testing.assert_allclose(fitted.predict(ops[60:]), cost[60:], rtol=0.01)
     fitted.check("linear/forward/f32/blocked")  # does not take it for a kernel that changed
+
+
+@pytest.mark.parametrize(
+    ("mask", "channels", "counts"),
+    [
+        (MaskSource.NONE, 19, {"rows_by_nothing": 5, "rest_of_4_by_nothing": 15, "rest_of_16_by_nothing": 15}),
+        (MaskSource.OUTPUT, 24, {"rows_by_output": 5, "rest_of_16_by_output": 40}),
+        (MaskSource.BITS, 19, {}),
+    ],
+)
+def test_what_fills_no_vector_is_counted_row_by_row(mask, channels, counts):
+    names, found = uncounted_terms([Op(Requantize(5, channels, int(mask)), Pass.GRAD_INPUT, "s8")])
+    assert {name: n for name, n in zip(names, found[0].tolist(), strict=True) if n} == counts
