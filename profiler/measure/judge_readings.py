@@ -69,7 +69,7 @@ def judge_readings(manifest: dict[str, Any], evidence: Evidence) -> Iterator[Fin
         return
     yield from _steadiness(evidence, manifest.get("policy", {}))
     yield from _drift(manifest, evidence)
-    yield from _contention(evidence)
+    yield from _contention(evidence, manifest.get("policy", {}))
     yield from _disturbances(evidence)
     yield from _outliers(evidence)
     yield from _modes(evidence)
@@ -157,8 +157,11 @@ def _drift(manifest: dict[str, Any], evidence: Evidence) -> Iterator[Finding]:
             )
 
 
-def _contention(evidence: Evidence) -> Iterator[Finding]:
-    """Whether something else ran on the device now and then: the reference op is the same work in every trial."""
+def _contention(evidence: Evidence, policy: Mapping[str, Any]) -> Iterator[Finding]:
+    """Whether something else ran on the device now and then: the reference op is the same work in every trial.
+
+    Where ops were repeated until the least disturbed readings agreed (``quiet_target``), these may be used even so.
+    """
     if evidence.emulated:
         return
     for (key, _), series in evidence.references.items():
@@ -170,7 +173,7 @@ def _contention(evidence: Evidence) -> Iterator[Finding]:
         if share > SLOWED_NOTED:
             yield Finding(
                 "contended",
-                Weight.STOP if share > SLOWED_STOPS else Weight.CARE,
+                Weight.STOP if share > SLOWED_STOPS and not policy.get("quiet_target") else Weight.CARE,
                 f"the reference op was slowed down by {100 * SLOWED_BY:.0f} % or more in {100 * share:.0f} % of its "
                 f"trials, up to {values[-1] / quick:.1f} times",
                 "something else ran on the device at times: stop it, or isolate a core, and measure again",

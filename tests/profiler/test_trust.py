@@ -101,6 +101,8 @@ def test_a_device_that_is_shared_now_and_then_is_contended(every, weight):
             t["ticks"] = [round(1.5 * tick) for tick in t["ticks"]]
     found = {f.name: f for f in examine(manifest(), made).findings}
     assert ("contended" in found) == (weight is not None)
+    quiet = manifest(policy=manifest()["policy"] | {"quiet_target": 0.02})
+    assert all(f.weight is not Weight.STOP for f in examine(quiet, made).findings if f.name == "contended")
     if weight is not None:
         assert found["contended"].weight is weight
         assert "up to 1.5 times" in found["contended"].sentence
