@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import subprocess
 import time
@@ -57,11 +58,14 @@ def images(board: RealBoard) -> Images:
     elf = artifact(board.preset)
     made = Images(elf.with_suffix(".hex"), elf.with_suffix(".bin"))
     for form, path in (("ihex", made.hex), ("binary", made.bin)):
-        command = ["arm-none-eabi-objcopy", "-O", form, str(elf), str(path)]
+        # Put in its place when it is whole: another process may be loading the one that lies there.
+        growing = path.with_name(f"{path.name}.{os.getpid()}")
+        command = ["arm-none-eabi-objcopy", "-O", form, str(elf), str(growing)]
         try:
             subprocess.run(command, capture_output=True, text=True, check=True)
         except FileNotFoundError:
             raise UserError(f"{command[0]} is not installed", hint="apt-get install binutils-arm-none-eabi") from None
+        growing.replace(path)
     content = made.bin.read_bytes()
     _, reset_vector = struct.unpack_from("<II", content)
     if not board.flash_base <= reset_vector < board.flash_base + len(content):

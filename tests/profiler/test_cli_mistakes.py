@@ -34,7 +34,7 @@ MISTAKES = {
     "unknown optimizer": ((*MEASURE, *NETWORK, "--optimizer", "rmsprop"), 2, "adam"),
     "unknown head": ((*MEASURE, *NETWORK, "--head", "hinge"), 2, "cosine_prototype"),
     "unknown dtype": ((*MEASURE, *NETWORK, "--dtype", "s16"), 2, "there are f32, s8 and both"),
-    "no step": (("step", *MEASURE), 2, "give --plan PLAN.json, --scheme NAME or --random-plans N"),
+    "no step": (("step", *MEASURE), 2, "give --plan PLAN.json, --method NAME, --scheme NAME or --random-plans N"),
     "unknown update scheme": (("step", *MEASURE, "--scheme", "mcunetv3-1kb", "--input", "3x64x64"), 2, "mcunetv3-99kb"),
     "unknown saving": (
         ("step", *MEASURE, "--scheme", "mcunetv3-99kb", "--input", "3x64x64", "--savings", "swap"),

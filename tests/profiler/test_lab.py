@@ -99,7 +99,7 @@ def alive(process_id):
 
 def test_boards_are_measured_at_the_same_time_each_into_its_own_run_and_a_bad_port_stops_none():
     write_lab(a=EMULATED, b=EMULATED, here="native://", gone="/dev/ttyNOWHERE")
-    status, out, err = profile("--lab", "lab.yaml", *PLAN, "--repetitions", "2", "--out", "runs", "--json")
+    status, out, err = profile("--lab", "lab.yaml", *PLAN, "--repetitions", "200", "--out", "runs", "--json")
     assert status == 1
     report = json.loads(out)
     a, b, here, gone = report["boards"]
