@@ -74,6 +74,7 @@ class Evidence:
         timings: Accepted ticks of each op, or step, and caches.
         statuses: Of each op or step that was not timed: (status, reason).
         references: Medians of the reference op's trials, in order, by op and caches.
+        reference_timings: Its accepted ticks, as ``timings`` has the others'.
         disturbances: What disturbed trials by the device's own account, and how many each did.
         governors: Of the device's frequency, as trials told.
         wrapped: Ops with trials whose ticks hang over a wrap of the timer.
@@ -88,6 +89,7 @@ class Evidence:
     timings: dict[tuple[str, str], Readings] = field(default_factory=dict)
     statuses: dict[str, tuple[str, str]] = field(default_factory=dict)
     references: dict[tuple[str, str], Series] = field(default_factory=dict)
+    reference_timings: dict[tuple[str, str], Readings] = field(default_factory=dict)
     disturbances: Counter[str] = field(default_factory=Counter)
     governors: Counter[str] = field(default_factory=Counter)
     wrapped: dict[str, int] = field(default_factory=dict)
@@ -129,6 +131,7 @@ class Evidence:
             self.timings.setdefault((name, caches_of(trial)), Readings()).add(ticks)
         elif type_ == "reference":
             self.references.setdefault((name, caches_of(trial)), Series()).add(median(ticks))
+            self.reference_timings.setdefault((name, caches_of(trial)), Readings()).add(ticks)
         self._hold_against_the_host(trial, name)
 
     def _hold_against_the_host(self, trial: dict[str, Any], name: str) -> None:

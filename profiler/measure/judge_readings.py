@@ -18,11 +18,11 @@ DRIFT_LIMIT, DRIFT_STOPS = 0.02, 0.2
 TREND_LIMIT = 0.01
 #: Middle half of the reference op's trials, as a share of their median, from which on all figures scatter.
 SCATTER_LIMIT = 0.1
-#: The reference op is slowed down where a trial takes so much longer, relative, than its quicker quarter; share of its
-#: trials from which on somebody shares the core, and from which on no figure is the device's own.
+#: The reference op is slowed down where a repetition takes so much longer, relative, than its quicker quarter; share of
+#: them from which on somebody shares the core, and from which on no figure is the device's own.
 SLOWED_BY, SLOWED_NOTED, SLOWED_STOPS = 0.15, 0.05, 0.5
-#: Trials of the reference op that tell of it.
-_SLOWED_FROM = 12
+#: Repetitions of the reference op that tell of it.
+_SLOWED_FROM = 24
 #: How many times the wanted interval is too wide to use, and the share of such ops that is too much. Two runs on a
 #: shared machine whose ops were known to 5 %, ten times the default, differed by 16 % in one op of ten.
 HOPELESS, HOPELESS_SHARE = 10, 0.5
@@ -158,14 +158,15 @@ def _drift(manifest: dict[str, Any], evidence: Evidence) -> Iterator[Finding]:
 
 
 def _contention(evidence: Evidence, policy: Mapping[str, Any]) -> Iterator[Finding]:
-    """Whether something else ran on the device now and then: the reference op is the same work in every trial.
+    """Whether something else ran on the device now and then: the reference op is the same work every time.
 
-    Where ops were repeated until the least disturbed readings agreed (``quiet_target``), these may be used even so.
+    One repetition after the other is looked at: a scheduler takes the core away for a few of them, and their median may
+    not feel it. Where ops were repeated until the least disturbed readings agreed (``quiet_target``), these may be used even so.
     """
     if evidence.emulated:
         return
-    for (key, _), series in evidence.references.items():
-        values = sorted(series.values)
+    for (key, _), readings in evidence.reference_timings.items():
+        values = sorted(readings.values)
         if len(values) < _SLOWED_FROM:
             continue
         quick = values[len(values) // 4]
@@ -175,7 +176,7 @@ def _contention(evidence: Evidence, policy: Mapping[str, Any]) -> Iterator[Findi
                 "contended",
                 Weight.STOP if share > SLOWED_STOPS and not policy.get("quiet_target") else Weight.CARE,
                 f"the reference op was slowed down by {100 * SLOWED_BY:.0f} % or more in {100 * share:.0f} % of its "
-                f"trials, up to {values[-1] / quick:.1f} times",
+                f"repetitions, up to {values[-1] / quick:.1f} times",
                 "something else ran on the device at times: stop it, or isolate a core, and measure again",
                 (key,),
                 {"share": share, "slowest": values[-1] / quick},

@@ -108,6 +108,15 @@ def test_a_device_that_is_shared_now_and_then_is_contended(every, weight):
         assert "up to 1.5 times" in found["contended"].sentence
 
 
+def test_repetitions_that_the_core_was_taken_from_are_found_though_no_median_feels_them():
+    made = list(trials(rounds=4))
+    for t in made:
+        if t["type"] == "reference":
+            t["ticks"][-1] *= 3
+    found = {f.name: f for f in examine(manifest(), made).findings}
+    assert found["contended"].weight is Weight.CARE and "drift" not in found and "scatter" not in found
+
+
 def test_a_reference_op_whose_trials_scatter_or_gather_around_two_values_says_that_all_figures_do():
     chance = random.Random(1)
     readings = [t for t in trials(rounds=1) if t["type"] != "reference"]
