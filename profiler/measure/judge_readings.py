@@ -161,7 +161,8 @@ def _contention(evidence: Evidence, policy: Mapping[str, Any]) -> Iterator[Findi
     """Whether something else ran on the device now and then: the reference op is the same work every time.
 
     One repetition after the other is looked at: a scheduler takes the core away for a few of them, and their median may
-    not feel it. Where ops were repeated until the least disturbed readings agreed (``quiet_target``), these may be used even so.
+    not feel it. Where ops were repeated until the least disturbed readings agreed (``quiet_target``), these may be used
+    even so.
     """
     if evidence.emulated:
         return
