@@ -38,7 +38,7 @@ from profiler.commands.step_report import report
 from profiler.errors import UserError
 from profiler.link.transport import BAUD
 from profiler.measure.observed import disturbance_warning, disturbed, observed_run
-from profiler.measure.schedule import EMPTY, Policy, Slot
+from profiler.measure.schedule import EMPTY, Policy, Slot, is_this_host
 from profiler.measure.sitting import manifest, open_run, sitting, split
 from profiler.measure.statistics import median
 from profiler.measure.steps import check_step, energy_of_step, foreseen, step_trial, time_step
@@ -328,7 +328,7 @@ def _sit(
     with (
         contextlib.ExitStack() as stack,
         progress(policy.rounds_min * len(prepared), "steps") as ticker,
-        Ahead(queue, compute, ahead=1) as references,
+        Ahead(queue, compute, ahead=0 if is_this_host(device.identity) else 1) as references,
     ):
         stack.callback(lambda: [run.append(trial) for trial in trials.values() if trial["ticks"] and meter is None])
         for round_ in range(policy.rounds_max):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from profiler.link.errors import DeviceReset, Refused, Stopped
 from profiler.measure import verify
 from profiler.measure.observed import observed_run
-from profiler.measure.schedule import EMPTY, Caches, Policy, Slot, reference_op, round_slots
+from profiler.measure.schedule import EMPTY, Caches, Policy, Slot, is_this_host, reference_op, round_slots
 from profiler.measure.statistics import median
 from profiler.measure.trials import COUNTING, accepted_ticks, caches_of, not_timed, op_trial, timed
 from profiler.ops import Op
@@ -150,7 +150,9 @@ class Loop:
             on_round(round_, len(slots))
             wanted = dict.fromkeys(slot.op for slot in slots if slot.type == "op")
             wanted = [op for op in wanted if op.key not in self._verified]
-            with verify.Ahead([(op.key, self.programs[op]) for op in wanted], self._expected) as references:
+            ahead = 0 if is_this_host(self.device.identity) else verify.AHEAD
+            queue = [(op.key, self.programs[op]) for op in wanted]
+            with verify.Ahead(queue, self._expected, ahead=ahead) as references:
                 for slot in slots:
                     if time.monotonic() >= self.deadline_s:
                         return

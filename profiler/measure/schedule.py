@@ -118,6 +118,11 @@ def is_linux_board(board: str) -> bool:
     return "linux" in board.lower() or "native" in board.lower()
 
 
+def is_this_host(identity: Identity) -> bool:
+    """Whether the device is the host's own processor: cores share what they compute with, and disturb each other."""
+    return "native" in identity.board.lower()
+
+
 @dataclass(frozen=True)
 class Slot:
     """A place in the schedule; the trial that fills it carries its name.

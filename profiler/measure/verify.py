@@ -201,7 +201,8 @@ class Ahead:
         Args:
             programs: (key, program) in the order of use.
             compute: Gives a program's reference.
-            ahead: How many references may wait; fewer where each is large.
+            ahead: How many references may wait; fewer where each is large. 0: each is computed when it is wanted, for
+                devices whose times a second thread of this host would disturb.
         """
         self._queue = deque(programs)
         self._compute = compute

@@ -205,3 +205,11 @@ def test_no_more_references_wait_than_were_asked_for():
             assert ahead.get(str(i), i) == i
             assert len(computed) <= i + 2
     assert computed in ([0, 1, 2], [0, 1, 2, 3])
+
+
+def test_none_is_computed_beside_the_measuring_where_none_may_be():
+    computed = []
+    with Ahead([(str(i), i) for i in range(20)], lambda program: computed.append(program) or program, ahead=0) as ahead:
+        assert ahead.get("3", 3) == 3
+        assert ahead.get("0", 0) == 0
+    assert computed == [3, 0]
