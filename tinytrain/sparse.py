@@ -11,14 +11,35 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
 from profiler.workloads.plan import LayerPlan
-from tinytrain.sparse_ops import Clamp, SparseLayer, clamped
+from tinytrain.sparse_ops import Addition, Clamp, ClampAlone, Op, Other, SparseLayer, SparseNorm
 
-_LAYERS = (nn.Conv2d, nn.Linear, nn.GroupNorm)
+_ADDITIONS = (operator.add, operator.iadd, torch.add)
+
+
+@dataclass(frozen=True, eq=False)
+class _Node:
+    """A node as it is run.
+
+    Attributes:
+        op: What it does.
+        sources: Places of its inputs.
+        place: Of its output.
+        wanted: Whether something that trains influences each input.
+        dropped: Places that nothing reads after it.
+    """
+
+    op: Op
+    sources: tuple[int, ...]
+    place: int
+    wanted: tuple[bool, ...]
+    dropped: tuple[int, ...]
 
 
 class SparseNetwork:
@@ -37,44 +58,69 @@ class SparseNetwork:
         self._model = model
         traced = model if isinstance(model, fx.GraphModule) else fx.symbolic_trace(model)
         self._modules = dict(traced.named_modules())
-        self._nodes = [node for node in traced.graph.nodes if node.op not in ("placeholder", "output")]
-        (self._input,) = [n for n in traced.graph.nodes if n.op == "placeholder" and not n.args]
-        self._output = next(n for n in traced.graph.nodes if n.op == "output").args[0]
-        self._folded: dict[fx.Node, fx.Node] = {}
-        self.layers: dict[str, SparseLayer] = {}
-        self._run: dict[fx.Node, SparseLayer] = {}
-        for node in self._nodes:
-            if isinstance(self._module(node), _LAYERS):
-                self._run[node] = self._layer(node, layers.get(str(node.target)))
-        self._influenced = self._influence()
-        suffix = [node for node in self._nodes if node in self._influenced]
-        read = {s for node in (suffix or [self._output]) for s in _sources(node)} if suffix else {self._output}
+        nodes = [node for node in traced.graph.nodes if node.op not in ("placeholder", "output")]
+        (image,) = [n for n in traced.graph.nodes if n.op == "placeholder" and not n.args]
+        output = next(n for n in traced.graph.nodes if n.op == "output").args[0]
+        self.layers: dict[str, SparseLayer | SparseNorm] = {}
+        folded: dict[fx.Node, fx.Node] = {}
+        ops: dict[fx.Node, Op] = {}
+        for node in nodes:
+            if node not in folded:
+                ops[node] = self._op(node, layers, folded)
+        for clamp, layer in folded.items():
+            readers = (ops.get(user) for user in clamp.users)
+            ops[layer].output_kept = any(isinstance(r, SparseLayer) and r.keeps_input for r in readers)
+        # A folded clamp's output is its layer's.
+        sources = {n: tuple(folded.get(s, s) for s in n.all_input_nodes) for n in ops}
+        output = folded.get(output, output)
+        influenced: set[fx.Node] = set()
+        for node in ops:
+            if str(node.target) in self.layers or any(s in influenced for s in sources[node]):
+                influenced.add(node)
+        suffix = [node for node in ops if node in influenced]
+        read = {s for node in suffix for s in sources[node]} if suffix else {output}
         # In the order in which they are computed, so that names and positions mean the same at every call.
-        self._cut = [n for n in (self._input, *self._nodes) if n in read and n not in self._influenced]
-        self.cut = tuple(n.name for n in self._cut)
-        self._prefix = self._needed(self._cut)
-        self._suffix = suffix
-        self._last_prefix, self._last_suffix = _last_uses(self._prefix), _last_uses(suffix)
+        cut = [n for n in (image, *ops) if n in read and n not in influenced]
+        names = {layer: clamp.name for clamp, layer in folded.items()}
+        self.cut = tuple(names.get(n, n.name) for n in cut)
+        needed = set(cut)
+        for node in reversed(list(ops)):
+            if node in needed:
+                needed.update(sources[node])
+        prefix = [node for node in ops if node in needed]
+        place = {node: number for number, node in enumerate((image, *ops))}
+
+        def program(of: Sequence[fx.Node], keep: set[fx.Node]) -> list[_Node]:
+            last = {source: node for node in of for source in sources[node]}
+            return [
+                _Node(
+                    ops[node],
+                    tuple(place[s] for s in sources[node]),
+                    place[node],
+                    tuple(s in influenced for s in sources[node]),
+                    tuple(place[s] for s, reader in last.items() if reader is node and s not in keep),
+                )
+                for node in of
+            ]
+
+        self._prefix, self._suffix = program(prefix, set(cut)), program(suffix, {output})
+        self._cut, self._output, self._places = [place[n] for n in cut], place[output], len(place)
 
     @torch.no_grad()
     def prefix(self, images: Tensor) -> tuple[Tensor, ...]:
         """The cut tensors of a batch, each of shape (n, ...)."""
-        values = {self._input: images.contiguous(memory_format=torch.channels_last)}
+        values: list[Tensor | None] = [None] * self._places
+        values[0] = images.contiguous(memory_format=torch.channels_last)
         del images
-        keep = set(self._cut)
         for node in self._prefix:
-            values[node] = self._compute(node, values, gradients=False)
-            _drop(node, values, self._last_prefix, keep)
-        return tuple(values[node] for node in self._cut)
+            values[node.place] = node.op.forward(*[values[s] for s in node.sources])
+            for place in node.dropped:
+                values[place] = None
+        return tuple(values[place] for place in self._cut)
 
     def suffix(self, cut: Sequence[Tensor]) -> Tensor:
         """The network's output of the cut tensors, with autograd behind it; shape (n, features)."""
-        values = dict(zip(self._cut, cut, strict=True))
-        del cut
-        for node in self._suffix:
-            values[node] = self._compute(node, values, gradients=True)
-            _drop(node, values, self._last_suffix, {self._output})
-        return values[self._output]
+        return _Suffix.apply(self, cut, *self.parameters()) if self._suffix else cut[0]
 
     def __call__(self, images: Tensor) -> Tensor:
         """Images to outputs."""
@@ -82,90 +128,95 @@ class SparseNetwork:
 
     def parameters(self) -> list[Tensor]:
         """What gradients are taken of: per trained layer its chosen weights, flat, then its chosen biases."""
-        return [t for layer in self.layers.values() for t in (layer.weight, layer.bias) if t is not None]
+        return [t for layer in self.layers.values() for t in layer.parameters]
 
-    def _module(self, node: fx.Node) -> nn.Module | None:
-        return self._modules.get(str(node.target)) if node.op == "call_module" else None
+    def run(self, cut: Sequence[Tensor]) -> tuple[Tensor, list[Any]]:
+        """The output, and what :meth:`back` needs: an entry a node of the suffix, in the order in which they ran."""
+        values: list[Tensor | None] = [None] * self._places
+        for place, tensor in zip(self._cut, cut, strict=True):
+            values[place] = tensor
+        del cut
+        tape = []
+        for node in self._suffix:
+            values[node.place], kept = node.op.run(*[values[s] for s in node.sources])
+            tape.append(kept)
+            for place in node.dropped:
+                values[place] = None
+        return values[self._output], tape
 
-    def _layer(self, node: fx.Node, plan: LayerPlan | None) -> SparseLayer:
-        """A layer with the clamp that alone reads its output."""
-        clamp = None
-        if len(node.users) == 1:
-            user = next(iter(node.users))
-            clamp = _clamp_of(user, self._module(user))
-            if clamp is not None:
-                self._folded[user] = node
-        layer = SparseLayer(self._module(node), plan if plan is not None and plan.trains else None, clamp)
-        if layer.plan is not None:
-            self.layers[str(node.target)] = layer
-        return layer
+    def back(self, tape: list[Any], gradient: Tensor) -> list[Tensor]:
+        """Gradients of :meth:`parameters`; ``tape`` is used up, so that what is kept goes as it has been read."""
+        gradients: dict[int, Tensor] = {self._output: gradient}
+        found: dict[int, Tensor] = {}
+        for node in reversed(self._suffix):
+            own, of_parameters = node.op.back(tape.pop(), gradients.pop(node.place), node.wanted)
+            for source, part in zip(node.sources, own, strict=True):
+                if part is not None:
+                    there = gradients.get(source)
+                    gradients[source] = part if there is None else there + part
+            found.update(zip(map(id, node.op.parameters), of_parameters, strict=True))
+        return [found[id(parameter)] for parameter in self.parameters()]
 
-    def _influence(self) -> set[fx.Node]:
-        found: set[fx.Node] = set()
-        for node in self._nodes:
-            layer = self._run.get(node)
-            if (layer is not None and layer.plan is not None) or any(s in found for s in _sources(node)):
-                found.add(node)
-        return found
-
-    def _needed(self, wanted: Sequence[fx.Node]) -> list[fx.Node]:
-        needed = set(wanted)
-        for node in reversed(self._nodes):
-            if node in needed:
-                needed.update(_sources(node))
-        return [node for node in self._nodes if node in needed]
-
-    def _compute(self, node: fx.Node, values: dict[fx.Node, Tensor], *, gradients: bool) -> Tensor:
-        if node in self._folded:
-            return values[self._folded[node]]
-        if node in self._run:
-            layer, x = self._run[node], values[_sources(node)[0]]
-            return layer(x) if gradients else layer.forward(x)
-        clamp = _clamp_of(node, self._module(node))
+    def _op(self, node: fx.Node, layers: Mapping[str, LayerPlan], folded: dict[fx.Node, fx.Node]) -> Op:
+        """What a node does, a layer with the clamp that alone reads its output."""
+        module = self._modules.get(str(node.target)) if node.op == "call_module" else None
+        if isinstance(module, nn.Conv2d | nn.Linear | nn.GroupNorm):
+            plan = layers.get(str(node.target))
+            plan = plan if plan is not None and plan.trains else None
+            if isinstance(module, nn.GroupNorm):
+                layer = SparseNorm(module, plan)
+            else:
+                clamp, users = None, list(node.users)
+                if len(users) == 1 and (clamp := self._clamp_of(users[0])) is not None:
+                    folded[users[0]] = node
+                layer = SparseLayer(module, plan, clamp)
+            if plan is not None:
+                self.layers[str(node.target)] = layer
+            return layer
+        clamp = self._clamp_of(node)
         if clamp is not None:
-            x = values[_sources(node)[0]]
-            return clamped(x, clamp) if gradients else clamp.apply_(x.clone())
-        args = fx.map_arg(node.args, lambda n: values[n])
-        kwargs = fx.map_arg(node.kwargs, lambda n: values[n])
-        if node.op == "call_module":
-            return self._modules[str(node.target)](*args, **kwargs)
-        # Nothing in place: the cut tensors are kept, and autograd may have kept the others.
-        if node.op == "call_method":
-            return getattr(args[0], str(node.target).rstrip("_"))(*args[1:], **kwargs)
-        if node.op == "get_attr":
-            return operator.attrgetter(str(node.target))(self._model)
-        target = operator.add if node.target is operator.iadd else node.target
-        return target(*args, **kwargs)
+            return ClampAlone(clamp)
+        if node.target in _ADDITIONS and len(node.all_input_nodes) == 2 and not node.kwargs:
+            return Addition()
+        return Other(self._function(node, module))
+
+    def _clamp_of(self, node: fx.Node) -> Clamp | None:
+        module = self._modules.get(str(node.target)) if node.op == "call_module" else None
+        if isinstance(module, nn.ReLU6) or node.target is nn.functional.relu6:
+            return Clamp(0.0, 6.0)
+        relus = (torch.relu, nn.functional.relu)
+        if isinstance(module, nn.ReLU) or node.target in relus or (node.op == "call_method" and node.target == "relu"):
+            return Clamp(0.0, float("inf"))
+        return None
+
+    def _function(self, node: fx.Node, module: nn.Module | None):
+        """The node as a function of its inputs, nothing in place: the cut tensors are kept."""
+
+        def call(*inputs: Tensor) -> Tensor:
+            given = dict(zip(node.all_input_nodes, inputs, strict=True))
+            args = fx.map_arg(node.args, lambda n: given[n])
+            kwargs = fx.map_arg(node.kwargs, lambda n: given[n])
+            if module is not None:
+                return module(*args, **kwargs)
+            if node.op == "call_method":
+                return getattr(args[0], str(node.target).rstrip("_"))(*args[1:], **kwargs)
+            if node.op == "get_attr":
+                return operator.attrgetter(str(node.target))(self._model)
+            target = operator.add if node.target is operator.iadd else node.target
+            return target(*args, **kwargs)
+
+        return call
 
 
-def _sources(node: fx.Node) -> list[fx.Node]:
-    return list(node.all_input_nodes)
+class _Suffix(torch.autograd.Function):
+    """The suffix as one node of autograd."""
 
+    @staticmethod
+    def forward(ctx, network: SparseNetwork, cut: Sequence[Tensor], *parameters: Tensor) -> Tensor:
+        output, ctx.tape = network.run(cut)
+        ctx.network = network
+        return output
 
-def _last_uses(nodes: Sequence[fx.Node]) -> dict[fx.Node, list[fx.Node]]:
-    """Node to the tensors that nothing of ``nodes`` reads after it."""
-    last: dict[fx.Node, fx.Node] = {}
-    for node in nodes:
-        for source in _sources(node):
-            last[source] = node
-    by_reader: dict[fx.Node, list[fx.Node]] = {}
-    for source, reader in last.items():
-        by_reader.setdefault(reader, []).append(source)
-    return by_reader
-
-
-def _drop(
-    node: fx.Node, values: dict[fx.Node, Tensor], last: Mapping[fx.Node, list[fx.Node]], keep: set[fx.Node]
-) -> None:
-    for source in last.get(node, ()):
-        if source not in keep:
-            values.pop(source, None)
-
-
-def _clamp_of(node: fx.Node, module: nn.Module | None) -> Clamp | None:
-    if isinstance(module, nn.ReLU6) or node.target is nn.functional.relu6:
-        return Clamp(0.0, 6.0)
-    relus = (torch.relu, nn.functional.relu)
-    if isinstance(module, nn.ReLU) or node.target in relus or (node.op == "call_method" and node.target == "relu"):
-        return Clamp(0.0, float("inf"))
-    return None
+    @staticmethod
+    def backward(ctx, gradient: Tensor):
+        return None, None, *ctx.network.back(ctx.tape, gradient)

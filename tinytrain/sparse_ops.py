@@ -1,26 +1,54 @@
-"""Backward passes of single layers that compute and keep what a plan needs, and nothing else.
+"""Passes of single nodes of a network that compute and keep what a plan needs, and nothing else.
 
-:class:`SparseLayer` is a convolution, linear layer or GroupNorm, with the clamp behind it where there is one. Torch's
-own convolution keeps its input and computes the gradient of its whole weight once any of it is wanted, and ReLU6 keeps
-its input in floats; here
+:class:`SparseLayer` is a convolution or linear layer, with the clamp behind it where there is one. Torch's own
+convolution keeps its input and computes the gradient of its whole weight once any of it is wanted, and ReLU6 keeps its
+input in floats; here
 
 - the input is kept only where weights train, and of it only the channels that their gradient reads,
-- of the clamp one byte an element is kept,
+- of the clamp one byte an element is kept, or nothing where the next layer keeps the output anyway,
 - ``grad_input`` is computed only where something before the layer trains,
 - ``grad_weight`` only for the chosen output or input channels, into a tensor of that size.
+
+Every node is an *op*: ``run`` gives its output and what ``back`` needs to turn the output's gradient into those of its
+inputs and parameters. They are written out, not left to autograd: in a step of a few images on small maps its
+book-keeping takes as long as the arithmetic.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import get_gradient_edge
 
 from profiler.workloads.plan import LayerPlan
 
 _BACKWARD = torch.ops.aten.convolution_backward
+#: Up to so many of a depthwise kernel torch has a fast ``grad_weight``.
+_TAPS = 9
+
+
+class Op(Protocol):
+    """A node of the network.
+
+    Attributes:
+        parameters: Stand for what trains in it, in autograd: gradients are of their shapes.
+    """
+
+    parameters: Sequence[Tensor]
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """The output, nothing kept."""
+
+    def run(self, *inputs: Tensor) -> tuple[Tensor, Any]:
+        """The output, and what is kept: tensors, or tuples of them."""
+
+    def back(self, kept: Any, gradient: Tensor, wanted: Sequence[bool]) -> tuple[list[Tensor | None], list[Tensor]]:
+        """Gradients of the inputs, those that are ``wanted``, and of the parameters."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,109 +62,145 @@ class Clamp:
         return y.clamp_(self.low, self.high) if self.high < float("inf") else y.clamp_(min=self.low)
 
     def passes(self, y: Tensor) -> Tensor:
-        """Where the gradient goes through, as bool; ``y`` is clamped already."""
-        return (y > self.low) & (y < self.high) if self.high < float("inf") else y > self.low
+        """Where the gradient goes through, as bool; ``y`` is clamped already, so that only the ends are 0."""
+        # Comparisons of floats take several times as long.
+        return y.to(torch.bool) if self.high == float("inf") else (self.high - y).mul_(y).to(torch.bool)
+
+    def back(self, gradient: Tensor, y: Tensor) -> Tensor:
+        """The gradient in front of it; ``y`` is its output, or :meth:`passes`."""
+        if y.dtype == torch.bool:
+            return gradient * y.view(torch.uint8)
+        return torch.ops.aten.hardtanh_backward(gradient, y, self.low, self.high)
 
 
 @dataclass(eq=False)
 class SparseLayer:
-    """One layer under a plan.
+    """A convolution or linear layer under a plan.
 
     Attributes:
-        module: Convolution, linear layer or GroupNorm with its weights, which are read at every pass.
+        module: With its weights, which are read at every pass.
         plan: What trains in it; None for nothing.
         clamp: Behind it, or None.
+        output_kept: Whether what reads its output keeps it whole, so that nothing else is kept of the clamp.
         weight: Stands for the chosen weights in autograd: gradients are of its shape, its values are not read. None
             where no weight trains.
         bias: The same for biases.
     """
 
-    module: nn.Conv2d | nn.Linear | nn.GroupNorm
+    module: nn.Conv2d | nn.Linear
     plan: LayerPlan | None
     clamp: Clamp | None
+    output_kept: bool = False
     weight: Tensor | None = None
     bias: Tensor | None = None
 
-    def __call__(self, x: Tensor) -> Tensor:
-        """The layer's output with autograd behind it."""
-        if isinstance(self.module, nn.GroupNorm):
-            y = self._norm(x)
-            return y if self.clamp is None else _ClampOnly.apply(y, self.clamp)
-        return _Sparse.apply(x, self.weight, self.bias, self)
+    @property
+    def parameters(self) -> list[Tensor]:
+        return [t for t in (self.weight, self.bias) if t is not None]
 
     def forward(self, x: Tensor) -> Tensor:
-        """The layer's output and nothing kept."""
-        if isinstance(self.module, nn.GroupNorm):
-            y = self.module(x)
-        elif isinstance(self.module, nn.Linear):
-            y = nn.functional.linear(x, self.module.weight, self.module.bias)
+        m = self.module
+        if isinstance(m, nn.Linear):
+            y = nn.functional.linear(x, m.weight, m.bias)
         else:
-            y = self.module._conv_forward(x, self.module.weight, self.module.bias)
+            y = torch.conv2d(x, m.weight, m.bias, m.stride, m.padding, m.dilation, m.groups)
         return y if self.clamp is None else self.clamp.apply_(y)
+
+    def run(self, x: Tensor) -> tuple[Tensor, tuple]:
+        y = self.forward(x)
+        if self.clamp is None:
+            return y, (self.kept_input(x), None, x.shape)
+        return y, (self.kept_input(x), y if self.output_kept else self.clamp.passes(y), x.shape)
+
+    def back(self, kept: tuple, gradient: Tensor, wanted: Sequence[bool]) -> tuple[list[Tensor | None], list[Tensor]]:
+        x, y, shape = kept
+        if y is not None:
+            gradient = self.clamp.back(gradient, y)
+        found = self._back_of_rows if self._is_matrix else self._back_of_maps
+        own, weight, bias = found(x, gradient, shape, wanted[0])
+        return [own], [t for t in (weight, bias) if t is not None]
+
+    @cached_property
+    def keeps_input(self) -> bool:
+        """Whether its input is kept whole where weights train."""
+        if self.plan is None or not self.plan.channels:
+            return False
+        return not self._selects_input or len(self.plan.channels) == self.module.weight.shape[1]
 
     def kept_input(self, x: Tensor) -> Tensor | None:
         """What ``grad_weight`` will read of the input."""
         if self.weight is None:
             return None
-        if self.is_depthwise or (self.plan.axis == "in" and not isinstance(self.module, nn.Linear)):
-            return _channels(x, self.plan.channels)
-        return x
+        return self._select(x) if self._selects_input else x
 
-    def gradients(
-        self, gradient: Tensor, kept: Tensor | None, shape: torch.Size, wanted: tuple[bool, bool, bool]
-    ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        """Of the input, of the chosen weights (flat) and of the chosen biases.
-
-        Args:
-            gradient: Of the output in front of the clamp.
-            kept: What :meth:`kept_input` gave.
-            shape: Of the input.
-            wanted: Which of the three.
-        """
-        whole = self.plan is None or self.plan.axis == "in" or not self.plan.channels
-        chosen = gradient if whole else _channels(gradient, self.plan.channels)
-        return (
-            self._input_gradient(gradient, shape) if wanted[0] else None,
-            self._weight_gradient(gradient, chosen, kept) if wanted[1] else None,
-            chosen.sum(dim=[d for d in range(chosen.dim()) if d != 1]) if wanted[2] else None,
-        )
-
-    @property
+    @cached_property
     def is_depthwise(self) -> bool:
         module = self.module
         return isinstance(module, nn.Conv2d) and 1 < module.groups == module.in_channels == module.out_channels
 
-    @property
+    @cached_property
     def _is_matrix(self) -> bool:
-        """Whether the convolution is a matrix product at every position."""
+        """Whether it is a matrix product, at every position or of vectors."""
         m = self.module
+        if isinstance(m, nn.Linear):
+            return True
         return (m.kernel_size, m.stride, m.padding, m.groups) == ((1, 1), (1, 1), (0, 0), 1)
 
-    def _input_gradient(self, gradient: Tensor, shape: torch.Size) -> Tensor:
-        weight = self.module.weight
-        if isinstance(self.module, nn.Linear):
-            return gradient @ weight
-        if self._is_matrix:
-            rows = gradient.permute(0, 2, 3, 1).reshape(-1, gradient.shape[1]) @ weight.flatten(1)
-            return rows.view(shape[0], shape[2], shape[3], shape[1]).permute(0, 3, 1, 2)
+    @cached_property
+    def _selects_input(self) -> bool:
+        return self.is_depthwise or self.plan.axis == "in"
+
+    @cached_property
+    def _selects_output(self) -> bool:
+        return self.plan is not None and self.plan.axis == "out" and len(self.plan.channels) > 0
+
+    @cached_property
+    def _index(self) -> Tensor:
+        return torch.tensor(self.plan.channels)
+
+    def _select(self, x: Tensor) -> Tensor:
+        """The plan's channels of a map or of vectors, in the memory format that convolutions are fast in."""
+        if len(self.plan.channels) == x.shape[1]:
+            return x
+        if x.dim() == 2:
+            return x.index_select(1, self._index)
+        return x.permute(0, 2, 3, 1).index_select(3, self._index).permute(0, 3, 1, 2)
+
+    def _back_of_rows(self, x: Tensor | None, gradient: Tensor, shape: torch.Size, wanted: bool) -> tuple:
+        """Gradients of the input, the chosen weights (flat) and the chosen biases; None where not wanted."""
+        rows = _rows(gradient)
+        chosen = self._select(rows) if self._selects_output else rows
+        weight = None if self.weight is None else (chosen.T @ _rows(x)).flatten()
+        bias = None if self.bias is None else chosen.sum(0)
+        if not wanted:
+            return None, weight, bias
+        own = rows @ self.module.weight.flatten(1)
+        if len(shape) == 4:
+            own = own.view(shape[0], shape[2], shape[3], shape[1]).permute(0, 3, 1, 2)
+        return own, weight, bias
+
+    def _back_of_maps(self, x: Tensor | None, gradient: Tensor, shape: torch.Size, wanted: bool) -> tuple:
+        """As :meth:`_back_of_rows`."""
+        chosen = self._select(gradient) if self._selects_output else gradient
+        weight = None if self.weight is None else self._weight_gradient(gradient, chosen, x)
+        bias = None if self.bias is None else chosen.sum((0, 2, 3))
+        if not wanted:
+            return None, weight, bias
         # The values of the input are not read for its own gradient, only its shape and memory format.
         like = torch.empty(shape, dtype=gradient.dtype, memory_format=torch.channels_last)
-        return self._backward(gradient, like, weight, self.module.groups, 0)
+        return self._backward(gradient, like, self.module.weight, self.module.groups, 0), weight, bias
 
     def _weight_gradient(self, gradient: Tensor, chosen: Tensor, kept: Tensor) -> Tensor:
-        module, channels = self.module, list(self.plan.channels)
-        by_input = self.plan.axis == "in"
-        if isinstance(module, nn.Linear):
-            return (gradient.T @ kept[:, channels] if by_input else chosen.T @ kept).flatten()
+        module, channels = self.module, self.plan.channels
         if self.is_depthwise:
-            if gradient.shape[2] * gradient.shape[3] < module.kernel_size[0] * module.kernel_size[1]:
-                return self._by_positions(chosen, kept).flatten()
-            return self._backward(chosen, kept, module.weight[channels], len(channels), 1).flatten()
-        if self._is_matrix:
-            rows = chosen.permute(0, 2, 3, 1).reshape(-1, chosen.shape[1])
-            return (rows.T @ kept.permute(0, 2, 3, 1).reshape(-1, kept.shape[1])).flatten()
+            taps, positions = module.kernel_size[0] * module.kernel_size[1], gradient.shape[2] * gradient.shape[3]
+            if taps > _TAPS:
+                by = self._by_positions if 2 * positions <= taps else self._by_convolution
+                return by(chosen, kept).flatten()
+            like = module.weight.new_empty(len(channels), 1, *module.kernel_size)
+            return self._backward(chosen, kept, like, len(channels), 1).flatten()
         inputs, outputs = module.in_channels // module.groups, module.out_channels // module.groups
-        parts, place = [], 0
+        parts, place, by_input = [], 0, self.plan.axis == "in"
         for group in range(module.groups):
             extent = inputs if by_input else outputs
             count = sum(group * extent <= c < (group + 1) * extent for c in channels)
@@ -153,8 +217,8 @@ class SparseLayer:
         return torch.cat(parts)
 
     def _by_positions(self, gradient: Tensor, x: Tensor) -> Tensor:
-        """A depthwise ``grad_weight`` position by position of the output: faster than torch's where those are fewer
-        than the kernel's taps, as in the last blocks. Shape (channels, kernel_h, kernel_w).
+        """A depthwise ``grad_weight`` position by position of the output: faster than torch's where those are few, as in
+        the last blocks. Shape (channels, kernel_h, kernel_w).
         """
         (kernel_h, kernel_w), (stride_h, stride_w) = self.module.kernel_size, self.module.stride
         pad_h, pad_w = self.module.padding
@@ -169,72 +233,146 @@ class SparseLayer:
                 sums.addcmul_(window, gradient[:, row : row + 1, column : column + 1])
         return sums.sum(0).permute(2, 0, 1)
 
+    def _by_convolution(self, gradient: Tensor, x: Tensor) -> Tensor:
+        """A depthwise ``grad_weight`` as a convolution of each image's channel with its gradient, which torch is
+        several times faster at for large kernels. Shape (channels, kernel_h, kernel_w).
+        """
+        (kernel_h, kernel_w), (pad_h, pad_w) = self.module.kernel_size, self.module.padding
+        images, channels, out_h, out_w = gradient.shape
+        padded = nn.functional.pad(x, (pad_w, pad_w, pad_h, pad_h))
+        found = torch.conv2d(
+            padded.reshape(1, images * channels, *padded.shape[2:]),
+            gradient.reshape(images * channels, 1, out_h, out_w),
+            dilation=self.module.stride,
+            groups=images * channels,
+        )
+        # A stride that does not reach the last rows leaves more than the kernel's taps.
+        return found.view(images, channels, *found.shape[2:])[:, :, :kernel_h, :kernel_w].sum(0)
+
     def _backward(self, gradient: Tensor, x: Tensor, weight: Tensor, groups: int, which: int) -> Tensor:
         m = self.module
         mask = [which == 0, which == 1, False]
         return _BACKWARD(gradient, x, weight, None, m.stride, m.padding, m.dilation, False, (0, 0), groups, mask)[which]
 
-    def _norm(self, x: Tensor) -> Tensor:
-        """GroupNorm by torch's own autograd, its scale and shift made of the chosen entries and the others."""
-        module = self.module
-        values = []
+
+def _rows(x: Tensor) -> Tensor:
+    """Vectors, or the channels of a map at every position of every image, as rows."""
+    return x if x.dim() == 2 else x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
+
+
+@dataclass(eq=False)
+class SparseNorm:
+    """A GroupNorm under a plan, its scale and shift made of the chosen entries and the others; by torch's autograd.
+
+    Attributes:
+        module, plan, weight, bias: As of :class:`SparseLayer`.
+    """
+
+    module: nn.GroupNorm
+    plan: LayerPlan | None
+    weight: Tensor | None = None
+    bias: Tensor | None = None
+
+    @property
+    def parameters(self) -> list[Tensor]:
+        return [t for t in (self.weight, self.bias) if t is not None]
+
+    def forward(self, x: Tensor) -> Tensor:
+        module, values = self.module, []
         for own, chosen in ((module.weight, self.weight), (module.bias, self.bias)):
             if chosen is None:
                 values.append(own.detach())
                 continue
-            positions = self.plan.channels or range(len(own))
-            values.append(own.detach().index_put((torch.tensor(list(positions)),), _value_of(own, chosen, positions)))
+            positions = list(self.plan.channels or range(len(own)))
+            # The chosen entries with their current values and the gradient of ``chosen``.
+            current = own.detach()[positions] + (chosen - chosen.detach())
+            values.append(own.detach().index_put((torch.tensor(positions),), current))
         # Contiguous: in channels-last form torch 2.13 crashes where the input needs no gradient.
         return nn.functional.group_norm(x.contiguous(), module.num_groups, *values, module.eps)
 
+    def run(self, x: Tensor) -> tuple[Tensor, tuple]:
+        return _record(self.forward, (x,))
 
-def _channels(x: Tensor, channels: Sequence[int]) -> Tensor:
-    """These channels of a map or of vectors, in the memory format that convolutions are fast in."""
-    if len(channels) == x.shape[1]:
-        return x
-    index = torch.tensor(channels)
-    if x.dim() == 2:
-        return x.index_select(1, index)
-    return x.permute(0, 2, 3, 1).index_select(3, index).permute(0, 3, 1, 2)
+    def back(self, kept: tuple, gradient: Tensor, wanted: Sequence[bool]) -> tuple[list[Tensor | None], list[Tensor]]:
+        return _play_back(kept, gradient, wanted, self.parameters)
 
 
-def _value_of(own: Tensor, chosen: Tensor, positions: object) -> Tensor:
-    """The chosen entries with their current values and the gradient of ``chosen``."""
-    return own.detach()[list(positions)] + (chosen - chosen.detach())
+@dataclass(frozen=True, eq=False)
+class ClampAlone:
+    """A clamp behind something else than a layer; a byte an element is kept."""
+
+    clamp: Clamp
+    parameters: Sequence[Tensor] = ()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.clamp.apply_(x.clone())
+
+    def run(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        y = self.forward(x)
+        return y, self.clamp.passes(y)
+
+    def back(self, kept: Tensor, gradient: Tensor, wanted: Sequence[bool]) -> tuple[list[Tensor | None], list[Tensor]]:
+        return [self.clamp.back(gradient, kept)], []
 
 
-class _Sparse(torch.autograd.Function):
+@dataclass(frozen=True, eq=False)
+class Addition:
+    """The sum of two maps of one shape."""
+
+    parameters: Sequence[Tensor] = ()
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        return a + b
+
+    def run(self, a: Tensor, b: Tensor) -> tuple[Tensor, None]:
+        return a + b, None
+
+    def back(self, kept: None, gradient: Tensor, wanted: Sequence[bool]) -> tuple[list[Tensor | None], list[Tensor]]:
+        return [gradient if w else None for w in wanted], []
+
+
+@dataclass(frozen=True, eq=False)
+class Other:
+    """Whatever else a network does, by torch's autograd."""
+
+    function: Callable[..., Tensor]
+    parameters: Sequence[Tensor] = ()
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        return self.function(*inputs)
+
+    def run(self, *inputs: Tensor) -> tuple[Tensor, tuple]:
+        return _record(self.function, inputs)
+
+    def back(self, kept: tuple, gradient: Tensor, wanted: Sequence[bool]) -> tuple[list[Tensor | None], list[Tensor]]:
+        return _play_back(kept, gradient, wanted, ())
+
+
+class _Start(torch.autograd.Function):
+    """The input itself, with a node of autograd in front of it that holds no tensor."""
+
     @staticmethod
-    def forward(ctx, x: Tensor, weight: Tensor | None, bias: Tensor | None, layer: SparseLayer) -> Tensor:
-        y = layer.forward(x)
-        ctx.layer, ctx.shape = layer, x.shape
-        passes = None if layer.clamp is None else layer.clamp.passes(y)
-        ctx.save_for_backward(layer.kept_input(x), passes)
-        return y
+    def forward(ctx, anchor: Tensor, x: Tensor) -> Tensor:
+        return x.view_as(x)
 
     @staticmethod
-    def backward(ctx, gradient: Tensor):
-        kept, passes = ctx.saved_tensors
-        if passes is not None:
-            gradient = gradient * passes
-        wanted = (ctx.needs_input_grad[0], ctx.needs_input_grad[1], ctx.needs_input_grad[2])
-        return (*ctx.layer.gradients(gradient, kept, ctx.shape, wanted), None)
+    def backward(ctx, gradient: Tensor) -> tuple[None, None]:
+        return None, None
 
 
-class _ClampOnly(torch.autograd.Function):
-    """A clamp that keeps a byte an element."""
-
-    @staticmethod
-    def forward(ctx, x: Tensor, clamp: Clamp) -> Tensor:
-        y = clamp.apply_(x.clone())
-        ctx.save_for_backward(clamp.passes(y))
-        return y
-
-    @staticmethod
-    def backward(ctx, gradient: Tensor):
-        return gradient * ctx.saved_tensors[0], None
+def _record(function: Callable[..., Tensor], inputs: Sequence[Tensor]) -> tuple[Tensor, tuple]:
+    """The output, and the edges of autograd's graph behind it and in front of its inputs."""
+    with torch.enable_grad():
+        anchor = torch.zeros((), requires_grad=True)
+        starts = [_Start.apply(anchor, x) for x in inputs]
+        y = function(*starts)
+    return y.detach(), (get_gradient_edge(y), [get_gradient_edge(x) for x in starts])
 
 
-def clamped(x: Tensor, clamp: Clamp) -> Tensor:
-    """A clamp that stands alone, with autograd behind it."""
-    return _ClampOnly.apply(x, clamp)
+def _play_back(
+    kept: tuple, gradient: Tensor, wanted: Sequence[bool], parameters: Sequence[Tensor]
+) -> tuple[list[Tensor | None], list[Tensor]]:
+    end, starts = kept
+    asked = [start for start, w in zip(starts, wanted, strict=True) if w]
+    found = iter(torch.autograd.grad([end], [*asked, *parameters], [gradient]))
+    return [next(found) if w else None for w in wanted], list(found)
