@@ -225,6 +225,11 @@ def embed(model: nn.Module, images: Tensor, batch: int = 50) -> Tensor:
 
 def accuracy(model: nn.Module, task: Task, ways: int) -> float:
     """Share of the query that lies nearest, by cosine, to its own class's prototype under ``model``."""
-    own = prototypes(embed(model, task.support), task.support_labels, ways)
-    nearest = (nn.functional.normalize(embed(model, task.query), dim=1) @ own.T).argmax(1)
+    return feature_accuracy(embed(model, task.support), embed(model, task.query), task, ways)
+
+
+def feature_accuracy(support: Tensor, query: Tensor, task: Task, ways: int) -> float:
+    """As :func:`accuracy`, of features of shape (n, features)."""
+    own = prototypes(support, task.support_labels, ways)
+    nearest = (nn.functional.normalize(query, dim=1) @ own.T).argmax(1)
     return float((nearest == task.query_labels).float().mean())

@@ -24,6 +24,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
+from functools import cached_property
 
 import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
@@ -59,9 +60,11 @@ def solve_exact(problem: Problem, start: Solution, *, time_limit_s: float = 60.0
         return start
     best, bound = start, start.gain
     programs = sorted(
-        ((_Program(problem, layer)) for layer in range(len(problem.table.layers))), key=lambda p: -p.relaxed_gain()
+        ((_Program(problem, layer)) for layer in range(len(problem.table.layers))), key=lambda p: -p.relaxed_gain
     )
     for program in programs:
+        if program.relaxed_gain <= best.gain * (1 + _BETTER):
+            continue
         left = program.improve(best, deadline)
         if left.gain > best.gain:
             best = left
@@ -98,6 +101,7 @@ class _Program:
         if np.isfinite(problem.memory_limit):
             self._add(self.sums.memory_bytes / problem.memory_limit, 1.0)
 
+    @cached_property
     def relaxed_gain(self) -> float:
         """Gain of the linear relaxation; -1 where not even that keeps the limits."""
         found = self._solve(np.zeros(len(self.variables)), 10.0)

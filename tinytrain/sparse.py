@@ -112,11 +112,16 @@ class SparseNetwork:
         values: list[Tensor | None] = [None] * self._places
         values[0] = images.contiguous(memory_format=torch.channels_last)
         del images
-        for node in self._prefix:
-            values[node.place] = node.op.forward(*[values[s] for s in node.sources])
-            for place in node.dropped:
-                values[place] = None
+        _forward(self._prefix, values)
         return tuple(values[place] for place in self._cut)
+
+    @torch.no_grad()
+    def output(self, cut: Sequence[Tensor]) -> Tensor:
+        """As :meth:`suffix`, without autograd: nothing is kept."""
+        values = self._values(cut)
+        del cut
+        _forward(self._suffix, values)
+        return values[self._output]
 
     def suffix(self, cut: Sequence[Tensor]) -> Tensor:
         """The network's output of the cut tensors, with autograd behind it; shape (n, features)."""
@@ -132,9 +137,7 @@ class SparseNetwork:
 
     def run(self, cut: Sequence[Tensor]) -> tuple[Tensor, list[Any]]:
         """The output, and what :meth:`back` needs: an entry a node of the suffix, in the order in which they ran."""
-        values: list[Tensor | None] = [None] * self._places
-        for place, tensor in zip(self._cut, cut, strict=True):
-            values[place] = tensor
+        values = self._values(cut)
         del cut
         tape = []
         for node in self._suffix:
@@ -156,6 +159,12 @@ class SparseNetwork:
                     gradients[source] = part if there is None else there + part
             found.update(zip(map(id, node.op.parameters), of_parameters, strict=True))
         return [found[id(parameter)] for parameter in self.parameters()]
+
+    def _values(self, cut: Sequence[Tensor]) -> list[Tensor | None]:
+        values: list[Tensor | None] = [None] * self._places
+        for place, tensor in zip(self._cut, cut, strict=True):
+            values[place] = tensor
+        return values
 
     def _op(self, node: fx.Node, layers: Mapping[str, LayerPlan], folded: dict[fx.Node, fx.Node]) -> Op:
         """What a node does, a layer with the clamp that alone reads its output."""
@@ -206,6 +215,13 @@ class SparseNetwork:
             return target(*args, **kwargs)
 
         return call
+
+
+def _forward(program: Sequence[_Node], values: list[Tensor | None]) -> None:
+    for node in program:
+        values[node.place] = node.op.forward(*[values[s] for s in node.sources])
+        for place in node.dropped:
+            values[place] = None
 
 
 class _Suffix(torch.autograd.Function):

@@ -15,8 +15,10 @@ Prototypes are taken once, before the first step, by :func:`tinytrain.episodes.p
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -92,13 +94,21 @@ class Trained:
     def at(cls, name: str, parameter: nn.Parameter, positions: Tensor) -> Trained:
         return cls(name, parameter, positions, torch.zeros(len(positions), dtype=parameter.dtype, requires_grad=True))
 
+    @cached_property
+    def count(self) -> int:
+        """Of the chosen weights."""
+        return len(self.positions)
+
+    @cached_property
+    def _flat(self) -> Tensor:
+        return self.parameter.detach().view(-1)
+
     def move(self, by: Tensor) -> None:
         """Subtract from the chosen part; what is not chosen keeps its bits."""
-        flat = self.parameter.detach().view(-1)
-        if len(by) == len(flat):
-            flat.sub_(by)
+        if self.count == self._flat.numel():
+            self._flat.sub_(by)
         else:
-            flat.index_add_(0, self.positions, by, alpha=-1)
+            self._flat.index_add_(0, self.positions, by, alpha=-1)
 
 
 class SparseTrainer:
@@ -146,6 +156,7 @@ class SparseTrainer:
         moments = self.trained_parameters if plan.optimizer == "adam" else 0
         dtype = self.trained[0].parameter.dtype if self.trained else torch.float32
         self._moment1, self._moment2 = torch.zeros(moments, dtype=dtype), torch.zeros(moments, dtype=dtype)
+        self._root = torch.empty(moments, dtype=dtype)
 
     def _add(self, name: str, parameter: nn.Parameter, positions: Tensor) -> Tensor:
         self.trained.append(Trained.at(name, parameter, positions))
@@ -153,7 +164,7 @@ class SparseTrainer:
 
     @property
     def trained_parameters(self) -> int:
-        return sum(len(trained.positions) for trained in self.trained)
+        return sum(trained.count for trained in self.trained)
 
     def step(self, images: Tensor, labels: Tensor, prototypes: Tensor | None) -> float:
         """One training step.
@@ -180,12 +191,14 @@ class SparseTrainer:
 
     @torch.no_grad()
     def _update(self, gradient: Tensor) -> None:
+        rate = self.plan.learning_rate
         if self.plan.optimizer == "adam":
-            self._moment1.mul_(BETA1).add_(gradient, alpha=1 - BETA1)
+            self._moment1.lerp_(gradient, 1 - BETA1)
             self._moment2.mul_(BETA2).addcmul_(gradient, gradient, value=1 - BETA2)
-            root = (self._moment2 / (1 - BETA2**self.steps)).sqrt_().add_(EPSILON)
-            gradient = (self._moment1 / (1 - BETA1**self.steps)).div_(root)
-        changes = gradient.mul_(self.plan.learning_rate).split([len(t.positions) for t in self.trained])
+            root = torch.sqrt(self._moment2, out=self._root).div_(math.sqrt(1 - BETA2**self.steps)).add_(EPSILON)
+            gradient = torch.div(self._moment1, root, out=gradient)
+            rate /= 1 - BETA1**self.steps
+        changes = gradient.mul_(rate).split([trained.count for trained in self.trained])
         for trained, change in zip(self.trained, changes, strict=True):
             trained.move(change)
 
