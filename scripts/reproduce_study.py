@@ -174,10 +174,14 @@ class Reproduction:
     def head_to_head(self) -> None:
         """Plans of four methods at equal budgets: accuracy at equal measured cost."""
         weights = self.weights()[0]
-        for share in self.args.shares.split(",")[: 1 if self.quick else None]:
-            name = f"head-to-head-{share}-{MAIN}-{weights}"
-            methods = HEAD_TO_HEAD[:2] if self.quick else HEAD_TO_HEAD
-            self.compare(name, methods, self.args.head_tasks, weights=weights, share=float(share))
+        shares = self.args.shares.split(",")[: 1 if self.quick else None]
+        names = [f"table-{MAIN}-{weights}", *(f"head-to-head-{share}-{MAIN}-{weights}" for share in shares)]
+        methods = HEAD_TO_HEAD[:2] if self.quick else HEAD_TO_HEAD
+        for share, name in zip(shares, names[1:], strict=True):
+            # Plans that are the same at two budgets are trained once.
+            others = [self.args.out / n for n in names if n != name and (self.args.out / n / "benchmark.json").exists()]
+            reuse = [word for folder in others for word in ("--reuse", folder)]
+            self.compare(name, methods, self.args.head_tasks, *reuse, weights=weights, share=float(share))
 
     def study(self) -> None:
         """The factorial on each device."""

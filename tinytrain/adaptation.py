@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 
 import torch
+from torch import Tensor
 
 from profiler.workloads.plan import StepPlan
 from tinytrain import episodes
-from tinytrain.cache import AugmentationPool, PrefixCache
+from tinytrain.cache import AugmentationPool, PrefixCache, TaskActivations, fresh_batches
 from tinytrain.delta import Delta, weights_hash
+from tinytrain.sparse import SparseNetwork
 from tinytrain.tasks import Prepared
-from tinytrain.training import apply_plan, pseudo_query
+from tinytrain.training import SparseTrainer, apply_plan
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ def adapt(
     images: int | None = None,
     pool: int | None = None,
     cache: bool = True,
+    shared: TaskActivations | None = None,
     advance: Callable[[], None] = lambda: None,
 ) -> tuple[Adaptation, Delta]:
     """Train ``ready.model`` in place.
@@ -62,35 +65,61 @@ def adapt(
         pool: Augmented versions of every support image that batches are drawn from; None augments every batch anew.
         cache: Keep the frozen activations of a pool instead of computing them at every step; changes the time, not
             the result.
+        shared: Batches of this task and what frozen activations other plans have left of them; without a pool.
         advance: Called after every step.
 
     Returns:
         What training did, and the changed values.
     """
-    ways = ready.episode.ways
-    before = episodes.accuracy(ready.model, ready.task, ways)
     if learning_rate is not None:
         plan = replace(plan, learning_rate=learning_rate)
     base = weights_hash(ready.model)
     trainer = apply_plan(ready.model, ready.network, plan)
-    support, labels = ready.task.support, ready.task.support_labels
-    count = min(images or plan.images, len(support))
-    seed = ready.episode.seed
-    generator = torch.Generator().manual_seed(seed)
-    versions = None if pool is None else AugmentationPool(support, labels, versions=pool, seed=seed)
-    kept = PrefixCache(trainer.sparse, versions.images) if versions is not None and cache and trainer.trained else None
-    losses = []
-    for step in range(steps if trainer.trained else 0):
-        if versions is not None:
-            rows = versions.draw(count, generator)
-            cut = trainer.sparse.prefix(versions.images[rows]) if kept is None else kept.take(rows)
-            losses.append(trainer.step_from(cut, versions.labels[rows], ready.prototypes))
-        else:
-            chosen = torch.randperm(len(support), generator=generator)[:count]
-            batch = pseudo_query(support[chosen], seed=1000 * seed + step)
-            losses.append(trainer.step(batch, labels[chosen], ready.prototypes))
-        advance()
-    after = episodes.accuracy(ready.model, ready.task, ways) if trainer.trained else before
+    steps = steps if trainer.trained else 0
+    if shared is not None:
+        losses, before, after = _train_shared(trainer, ready, shared, steps, advance)
+    else:
+        before = episodes.accuracy(ready.model, ready.task, ready.episode.ways)
+        count = min(images or plan.images, len(ready.task.support))
+        batches = _batches(trainer.sparse, ready, count, steps, pool, cache=cache)
+        losses = []
+        for cut, labels in batches:
+            losses.append(trainer.step_from(cut, labels, ready.prototypes))
+            advance()
+        after = episodes.accuracy(ready.model, ready.task, ready.episode.ways) if trainer.trained else before
     first, last = (losses[0], losses[-1]) if losses else (math.nan, math.nan)
     done = Adaptation(len(losses), trainer.trained_parameters, first, last, 100 * before, 100 * after)
     return done, Delta.of(trainer, base)
+
+
+def _batches(
+    sparse: SparseNetwork, ready: Prepared, count: int, steps: int, pool: int | None, *, cache: bool
+) -> Iterator[tuple[tuple[Tensor, ...], Tensor]]:
+    """Cut tensors and labels of every step's batch."""
+    task, seed = ready.task, ready.episode.seed
+    if pool is None:
+        for images, labels in fresh_batches(task, count=count, steps=steps, seed=seed):
+            yield sparse.prefix(images), labels
+        return
+    generator = torch.Generator().manual_seed(seed)
+    versions = AugmentationPool(task.support, task.support_labels, versions=pool, seed=seed)
+    kept = PrefixCache(sparse, versions.images) if cache and steps else None
+    for _ in range(steps):
+        rows = versions.draw(count, generator)
+        yield sparse.prefix(versions.images[rows]) if kept is None else kept.take(rows), versions.labels[rows]
+
+
+def _train_shared(
+    trainer: SparseTrainer, ready: Prepared, shared: TaskActivations, steps: int, advance: Callable[[], None]
+) -> tuple[list[float], float, float]:
+    """Losses of the steps, and the query's accuracy before and after."""
+    kept, losses = shared.of(ready.network, trainer.sparse), []
+
+    def accuracy() -> float:
+        return episodes.feature_accuracy(*shared.features(kept, trainer.sparse), ready.task, ready.episode.ways)
+
+    before = accuracy()
+    for step in range(steps):
+        losses.append(trainer.step_from(kept.take(shared.batch(step)), shared.labels[step], ready.prototypes))
+        advance()
+    return losses, before, accuracy() if trainer.trained else before

@@ -10,8 +10,8 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -24,10 +24,11 @@ from profiler.workloads.plan import StepPlan
 from tinytrain import adaptation, baselines, episodes, tasks
 from tinytrain.benchmark_methods import METHODS, Chosen, Limits, Setup
 from tinytrain.benchmark_plans import plan_key, step_key
+from tinytrain.cache import TaskActivations
 from tinytrain.episodes import Episode
 from tinytrain.gain import RATIOS
 from tinytrain.scheme_search import Searched
-from tinytrain.selection import INSPECTED_SHARE, inspected_layers
+from tinytrain.selection import INSPECTED_SHARE, Selection, inspected_layers
 from tinytrain.selection_costs import StepTable
 from tinytrain.tasks import Loaded, Prepared
 
@@ -35,6 +36,8 @@ from tinytrain.tasks import Loaded, Prepared
 VALIDATION_SET, VALIDATION_SPLIT = "mini-imagenet", "val"
 #: From these.
 LEARNING_RATES = (1e-2, 1e-3, 1e-4)
+#: What a line of results says of the training alone.
+_OF_TRAINING = (*(entry.name for entry in fields(adaptation.Adaptation)), "training_host_s")
 #: Tasks of a domain that a static plan is chosen from, and the seed of the first.
 _STATIC_TASKS, _STATIC_SEED = 5, 1 << 30
 
@@ -150,6 +153,7 @@ class Job:
         episode: The task.
         settings: Of the benchmark.
         place: Of images and weights.
+        trained: Lines of results on this task by their plan's key: what has been trained is not trained again.
     """
 
     cell: Cell
@@ -157,6 +161,7 @@ class Job:
     episode: Episode
     settings: Settings
     place: Place
+    trained: Mapping[str, dict] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -187,9 +192,8 @@ def work_off(job: Job) -> list[Outcome]:
 
 def _work_off(job: Job) -> list[Outcome]:
     cell, settings = job.cell, job.settings
-    ready, information = _task(job.place, cell.network, cell.domain, settings.input_shape, job.episode)
-    trained: dict[str, dict] = {}
-    outcomes = []
+    own = _task(job.place, cell.network, cell.domain, settings, job.episode)
+    ready, outcomes = own.ready, []
     for device in job.devices:
         setup = Setup(
             ready,
@@ -201,7 +205,8 @@ def _work_off(job: Job) -> list[Outcome]:
             ratios=settings.ratios,
             inspected_share=settings.inspected_share,
             tables=_tables(device.costs, settings),
-            kept=information,
+            kept=own.information,
+            domain=cell.domain,
             domain_information=lambda: _domain_information(
                 job.place, cell.network, cell.domain, settings.input_shape, settings.inspected_share
             ),
@@ -221,20 +226,25 @@ def _work_off(job: Job) -> list[Outcome]:
             outcomes.append(Outcome(record | {"status": "no plan", "reason": error.args[0]}, None))
             continue
         key = plan_key(chosen.plan)
-        if key not in trained:
-            trained[key] = _train(chosen, settings)
+        if key not in own.trained:
+            known = job.trained.get(key, {})
+            own.trained[key] = (
+                {name: known[name] for name in _OF_TRAINING}
+                if known.get("data") == ready.data
+                else _train(chosen, settings, own.activations)
+            )
         plan = chosen.plan if chosen.plan.layers else None
-        record |= {"status": "ok", **_predicted(setup, chosen), **trained[key]}
+        record |= {"status": "ok", **_predicted(setup, chosen), **own.trained[key]}
         record |= {"plan": key, "step": step_key(plan)} if plan else {"plan": None, "step": None}
         outcomes.append(Outcome(record, plan))
     return outcomes
 
 
-def _train(chosen: Chosen, settings: Settings) -> dict:
+def _train(chosen: Chosen, settings: Settings, activations: TaskActivations) -> dict:
     """Train a copy, so that the next method and device find the weights as they were."""
     begin = time.monotonic()
     ready = replace(chosen.ready, model=copy.deepcopy(chosen.ready.model))
-    result, _ = adaptation.adapt(ready, chosen.plan, steps=settings.steps)
+    result, _ = adaptation.adapt(ready, chosen.plan, steps=settings.steps, shared=activations)
     record = {name: _finite(value) for name, value in result.to_dict().items()}
     return record | {"training_host_s": time.monotonic() - begin}
 
@@ -268,12 +278,28 @@ def _loaded(place: Place, network: str, domain: str, input_shape: tuple[int, int
     return place.load(network, domain, input_shape)
 
 
+@dataclass(frozen=True, eq=False)
+class _Task:
+    """A task, and what cells have found out about it.
+
+    Attributes:
+        ready: The task.
+        activations: Of its batches, which are the same for all methods.
+        information: Fisher information of its inspected layers, once it has been asked for.
+        trained: What training gave, by the plan's key.
+    """
+
+    ready: Prepared
+    activations: TaskActivations
+    information: dict[str, Tensor] = field(default_factory=dict)
+    trained: dict[str, dict] = field(default_factory=dict)
+
+
 @lru_cache(maxsize=1)
-def _task(
-    place: Place, network: str, domain: str, input_shape: tuple[int, int, int], episode: Episode
-) -> tuple[Prepared, dict[str, Tensor]]:
-    """A task, and its Fisher information once it has been asked for."""
-    return _loaded(place, network, domain, input_shape).ready(episode), {}
+def _task(place: Place, network: str, domain: str, settings: Settings, episode: Episode) -> _Task:
+    ready = _loaded(place, network, domain, settings.input_shape).ready(episode)
+    count = min(settings.images, len(episode.support))
+    return _Task(ready, TaskActivations(ready.task, count=count, steps=settings.steps, seed=episode.seed))
 
 
 @lru_cache(maxsize=4)
@@ -294,7 +320,7 @@ def _model(folder: Path) -> CostModel:
 
 
 @lru_cache(maxsize=8)
-def _tables(costs: Path, settings: Settings) -> dict[tuple, StepTable | Searched]:
+def _tables(costs: Path, settings: Settings) -> dict[tuple, StepTable | Searched | Selection]:
     """Of a device's model: what steps cost, table by table, and schemes, as they are asked for."""
     return {}
 

@@ -25,7 +25,7 @@ from tinytrain.contributions import Contributions
 from tinytrain.criterion import whole_layer
 from tinytrain.gain import RATIOS
 from tinytrain.scheme_search import Searched, search
-from tinytrain.selection import INSPECTED_SHARE, Solver, inspected_layers, select, step_table
+from tinytrain.selection import INSPECTED_SHARE, Selection, Solver, inspected_layers, select, step_table
 from tinytrain.selection_costs import StepTable
 from tinytrain.tasks import Prepared
 
@@ -66,10 +66,11 @@ class Setup:
         learning_rate: Of the update.
         ratios: Shares of a layer's channels that may train.
         inspected_share: Of the layers to choose from, counted from the last.
-        tables: Tables of costs and searched schemes made so far under these settings and this model; shared by tasks
-            and networks.
+        tables: Tables of costs, static plans and searched schemes made so far under these settings and this model;
+            shared by tasks and networks.
         kept: Fisher information of this task where another device has asked for it already.
-        domain_information: Gives that of the task's domain, from other tasks.
+        domain: Of the task, by name.
+        domain_information: Gives the domain's, from other tasks.
         contributions: File of those of the network's parts, see :mod:`tinytrain.contributions`.
     """
 
@@ -84,12 +85,13 @@ class Setup:
         learning_rate: float = 1e-3,
         ratios: tuple[float, ...] = RATIOS,
         inspected_share: float = INSPECTED_SHARE,
-        tables: dict[tuple, StepTable | Searched] | None = None,
+        tables: dict[tuple, StepTable | Searched | Selection] | None = None,
         kept: dict[str, Tensor] | None = None,
+        domain: str = "",
         domain_information: Callable[[], Mapping[str, Tensor]] = dict,
         contributions: Path | None = None,
     ) -> None:
-        self.domain_information, self.contributions = domain_information, contributions
+        self.domain, self.domain_information, self.contributions = domain, domain_information, contributions
         self.ready, self.model, self.limits, self.ratios = ready, model, limits, ratios
         self.inspected = inspected_layers(ready.network, inspected_share)
         self.template = StepPlan.for_network(
@@ -131,6 +133,23 @@ class Setup:
                 optimizer=template.optimizer,
             ),
         )
+
+    @property
+    def static(self) -> Selection:
+        """The selection by the domain's information.
+
+        Raises:
+            UserError: no plan keeps the budget.
+        """
+        t = self.template
+        key = ("static", self.domain, self.ready.network.fingerprint, t.head, t.images, t.optimizer)
+        return self._once(key, lambda: self.select(self.domain_information(), self.model, "exact"))
+
+    def select(
+        self, information: Mapping[str, Tensor], source: CostModel | AnalyticalCosts, solver: Solver
+    ) -> Selection:
+        """See :func:`tinytrain.selection.select`."""
+        return select(information, self.table(source), self.budget, ratios=self.ratios, solver=solver)
 
     @property
     def searched(self) -> Searched:
@@ -218,11 +237,8 @@ def _baseline(setup: Setup, method: baselines.Method) -> Chosen:
     return Chosen(plan, ready)
 
 
-def _selected(
-    setup: Setup, information: Mapping[str, Tensor], source: CostModel | AnalyticalCosts, solver: Solver
-) -> Chosen:
-    selection = select(information, setup.table(source), setup.budget, ratios=setup.ratios, solver=solver)
-    # Tables are shared by all learning rates.
+def _selected(setup: Setup, selection: Selection) -> Chosen:
+    # Tables and static plans are shared by all learning rates.
     plan = replace(selection.plan, learning_rate=setup.template.learning_rate)
     return Chosen(plan, setup.ready, selection.fisher_share, selection.seconds)
 
@@ -244,19 +260,19 @@ _SELECTIONS = (
     Method(
         "static",
         "the static Fisher plan: as tinytrain, by the information of other tasks of the domain",
-        lambda setup: _selected(setup, setup.domain_information(), setup.model, "exact"),
+        lambda setup: _selected(setup, setup.static),
         budgeted=True,
     ),
     Method(
         "tinytrain-analytical",
         "TinyTrain's published criterion and greedy solver, the budget on own MACs",
-        lambda setup: _selected(setup, setup.information, setup.analytical, "greedy"),
+        lambda setup: _selected(setup, setup.select(setup.information, setup.analytical, "greedy")),
         budgeted=True,
     ),
     Method(
         "tinytrain",
         "most Fisher information within the budget by the device's cost model",
-        lambda setup: _selected(setup, setup.information, setup.model, "exact"),
+        lambda setup: _selected(setup, setup.select(setup.information, setup.model, "exact")),
         budgeted=True,
     ),
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import pandas as pd
 
@@ -23,7 +24,7 @@ from tinytrain.benchmark import (
     work_off,
 )
 from tinytrain.benchmark_methods import Method
-from tinytrain.benchmark_store import Results
+from tinytrain.benchmark_store import Results, Trainings
 
 
 @contextlib.contextmanager
@@ -88,6 +89,7 @@ class Comparison:
         networks: Names of backbones.
         domains: Names or folders of image sets.
         tasks: How many of each domain.
+        reused: Folders of benchmarks of the same tasks, whose trainings are taken for plans that are the same.
     """
 
     results: Results
@@ -97,6 +99,7 @@ class Comparison:
     networks: tuple[str, ...]
     domains: tuple[str, ...]
     tasks: int
+    reused: tuple[Path, ...] = ()
 
     def validation_jobs(self, tell: Callable[[str], None]) -> list[Job]:
         """Cells that learning rates are chosen by and that are not there yet; none where rates are not chosen."""
@@ -158,8 +161,10 @@ class Comparison:
         images = loaded[0].images
         classes = None if split is None else images.classes(split)
         episodes = self.results.tasks(domain, images, count, classes=classes)
+        trainings = Trainings(settings, self.results.records, self.reused)
+        trained = {network: trainings.of(network, domain, images, episodes) for network in self.networks}
         return [
-            Job(cell, devices, episodes[cell.task], settings, self.place)
+            Job(cell, devices, episodes[cell.task], settings, self.place, trained[cell.network][cell.task])
             for cell in cells
             if (devices := self.results.missing(cell, self.devices))
         ]

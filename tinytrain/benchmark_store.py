@@ -32,6 +32,8 @@ from tinytrain.images import ImageSet
 from tinytrain.sampling import MetaDataset
 
 SCHEMA = 1
+#: Settings that decide what is chosen, and not what training it on a task gives.
+_OF_CHOICES = ("learning_rate", "choose_lr", "lr_tasks", "limits", "ratios", "inspected_share")
 #: What makes two lines the same result, in this order.
 KEY = ("method", "network", "domain", "device", "task", "learning_rate")
 
@@ -191,6 +193,48 @@ def read_description(folder: Path) -> dict:
     except (KeyError, TypeError, ValueError):
         pass
     raise UserError(f"{path} describes no benchmark", hint="give another --out")
+
+
+class Trainings:
+    """What training gave in benchmarks of the same tasks, to be taken for plans that are the same.
+
+    Args:
+        settings: Of the benchmark that it is taken for.
+        own: Its own lines of results.
+        others: Folders of other benchmarks.
+
+    Raises:
+        UserError: one of them is no benchmark, or trains by other settings than limits and the like.
+    """
+
+    def __init__(self, settings: Settings, own: Sequence[dict], others: Sequence[Path] = ()) -> None:
+        self._others = others
+        self._records = [(None, record) for record in own]
+        for folder in others:
+            there = read_description(folder)["settings"]
+            for name, value in json.loads(json.dumps(asdict(settings))).items():
+                if name not in _OF_CHOICES and there.get(name) != value:
+                    raise UserError(
+                        f"the benchmark in {folder} has {name} {_short(there.get(name))}, this one {_short(value)}: "
+                        "what training gave there says nothing here",
+                        hint="leave it out of --reuse",
+                    )
+            self._records += [(folder, record) for record in read_records(folder)]
+
+    def of(self, network: str, domain: str, images: ImageSet, drawn: Sequence[Episode]) -> list[dict[str, dict]]:
+        """For each of the domain's tasks the lines of results by their plan's key."""
+        same = {None: drawn}
+        for folder in self._others:
+            path = folder / "tasks" / f"{slug(domain)}.json"
+            same[folder] = episodes.load(path, images) if path.exists() else []
+        found: list[dict[str, dict]] = [{} for _ in drawn]
+        for folder, record in self._records:
+            task = record["task"]
+            if (record["network"], record["domain"]) != (network, domain) or not record.get("plan"):
+                continue
+            if drawn[task : task + 1] and same[folder][task : task + 1] == drawn[task : task + 1]:
+                found[task].setdefault(record["plan"], record)
+        return found
 
 
 def read_records(folder: Path) -> list[dict]:

@@ -144,7 +144,15 @@ class SparseLayer:
         m = self.module
         if isinstance(m, nn.Linear):
             return True
-        return (m.kernel_size, m.stride, m.padding, m.groups) == ((1, 1), (1, 1), (0, 0), 1)
+        return (m.kernel_size, m.stride, self._padding, m.groups) == ((1, 1), (1, 1), (0, 0), 1)
+
+    @cached_property
+    def _padding(self) -> tuple[int, int]:
+        """Rows and columns of zeros on each side, also where the module has a word for them."""
+        m = self.module
+        if m.padding == "same":
+            return (m.kernel_size[0] // 2, m.kernel_size[1] // 2)
+        return (0, 0) if m.padding == "valid" else m.padding
 
     @cached_property
     def _selects_input(self) -> bool:
@@ -217,11 +225,11 @@ class SparseLayer:
         return torch.cat(parts)
 
     def _by_positions(self, gradient: Tensor, x: Tensor) -> Tensor:
-        """A depthwise ``grad_weight`` position by position of the output: faster than torch's where those are few, as in
-        the last blocks. Shape (channels, kernel_h, kernel_w).
+        """A depthwise ``grad_weight`` position by position of the output: faster than torch's where those are few,
+        as in the last blocks. Shape (channels, kernel_h, kernel_w).
         """
         (kernel_h, kernel_w), (stride_h, stride_w) = self.module.kernel_size, self.module.stride
-        pad_h, pad_w = self.module.padding
+        pad_h, pad_w = self._padding
         padded = nn.functional.pad(x.permute(0, 2, 3, 1), (0, 0, pad_w, pad_w, pad_h, pad_h))
         gradient = gradient.permute(0, 2, 3, 1)
         images, out_h, out_w, channels = gradient.shape
@@ -237,7 +245,7 @@ class SparseLayer:
         """A depthwise ``grad_weight`` as a convolution of each image's channel with its gradient, which torch is
         several times faster at for large kernels. Shape (channels, kernel_h, kernel_w).
         """
-        (kernel_h, kernel_w), (pad_h, pad_w) = self.module.kernel_size, self.module.padding
+        (kernel_h, kernel_w), (pad_h, pad_w) = self.module.kernel_size, self._padding
         images, channels, out_h, out_w = gradient.shape
         padded = nn.functional.pad(x, (pad_w, pad_w, pad_h, pad_h))
         found = torch.conv2d(
@@ -252,7 +260,8 @@ class SparseLayer:
     def _backward(self, gradient: Tensor, x: Tensor, weight: Tensor, groups: int, which: int) -> Tensor:
         m = self.module
         mask = [which == 0, which == 1, False]
-        return _BACKWARD(gradient, x, weight, None, m.stride, m.padding, m.dilation, False, (0, 0), groups, mask)[which]
+        settings = (m.stride, self._padding, m.dilation, False, (0, 0), groups)
+        return _BACKWARD(gradient, x, weight, None, *settings, mask)[which]
 
 
 def _rows(x: Tensor) -> Tensor:

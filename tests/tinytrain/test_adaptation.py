@@ -12,8 +12,10 @@ from profiler.workloads.lower import lower
 from profiler.workloads.plan import Head, LayerPlan, StepPlan
 from tinytrain import episodes
 from tinytrain.adaptation import adapt
+from tinytrain.cache import TaskActivations
 from tinytrain.delta import Delta, weights_hash
 from tinytrain.folding import fold_norms
+from tinytrain.sparse import SparseNetwork
 from tinytrain.tasks import Prepared
 
 
@@ -53,6 +55,31 @@ def test_a_delta_gives_the_trained_network_bit_by_bit_and_no_other(ready, tmp_pa
     del delta.values["linear.bias"]
     with pytest.raises(UserError, match=r"not the 2 values of linear\.bias"):
         delta.apply(copy.deepcopy(ready.model), ready.network)
+
+
+def test_plans_that_share_activations_learn_what_each_learns_alone(ready):
+    prefixes = []
+    shared = TaskActivations(ready.task, count=6, steps=4, seed=ready.episode.seed)
+    for layers in (
+        {"linear": LayerPlan((0, 3))},
+        {"grouped": LayerPlan((1, 6), "in"), "linear": LayerPlan((0, 3))},
+        {"grouped": LayerPlan((0, 2)), "linear": LayerPlan((1, 2))},
+        {},
+    ):
+        plan = plan_of(ready, **layers)
+        alone, expected, _ = trained(ready, plan, steps=4)
+        together, result, _ = trained(ready, plan, steps=4, shared=shared)
+        for own, other in zip(together.parameters(), alone.parameters(), strict=True):
+            torch.testing.assert_close(own, other, rtol=1e-4, atol=1e-6)
+        assert result.accuracy_before_percent == expected.accuracy_before_percent
+        assert result.accuracy_after_percent == expected.accuracy_after_percent
+        assert (result.steps, result.last_loss) == (
+            expected.steps,
+            pytest.approx(expected.last_loss, 1e-4, nan_ok=True),
+        )
+        sparse = SparseNetwork(copy.deepcopy(ready.model), layers)
+        prefixes.append(shared.of(ready.network, sparse))
+    assert len({id(kept) for kept in prefixes}) == 3  # both of the grouped layer's frontier share one
 
 
 def test_what_is_no_delta_is_refused(tmp_path):

@@ -14,6 +14,7 @@ from profiler.errors import UserError
 from profiler.workloads.entries import DoesNotFit
 from profiler.workloads.lower import load_network
 from profiler.workloads.plan import LayerPlan, StepPlan
+from tinytrain import adaptation
 from tinytrain.benchmark import Cell, Device, Settings, chosen_rates
 from tinytrain.benchmark_plans import plan_key, step_key
 from tinytrain.benchmark_store import Results, read_records
@@ -84,6 +85,29 @@ def test_a_damaged_line_is_said_and_done_again(folder, capsys):
     assert benchmark(methods="none,last") == 0
     assert "1 damaged line" in capsys.readouterr().err
     pd.testing.assert_frame_equal(results(), whole)
+
+
+def test_plans_that_were_trained_under_another_budget_are_not_trained_again(folder, capsys, monkeypatch):
+    assert benchmark("--latency-share", "0.3", methods="none,last,biases", out="tight") == 0
+    trained = []
+    own = adaptation.adapt
+    monkeypatch.setattr(
+        adaptation, "adapt", lambda ready, plan, **rest: trained.append(plan) or own(ready, plan, **rest)
+    )
+    assert benchmark("--reuse", "tight", methods="none,last,tinytrain") == 0
+    assert [bool(plan.layers) for plan in trained] == [
+        False,
+        True,
+    ] * 2  # `last` is there; `none` has no plan to know by
+    last, before = (table[table.method == "last"] for table in (results(), results("tight")))
+    pd.testing.assert_series_equal(
+        last.accuracy_after_percent, before.accuracy_after_percent, check_index=False, check_names=False
+    )
+    trained.clear()
+    assert benchmark("--tasks", "3", "--reuse", "tight", methods="none,last") == 0
+    assert len(trained) == 2  # a task that is not there
+    assert benchmark("--steps", "1", "--reuse", "tight", methods="none,last", out="shorter") == 1
+    assert "has steps" in capsys.readouterr().err
 
 
 @pytest.mark.slow

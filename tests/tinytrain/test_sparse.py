@@ -27,7 +27,9 @@ class Odd(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.stem = nn.Conv2d(3, 6, 3, stride=2, padding=1)
-        self.dense = nn.Conv2d(6, 8, 3, padding=1)
+        self.dense = nn.Conv2d(6, 8, 3, padding="same")
+        self.wide = nn.Conv2d(8, 8, 5, padding=2, groups=8)  # more positions than taps
+        self.skips = nn.Conv2d(8, 8, (5, 3), stride=2, padding=(2, 1), groups=8)  # a stride that leaves rows out
         self.relu = nn.ReLU(inplace=True)
         self.left = nn.Conv2d(8, 8, 5, padding=2, groups=4, bias=False)
         self.norm = nn.GroupNorm(2, 8)
@@ -37,11 +39,11 @@ class Odd(nn.Module):
         self.linear = nn.Linear(10, 6)
 
     def forward(self, x):
-        x = self.relu(self.dense(self.stem(x)))
+        x = self.wide(self.relu(self.dense(self.stem(x))))
         left = nn.functional.relu6(self.norm(self.left(x)))
         x = left + self.right(x)
         x += left
-        x = torch.relu(self.depthwise(x)).mean((2, 3))
+        x = torch.relu(self.depthwise(x) + self.skips(x)).mean((2, 3))
         return self.linear(nn.functional.relu(self.hidden(x)))
 
 

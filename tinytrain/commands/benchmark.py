@@ -103,6 +103,14 @@ def benchmark(
     out: Annotated[Path, typer.Option(help="The benchmark's folder; what is in it already is not done again.")] = Path(
         "benchmark"
     ),
+    reuse: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="A benchmark of the same tasks with other limits: plans that were trained there are not trained "
+            "again; repeatable.",
+        ),
+    ] = None,
     list_methods: Annotated[bool, typer.Option("--list-methods", help="Show the methods, and do nothing.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -177,7 +185,7 @@ def benchmark(
     with Results(out, settings, devices) as results:
         if results.damaged:
             warn(f"{len(results.damaged)} damaged lines of {out / 'results.jsonl'} are left out, and done again")
-        comparison = Comparison(results, place, devices, asked, networks, domains, tasks)
+        comparison = Comparison(results, place, devices, asked, networks, domains, tasks, tuple(reuse or ()))
         _train(comparison, jobs, scheduler, quiet=as_json)
         failures = _measure(comparison, ports, repetitions, energy, quiet=as_json)
     for failure in failures:
