@@ -112,6 +112,8 @@ class Comparison:
             for rate in LEARNING_RATES
             for cell in cells_of(trained, self.networks, VALIDATION_SET, settings.lr_tasks, lambda *_, r=rate: r)
         ]
+        # What cells of one task share is kept for one task at a time.
+        cells.sort(key=lambda cell: (cell.task, cell.network))
         return self._jobs(VALIDATION_SET, cells, settings.lr_tasks, tell, split=VALIDATION_SPLIT)
 
     def rates(self) -> dict[tuple[str, str], float]:
