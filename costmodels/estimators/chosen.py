@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted, check_X_y
 from costmodels.estimators.corrected import CorrectedTerms
 from costmodels.estimators.inputs import matrix
 from costmodels.estimators.process import ResidualProcess
-from costmodels.estimators.terms import EXACT
+from costmodels.estimators.terms import EXACT, NonNegativeTerms
 from costmodels.estimators.trees import BoostedTrees
 
 #: What is compared, the simplest first, and what each is.
@@ -26,8 +26,11 @@ METHODS: dict[str, str] = {
 }
 #: A more elaborate method has to be better than a simpler one by this factor.
 BETTER = 0.95
-#: A method that is worse than the best by this factor is not tried again in the outer cross-validation.
-_HOPELESS = 2.0
+#: A method that is worse than the best by this factor, of all ops or of those in the first folds, is given up: it is
+#: not fitted again in other folds, nor in the outer cross-validation.
+_HOPELESS = 1.1
+#: Folds after which a method may be given up.
+_TRIED_FOLDS = 3
 #: Weights of a stack below this are dropped.
 _LEAST_WEIGHT = 0.05
 
@@ -65,12 +68,13 @@ class _Choice:
     weights: dict[str, float]
     method: str
     scores: dict[str, float]
+    given_up: frozenset[str] = frozenset()
 
     def promising(self, name: str) -> bool:
         """Whether a method that lost by this much, or was not worth comparing, may win with fewer of the same ops."""
-        return (
-            name == "terms" or not self.scores or self.scores.get(name, np.inf) < _HOPELESS * min(self.scores.values())
-        )
+        if name == "terms" or not self.scores:
+            return True
+        return name not in self.given_up and self.scores.get(name, np.inf) < _HOPELESS * min(self.scores.values())
 
     def predict(self, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Costs and relative standard deviations."""
@@ -232,42 +236,46 @@ class ChosenRegressor(RegressorMixin, BaseEstimator):
         """The best method for these ops, fitted to them; ``like`` is the choice for more of the same ops."""
         fitted: dict[str, CorrectedTerms] = {}
         unseen: dict[str, np.ndarray] = {}
+        scores: dict[str, float] = {}
+        parts = _Parts(X, y, groups, self.n_folds, self.random_state)
         enough = len(np.unique(groups)) >= max(self.n_folds, 2)
         # One method alone is not compared; trees only learn from it how far they are off.
         compares = enough and self.method in ("auto", "stack", "terms_trees")
         for name in self._methods(len(y), X.shape[1]) if enough else ["terms"]:
             if like is not None and not like.promising(name):
                 continue
-            near = None if like is None else like.fitted[name]
-            fitted[name] = self.candidate(name, X.shape[1]).fit(X, y, near)
-            if compares:
-                unseen[name] = self._log_errors(fitted[name], X, y, groups)
-                fitted[name].scatter_ = float(np.sqrt(np.mean(unseen[name] ** 2)))
-                if self.method == "auto" and name == "terms" and typical_size(unseen[name]) <= self.compare_above:
-                    break
-        return self._best(fitted, unseen)
+            candidate = self.candidate(name, X.shape[1])
+            fitted[name] = candidate.fit(X, y, like and like.fitted[name], parts.terms(candidate))
+            if not compares:
+                continue
+            best = min(unseen, key=scores.__getitem__) if unseen and self.method == "auto" else None
+            errors = parts.log_errors(fitted[name], unseen.get(best))
+            scores[name] = typical_size(np.expm1(errors))
+            fitted[name].scatter_ = float(np.sqrt(np.mean(errors**2)))
+            if len(errors) == len(y):
+                unseen[name] = errors
+            if self.method == "auto" and name == "terms" and typical_size(errors) <= self.compare_above:
+                break
+        return self._best(fitted, unseen, scores)
 
-    def _best(self, fitted: dict[str, CorrectedTerms], unseen: dict[str, np.ndarray]) -> _Choice:
-        scores = {name: typical_size(np.expm1(errors)) for name, errors in unseen.items()}
+    def _best(
+        self, fitted: dict[str, CorrectedTerms], unseen: dict[str, np.ndarray], scores: dict[str, float]
+    ) -> _Choice:
+        """The best of those that were not given up, or the best stack of them."""
         weights = {next(iter(fitted)): 1.0}
+        contenders = {name: scores[name] for name in unseen}
         if len(unseen) > 1:
             stack = _stack_weights(unseen)
-            scores["stack"] = typical_size(np.expm1(sum(w * unseen[name] for name, w in stack.items())))
+            contenders["stack"] = scores["stack"] = typical_size(
+                np.expm1(sum(w * unseen[name] for name, w in stack.items()))
+            )
         best = next(iter(fitted))
-        for name, score in scores.items():
+        for name, score in contenders.items():
             if (self.method == "stack" and name == "stack") or score < BETTER * scores[best]:
                 best = name
         if scores:
             weights = stack if best == "stack" else {best: 1.0}
-        return _Choice(fitted, weights, best, scores)
-
-    def _log_errors(self, fitted: CorrectedTerms, X, y, groups) -> np.ndarray:
-        """Log errors of every op when its fold is left out, with the hyperparameters that were fitted to all."""
-        errors = np.empty(len(y))
-        for train, test in folds_by(groups, self.n_folds, self.random_state):
-            predicted = fitted.refitted(X[train], y[train]).predict(X[test])
-            errors[test] = np.log(y[test] / np.maximum(predicted, 1e-6 * y[test]))
-        return errors
+        return _Choice(fitted, weights, best, scores, frozenset(scores) - contenders.keys())
 
     def _judge(self, X, y, groups, choice: _Choice) -> tuple[np.ndarray, np.ndarray]:
         """Log errors and stated relative deviations of every op when its fold is left out of choosing and fitting."""
@@ -276,6 +284,46 @@ class ChosenRegressor(RegressorMixin, BaseEstimator):
             predicted, stds[test] = self._choose(X[train], y[train], groups[train], choice).predict(X[test])
             errors[test] = np.log(y[test] / np.maximum(predicted, 1e-6 * y[test]))
         return errors, stds
+
+
+class _Parts:
+    """Ops, and all but those of each fold in turn: what methods are compared on.
+
+    Methods that correct the same terms get them fitted once.
+    """
+
+    def __init__(self, X: np.ndarray, y: np.ndarray, groups: np.ndarray, n_folds: int, random_state: int) -> None:
+        self._X, self._y = X, y
+        self._folds = list(folds_by(groups, n_folds, random_state))
+        self._terms: dict[tuple[tuple[int, int], int | None], NonNegativeTerms] = {}
+
+    def terms(self, candidate: CorrectedTerms, without: int | None = None) -> NonNegativeTerms:
+        """The terms of a candidate, fitted to all ops or to those of all folds but one."""
+        key = candidate.terms, without
+        if key not in self._terms:
+            rows = slice(None) if without is None else self._folds[without][0]
+            self._terms[key] = candidate.fitted_terms(self._X[rows], self._y[rows])
+        return self._terms[key]
+
+    def log_errors(self, fitted: CorrectedTerms, best: np.ndarray | None) -> np.ndarray:
+        """Log errors of every op when its fold is left out, with the hyperparameters that were fitted to all.
+
+        Args:
+            fitted: To all ops.
+            best: The same of the best method so far. One that is hopeless beside it is given up: then the errors are
+                those of the first folds alone.
+        """
+        X, y = self._X, self._y
+        errors, judged = np.empty(len(y)), np.zeros(len(y), dtype=bool)
+        for fold, (train, test) in enumerate(self._folds):
+            predicted = fitted.refitted(X[train], y[train], self.terms(fitted, fold)).predict(X[test])
+            errors[test] = np.log(y[test] / np.maximum(predicted, 1e-6 * y[test]))
+            judged[test] = True
+            if best is None or fold + 1 < _TRIED_FOLDS:
+                continue
+            if typical_size(np.expm1(errors[judged])) > _HOPELESS * typical_size(np.expm1(best[judged])):
+                break
+        return errors[judged]
 
 
 def _stack_weights(unseen: dict[str, np.ndarray]) -> dict[str, float]:

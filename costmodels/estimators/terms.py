@@ -96,7 +96,7 @@ class NonNegativeTerms(RegressorMixin, BaseEstimator):
             residual = np.abs(A @ v - 1)
             spread = max(1.4826 * float(np.median(residual)), EXACT)
             w = np.minimum(1.0, HUBER * spread / np.maximum(residual, EXACT))
-            if np.allclose(v, previous, rtol=1e-6, atol=1e-12):
+            if (np.abs(v - previous) <= 1e-12 + 1e-6 * previous).all():
                 break
         freedom = max(1, len(y) - int((v > 0).sum()))
         self.relative_std_ = float(np.sqrt(np.sum(w * (A @ v - 1) ** 2) / freedom))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from sklearn import config_context
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.ensemble import GradientBoostingRegressor
 from sklearn.utils.validation import check_is_fitted, check_X_y
@@ -74,7 +75,7 @@ class BoostedTrees(RegressorMixin, BaseEstimator):
 
     def grow(self, X, y) -> GradientBoostingRegressor:
         """scikit-learn's ensemble, fitted."""
-        return GradientBoostingRegressor(
+        ensemble = GradientBoostingRegressor(
             init="zero",
             n_estimators=self.n_trees,
             max_depth=self.depth,
@@ -82,7 +83,10 @@ class BoostedTrees(RegressorMixin, BaseEstimator):
             subsample=self.subsample,
             min_samples_leaf=3,
             random_state=self.random_state,
-        ).fit(X, y)
+        )
+        # Inputs are checked already, and not once more for every tree: that took a quarter of the time.
+        with config_context(assume_finite=True, skip_parameter_validation=True):
+            return ensemble.fit(X, y)
 
     def predict(self, X):
         """Log residuals of shape (n_ops,)."""
