@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 
-from costmodels.features import WorkFunction, geometry_features, kernel_work, work_terms
+from costmodels.features import WorkFunction, geometry_features, kernel_work
+from costmodels.group import known_terms
 from costmodels.target import TargetModel
 from profiler.measure.chosen import Known
 from profiler.ops import Op
@@ -115,7 +116,8 @@ class ActiveChooser:
         """Work counts and geometry features of one family's ops; candidates come again and again, so both are kept."""
         new = [op for op in ops if op not in self._rows]
         if new:
-            self._rows |= zip(new, zip(work_terms(new, self.work)[1], geometry_features(new), strict=True), strict=True)
+            described = zip(known_terms(new, self.work)[1], geometry_features(new), strict=True)
+            self._rows |= zip(new, described, strict=True)
         counts, features = zip(*(self._rows[op] for op in ops), strict=True)
         return np.array(counts), np.array(features)
 

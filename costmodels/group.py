@@ -8,6 +8,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_is_fitted
 
+from costmodels.control_terms import CONTROL_TERMS, control_terms
 from costmodels.estimators import ChosenRegressor
 from costmodels.features import (
     GEOMETRY_FEATURES,
@@ -110,12 +111,11 @@ class OpRegressor(RegressorMixin, BaseEstimator):
             if self.blocking_ is not None:
                 return loop_names(self.blocking_), loop_terms(loop_nests(ops), self.blocking_)
             return tuple(GEOMETRY_TERMS), geometry_terms(ops)
-        names, T = work_terms(ops, self.work)
-        if self.work is not kernel_work:
+        names, T = known_terms(ops, self.work)
+        fitted = getattr(self, "terms_", names)
+        if fitted == names:
             return names, T
-        more, U = uncounted_terms(ops)
-        fitted = getattr(self, "terms_", (*names, *more))  # a model of an earlier version may lack them
-        return (*names, *more), np.hstack([T, U])[:, : len(fitted)]
+        return fitted, T[:, [names.index(name) for name in fitted]]  # a model of an earlier version may lack some
 
     def inputs(self, ops: Sequence[Op], T: np.ndarray, columns: np.ndarray | None = None) -> np.ndarray:
         """Work terms, plain terms and features side by side, of shape (n_ops, n_columns).
@@ -137,7 +137,7 @@ class OpRegressor(RegressorMixin, BaseEstimator):
         if self.work is None:
             return
         op, counts = self.probe_
-        then = [(name, count) for name, count in zip(self.terms_, counts, strict=True) if name not in UNCOUNTED_TERMS]
+        then = [(name, count) for name, count in zip(self.terms_, counts, strict=True) if name not in _BESIDE_COUNTS]
         now = list(self.work(op).items())
         if now == then:
             return
@@ -147,6 +147,22 @@ class OpRegressor(RegressorMixin, BaseEstimator):
             f"({', '.join(dict.fromkeys(name for name, _ in changed))})",
             hint="measure and fit again with this firmware",
         )
+
+
+#: Terms that kernels do not count themselves.
+_BESIDE_COUNTS = UNCOUNTED_TERMS.keys() | CONTROL_TERMS.keys()
+
+
+def known_terms(ops: Sequence[Op], work: WorkFunction) -> tuple[tuple[str, ...], np.ndarray]:
+    """Names of the terms of one group's ops, and float64 counts of shape (n_ops, n_terms).
+
+    Those of the firmware's kernels are what they count themselves, and what stands beside that.
+    """
+    names, T = work_terms(ops, work)
+    if work is not kernel_work:
+        return names, T
+    parts = [(names, T), uncounted_terms(ops), control_terms(ops)]
+    return tuple(name for part, _ in parts for name in part), np.hstack([counts for _, counts in parts])
 
 
 def typical_error_percent(groups: Iterable[OpRegressor]) -> float:

@@ -43,9 +43,7 @@ class CorrectedTerms(RegressorMixin, BaseEstimator):
         self.residual = residual
         self.prior = prior
 
-    def fit(
-        self, X, y, like: CorrectedTerms | None = None, terms: NonNegativeTerms | None = None
-    ) -> CorrectedTerms:
+    def fit(self, X, y, like: CorrectedTerms | None = None, terms: NonNegativeTerms | None = None) -> CorrectedTerms:
         """Learn from X of shape (n_ops, n_columns) and costs y of shape (n_ops,).
 
         With ``like``, fitted to ops of the same kernel, a residual process begins its search where that one ended.
