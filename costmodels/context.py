@@ -16,8 +16,10 @@ more: what their deviations have in common is the context's.
 
 An interval is for a step of a network *that was not measured in a step*. Its width has two sources, and the larger
 counts: how far off steps were that were left out of the fit one by one, and how far off the kinds and passes of whole
-networks were, whose errors another network repeats in size but not in sign, so that they are added in squares. With
-steps of several networks those are the errors of fits without the network.
+networks were, whose errors another network repeats in size. In sign it may or may not: of the same kernels some are
+always foretold too long, others too short, which cancels, and others now this way and now that. So the variance of its
+step is the mean of two estimates: the sum of the squares of their errors, and the square of their sum. With steps of
+several networks those are the errors of fits without the network.
 """
 
 from __future__ import annotations
@@ -198,7 +200,7 @@ class StepContext:
         With steps of several networks each is foretold by a fit to the others. With steps of one, its kinds and passes
         are foretold with the common factor: what they deviate from that, up to what the errors of ops explain, a factor
         of their own may only have learned of this network. Those few draws know the size of another's no better than
-        Student's t with as many degrees of freedom says.
+        Student's t with as many degrees of freedom says. How errors combine, see above.
         """
         common = dataclasses.replace(self, factors={})
         without = {}
@@ -211,12 +213,14 @@ class StepContext:
             predicted = step.counts * context.latency_us(step.keys, step.warm_us, step.cold_us)
             errors = step.by_key(step.measured_us - predicted)
             if several:
-                sizes.append(max(math.hypot(*errors.values()), abs(sum(errors.values()))))
+                sizes.append(max(_combined(list(errors.values())), abs(sum(errors.values()))))
             else:
-                explained = [min(abs(e), step.key_std_us.get(key, abs(e))) for key, e in errors.items()]
+                explained = [
+                    math.copysign(min(abs(e), step.key_std_us.get(key, abs(e))), e) for key, e in errors.items()
+                ]
                 foreseen = step.by_key(predicted).values()
                 independent = sum(us > _SMALL_SHARE * predicted.sum() for us in foreseen)
-                sizes.append(math.hypot(*explained) * float(stdtrit(max(independent, 1), 0.95)) / NORMAL_90)
+                sizes.append(_combined(explained) * float(stdtrit(max(independent, 1), 0.95)) / NORMAL_90)
         return np.array(sizes)
 
     def to_record(self) -> dict:
@@ -306,6 +310,11 @@ class StepEnergy:
 def context_key(op: Op) -> str:
     """Ops that share a factor."""
     return f"{op.kind}/{op.pass_}/{op.dtype}"
+
+
+def _combined(errors: Sequence[float]) -> float:
+    """How far off a sum is whose parts have errors like these: half of their variance as if independent, half as seen."""
+    return math.sqrt((sum(e * e for e in errors) + sum(errors) ** 2) / 2)
 
 
 def _median_without(ratios: np.ndarray, i: int) -> float:
