@@ -313,7 +313,7 @@ def context_key(op: Op) -> str:
 
 
 def _combined(errors: Sequence[float]) -> float:
-    """How far off a sum is whose parts have errors like these: half of their variance as if independent, half as seen."""
+    """Size of the error of a sum, from its parts': half of the variance as if these were independent, half as seen."""
     return math.sqrt((sum(e * e for e in errors) + sum(errors) ** 2) / 2)
 
 
