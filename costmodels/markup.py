@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
-from profiler.cli_support import format_value
+from profiler.shown_values import format_value
 
 _STYLE = """
 :root { color-scheme: light; }

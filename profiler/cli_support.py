@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import os
 import sys
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
-import numpy as np
 import typer
 from rich import box
 from rich.console import Console
@@ -25,6 +23,8 @@ from rich.text import Text
 from typer.core import TyperGroup
 
 from profiler.errors import UserError
+from profiler.shown_values import format_seconds, format_value, is_figure, is_pandas, json_ready
+from profiler.table_layout import Column, blocks, column_widths
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,10 +42,31 @@ PROGRESS_DESCRIPTOR = "PROFILE_PROGRESS_DESCRIPTOR"
 _display = int(os.environ.pop(PROGRESS_DESCRIPTOR)) if PROGRESS_DESCRIPTOR in os.environ else None
 
 
+#: Of every command's typer app. click stops at 80 columns, which cuts what verbs and options are for.
+CONTEXT_SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 120}
+
+
+class _Console(Console):
+    """A console on a pipe that its reader may close at any time."""
+
+    def on_broken_pipe(self) -> None:
+        """Of results: as any stream, to end the command (rich would leave with status 1 here). Of messages: nobody
+        reads them any longer, and what is being measured goes on."""
+        if not self.stderr:
+            raise BrokenPipeError
+        self.quiet = True
+        _to_nowhere(sys.stderr)
+
+
+def _to_nowhere(stream: TextIO) -> None:
+    """What is still written to a closed pipe, and the interpreter's own flush at exit, harms no longer."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
 def _console(*, stderr: bool) -> Console:
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream is not None and stream.isatty() else PIPE_WIDTH
-    return Console(stderr=stderr, width=width, highlight=False, soft_wrap=False)
+    return _Console(stderr=stderr, width=width, highlight=False, soft_wrap=False)
 
 
 console_out = _console(stderr=False)
@@ -112,21 +133,18 @@ def run_app(app: typer.Typer, prog: str, arguments: Sequence[str] | None = None)
     warnings.showwarning = _show_warning
     command = typer.main.get_command(app)
     try:
-        status = command.main(
-            args=list(arguments) if arguments is not None else None, prog_name=prog, standalone_mode=False
-        )
-        sys.stdout.flush()
-        if status == 130:  # typer's answer to Ctrl-C where the command did not handle it
-            print_error(prog, "interrupted; start it again, nothing on disk is harmed")
-            status = 1
+        # Not command.main(): that leaves with status 1 where the reader of a pipe has gone.
+        with command.make_context(prog, list(sys.argv[1:] if arguments is None else arguments)) as context:
+            status = command.invoke(context)
+    except typer.Exit as asked:  # --help
+        status = asked.exit_code
     except UserError as error:
         print_error(prog, str(error))
         status = error.exit_status
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort):
         print_error(prog, "interrupted; start it again, nothing on disk is harmed")
     except BrokenPipeError:
-        # The reader of a pipe (`head`) has seen enough; keep the interpreter from complaining at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _to_nowhere(sys.stdout)  # the reader of a pipe (`head`) has seen enough
         status = 0
     except OSError as error:
         where = f" {error.filename}" if error.filename else ""
@@ -140,6 +158,10 @@ def run_app(app: typer.Typer, prog: str, arguments: Sequence[str] | None = None)
         text = error.format_message().rstrip(".")
         print_error(prog, f"{text}; `{_help_command(prog, error)}` shows what there is")
         status = getattr(error, "exit_code", 2)
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:  # what a pipe took no longer, whatever came of the command
+        _to_nowhere(sys.stdout)
     sys.exit(status if isinstance(status, int) and not isinstance(status, bool) else 0)
 
 
@@ -165,31 +187,6 @@ def parse_input_shape(text: str) -> tuple[int, int, int]:
     return channels, height, width
 
 
-def _is_pandas(value: Any, name: str) -> bool:
-    """Whether ``value`` is of this class of pandas, without importing it: that takes longer than most commands."""
-    return type(value).__module__.startswith("pandas") and type(value).__name__ == name
-
-
-def format_value(value: Any) -> str:
-    """A figure for people: four significant digits, thousands separated, nothing for NaN and None."""
-    if value is None or _is_pandas(value, "NAType"):
-        return ""
-    if isinstance(value, bool | np.bool_):
-        return "yes" if value else "no"
-    if isinstance(value, int | np.integer):
-        return f"{value:,}"
-    if isinstance(value, float | np.floating):
-        if math.isnan(value):
-            return ""
-        if value == 0 or math.isinf(value):
-            return f"{value:g}"
-        if 1e-3 <= abs(value) < 1e15:
-            digits = max(0, 3 - math.floor(math.log10(abs(value))))
-            return f"{value:,.{digits}f}"
-        return f"{value:.3e}"
-    return str(value)
-
-
 def print_table(
     rows: pd.DataFrame | Iterable[Mapping[str, Any]],
     columns: Sequence[str] | None = None,
@@ -205,47 +202,28 @@ def print_table(
         title: Line above.
         caption: Line below; where an emulated device is concerned it says what the timer counts.
     """
-    records = rows.to_dict("records") if _is_pandas(rows, "DataFrame") else [dict(row) for row in rows]
+    records = rows.to_dict("records") if is_pandas(rows, "DataFrame") else [dict(row) for row in rows]
     if columns is None:
-        named = rows.columns if _is_pandas(rows, "DataFrame") else (key for record in records for key in record)
+        named = rows.columns if is_pandas(rows, "DataFrame") else (key for record in records for key in record)
         columns = list(dict.fromkeys(named))
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, expand=False)
-    for name in columns:
-        numeric = all(
-            isinstance(r.get(name), int | float | np.number | type(None)) and not isinstance(r.get(name), bool)
-            for r in records
-        )
-        table.add_column(Text(str(name)), justify="right" if numeric and records else "left", overflow="fold")
-    for record in records:
-        table.add_row(*(Text(format_value(record.get(name))) for name in columns))
     if title:
         console_out.print(Text(title, style="bold"), soft_wrap=True)
-    console_out.print(table)
+    laid_out = [Column(str(name), [format_value(record.get(name)) for record in records]) for name in columns]
+    figures = [bool(records) and all(is_figure(record.get(name)) for record in records) for name in columns]
+    labels = figures.index(True) if True in figures else len(columns)
+    for number, block in enumerate(blocks(laid_out, labels, console_out.width)):
+        if number:
+            console_out.print()
+        shown = [laid_out[index] for index in block]
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, expand=False)
+        for index, column, width in zip(block, shown, column_widths(shown, console_out.width), strict=True):
+            justify = "right" if figures[index] else "left"
+            table.add_column(Text(column.folded_header(width)), justify=justify, overflow="fold", width=width)
+        for row in zip(*(column.cells for column in shown), strict=True):
+            table.add_row(*map(Text, row))
+        console_out.print(table)
     if caption:
         console_out.print(Text(caption), soft_wrap=True)
-
-
-def json_ready(value: Any) -> Any:
-    """``value`` with numpy's and pandas' types made plain and NaN made null."""
-    if _is_pandas(value, "DataFrame"):
-        return [json_ready(record) for record in value.to_dict("records")]
-    if _is_pandas(value, "Series"):
-        return json_ready(value.to_dict())
-    if isinstance(value, Mapping):
-        return {str(key): json_ready(item) for key, item in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [json_ready(item) for item in value]
-    if isinstance(value, np.ndarray):
-        return json_ready(value.tolist())
-    if isinstance(value, np.generic):
-        return json_ready(value.item())
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if value is None or _is_pandas(value, "NAType"):
-        return None
-    if isinstance(value, str | int | bool):
-        return value
-    return str(value)
 
 
 def print_json(value: Any) -> None:
@@ -325,16 +303,6 @@ class PlainTicker(Ticker):
             left = f", about {format_seconds((now - self._start) / self.done * (self.total - self.done))} left"
         suffix = f" ({note})" if note else ""
         message(f"{self.description}: {self.done:.0f} of {self.total:.0f}{left}{suffix}")
-
-
-def format_seconds(seconds: float) -> str:
-    """``75`` as ``1 min 15 s``."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
 @contextlib.contextmanager

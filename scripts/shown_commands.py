@@ -9,7 +9,8 @@ import sys
 import time
 from pathlib import Path
 
-from profiler.cli_support import format_seconds, message
+from profiler.cli_support import message
+from profiler.shown_values import format_seconds
 
 
 class ShownCommands:

@@ -6,13 +6,14 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
-from profiler.cli_support import format_seconds, message, progress
+from profiler.cli_support import message, progress
 from profiler.commands.design_options import Wish
 from profiler.errors import UserError
 from profiler.measure.design import Design
 from profiler.measure.design_terms import Chooser, DesignName, Outcome, Record
 from profiler.measure.schedule import Caches, Policy
 from profiler.measure.sitting import sitting
+from profiler.shown_values import format_seconds
 
 if TYPE_CHECKING:
     from profiler.energy.meter import EnergyMeter

@@ -9,13 +9,14 @@ from typing import Any
 
 import typer
 
-from profiler.cli_support import console_out, format_seconds, message, print_json, print_table
+from profiler.cli_support import console_out, message, print_json, print_table
 from profiler.errors import UserError
 from profiler.lab.config import Board, load
 from profiler.lab.display import display
 from profiler.lab.process import Outcome, Status
 from profiler.lab.runner import measure_boards
 from profiler.link.ports.labgrid_client import power_cycle_command
+from profiler.shown_values import format_seconds
 
 #: Options of the command that each board's own command does not have, or has with a value of its own.
 _OF_THE_LAB = frozenset({"port", "lab", "out", "name", "json_"})

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from profiler import store
-from profiler.cli_support import json_ready, message, print_json, print_table
+from profiler.cli_support import message, print_json, print_table
 from profiler.errors import UserError
+from profiler.shown_values import json_ready
 
 #: What the table shows of each step.
 FIGURES = (

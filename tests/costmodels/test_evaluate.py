@@ -15,9 +15,9 @@ from costmodels.features import geometry_key
 from costmodels.measured import read
 from costmodels.model import CostModel
 from costmodels.plots import predicted_against_measured, timer_note
-from profiler.cli_support import json_ready
 from profiler.errors import UserError
 from profiler.ops import Linear, Op, Pass
+from profiler.shown_values import json_ready
 
 
 @pytest.fixture(scope="module")
