@@ -62,27 +62,24 @@ def inputs_summed(found, blocking, *, of):
     )
 
 
+def multiplications(op, loop, positions, reduction):
+    """That loops over ``row`` or ``map`` do in all; depthwise convolutions have no blocks of four inputs and more."""
+    blocking = Blocking(loop, False, positions, 1, 1, min(reduction, 2) if op.kind == "depthwise" else reduction)
+    found = trips(op, blocking)
+    return positions * inputs_summed(found, blocking, of="block") + inputs_summed(found, blocking, of="single")
+
+
 @settings(max_examples=150, deadline=None)
 @given(convolutions(), st.sampled_from([1, 2, 4, 8]), SIZES)
 def test_loops_over_rows_do_every_multiplication_inside_the_map_once(op, positions, reduction):
-    if op.kind == "depthwise":
-        reduction = min(reduction, 2)
-    blocking = Blocking("row", False, positions, 1, 1, reduction)
-    found = trips(op, blocking)
     inner = geometry_terms([op])[0][list(GEOMETRY_TERMS).index("inner_macs")]
-    done = positions * inputs_summed(found, blocking, of="block") + inputs_summed(found, blocking, of="single")
-    assert done == pytest.approx(inner)
+    assert multiplications(op, "row", positions, reduction) == pytest.approx(inner)
 
 
 @settings(max_examples=150, deadline=None)
 @given(convolutions(), st.sampled_from([1, 2, 4, 8]), SIZES)
 def test_loops_over_the_map_do_every_multiplication_once_padding_included(op, positions, reduction):
-    if op.kind == "depthwise":
-        reduction = min(reduction, 2)
-    blocking = Blocking("map", False, positions, 1, 1, reduction)
-    found = trips(op, blocking)
-    done = positions * inputs_summed(found, blocking, of="block") + inputs_summed(found, blocking, of="single")
-    assert done == op.macs
+    assert multiplications(op, "map", positions, reduction) == op.macs
 
 
 @settings(max_examples=100, deadline=None)

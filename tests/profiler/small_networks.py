@@ -8,7 +8,8 @@ from torch import nn
 
 from profiler import prng
 from profiler.ops import Conv2d, Depthwise, Linear
-from profiler.reference import expected, trained_indices
+from profiler.reference import expected
+from profiler.reference_f32 import trained_indices
 from profiler.workloads.lower import lower
 from profiler.workloads.plan import Head, LayerPlan, StepPlan
 from profiler.workloads.program import DeviceMemory, offset_of, region_of, step_program

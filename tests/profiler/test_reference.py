@@ -13,7 +13,8 @@ from small_networks import MEMORY, NO_BLOB, check_against_torch, random_network,
 from profiler import prng
 from profiler.measure.verify import Expected
 from profiler.ops import Conv2d, Depthwise, Linear, Op, Pass
-from profiler.reference import expected, op_reference, trained_indices
+from profiler.reference import expected
+from profiler.reference_f32 import op_reference, trained_indices
 from profiler.workloads.lower import load_network
 from profiler.workloads.plan import Head, LayerPlan, StepPlan
 from profiler.workloads.program import StepConstants, step_program

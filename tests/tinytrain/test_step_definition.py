@@ -9,7 +9,7 @@ from conftest import Small
 from torch import nn
 
 from profiler.ops import Access
-from profiler.reference import op_reference
+from profiler.reference_f32 import op_reference
 from profiler.workloads.entries import StepConstants
 from profiler.workloads.lower import lower
 from profiler.workloads.network import INPUT
