@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from profiler.cli_support import DefaultVerbGroup, run_app
+from profiler.cli_support import CONTEXT_SETTINGS, DefaultVerbGroup, run_app
 from profiler.commands.check import check
 from profiler.commands.devices import devices
 from profiler.commands.doctor import doctor
@@ -26,19 +26,19 @@ app = typer.Typer(
     ),
     add_completion=False,
     rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings=CONTEXT_SETTINGS,
 )
-app.command()(measure)
-app.command()(verify)
-app.command()(step)
-app.command()(export)
-app.command()(energy)
-app.command("import")(import_)
-app.command()(check)
-app.command()(devices)
-app.command()(doctor)
-app.command()(reset)
-app.command()(link_log)
+app.command(short_help="Measure a network's ops, or those a design chooses (default).")(measure)
+app.command(short_help="Check every op of a network against PyTorch; measure nothing.")(verify)
+app.command(short_help="Run whole training steps: predicted beside measured.")(step)
+app.command(short_help="Write a run as CSV or Parquet, a row a repetition.")(export)
+app.command(short_help="Say what every window of a recording took.")(energy)
+app.command("import", short_help="Make a run of a table of somebody else's measurements.")(import_)
+app.command(short_help="Say whether a run is trustworthy.")(check)
+app.command(short_help="List ports and emulated boards, and who answers there.")(devices)
+app.command(short_help="Say what keeps this machine from measuring, and the remedy.")(doctor)
+app.command(short_help="Reset a board through its ST-LINK.")(reset)
+app.command(short_help="Show what went over a link.")(link_log)
 app.add_typer(firmware, name="firmware")
 
 

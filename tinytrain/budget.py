@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from statistics import NormalDist
+from typing import TYPE_CHECKING
 
-from scipy.special import ndtri
-
-from costmodels.sources import StepCost, StepSums
 from profiler.errors import UserError
+
+if TYPE_CHECKING:
+    from costmodels.sources import StepCost, StepSums
 
 #: What a budget may limit, by the names under which plans note it.
 QUANTITIES = ("latency_ms", "energy_mj", "memory_bytes")
@@ -42,7 +44,7 @@ class Budget:
     @property
     def deviations(self) -> float:
         """How many standard deviations above the prediction the upper end lies."""
-        return float(ndtri(self.confidence))
+        return NormalDist().inv_cdf(self.confidence)
 
     @property
     def limits(self) -> dict[str, float]:

@@ -25,7 +25,9 @@ def evaluate(
     runs: Runs,
     leave_one_network_out: LeaveOut = False,
     json: Json = False,
-    plot: Annotated[Path | None, typer.Option(help="PNG of predicted against measured.", show_default=False)] = None,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="PNG of predicted against measured.", show_default=False)
+    ] = None,
 ) -> None:
     """Accuracy on ops, networks and whole steps that the fit never saw, beside the baselines.
 

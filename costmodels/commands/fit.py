@@ -15,7 +15,7 @@ from profiler.errors import UserError
 def fit(
     runs: SomeRuns = None,
     *,
-    out: Annotated[Path, typer.Option(help="Folder to write the model into.", show_default=False)],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write the model into.", show_default=False)],
     include_held_out: Annotated[
         bool, typer.Option("--include-held-out", help="Fit on every op; the model then has no honest accuracy.")
     ] = False,
@@ -28,7 +28,7 @@ def fit(
         typer.Option("--from", metavar="MODEL", help="Begin at another device's model: a dozen ops are enough."),
     ] = None,
     table: Annotated[
-        Path | None, typer.Option(help="Instead of runs: a table with the columns of `profile import`.")
+        Path | None, typer.Option(metavar="FILE", help="Instead of runs: a table with the columns of `profile import`.")
     ] = None,
     target: Annotated[
         str, typer.Option(metavar="COLUMN", help="What of the table is fitted: a column of time or energy.")

@@ -7,9 +7,11 @@ from typing import Annotated
 
 import typer
 
-Runs = Annotated[list[Path], typer.Argument(help="Folders of runs of one device.", show_default=False)]
-SomeRuns = Annotated[list[Path] | None, typer.Argument(help="Folders of runs of one device.", show_default=False)]
-Model = Annotated[Path, typer.Argument(help="Folder of a fitted model.", show_default=False)]
+Runs = Annotated[list[Path], typer.Argument(metavar="RUN", help="Folders of runs of one device.", show_default=False)]
+SomeRuns = Annotated[
+    list[Path] | None, typer.Argument(metavar="RUN", help="Folders of runs of one device.", show_default=False)
+]
+Model = Annotated[Path, typer.Argument(metavar="MODEL", help="Folder of a fitted model.", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="JSON on stdout instead of tables.")]
 NetworkName = Annotated[
     str | None,
@@ -20,5 +22,6 @@ InputShape = Annotated[
     typer.Option("--input", metavar="CxHxW", help="By default the plan's, or 3x64x64.", show_default=False),
 ]
 PlanFile = Annotated[
-    Path | None, typer.Option("--plan", help="Step plan; by default everything trains.", show_default=False)
+    Path | None,
+    typer.Option("--plan", metavar="PLAN.json", help="Step plan; by default everything trains.", show_default=False),
 ]

@@ -23,7 +23,7 @@ def report(
     model: Model,
     runs: Runs,
     *,
-    out: Annotated[Path, typer.Option(help="The HTML file to write.", show_default=False)],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The HTML file to write.", show_default=False)],
     network: NetworkName = None,
     input_shape: InputShape = None,
     plan: PlanFile = None,

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from profiler import store_tables
 from profiler.commands.options import parse_dtypes, parse_passes, wanted_ops
 from profiler.errors import UserError
 from profiler.measure.design_terms import DesignName, Goal
@@ -25,8 +24,8 @@ MaybeNetworkOption = Annotated[
     typer.Option(
         "--network",
         metavar="NAME|MODULE:FACTORY",
-        help="mcunet-5fps, mbv2-w0.35, proxyless-w0.3, or a function of your own that returns a torch module. A design "
-        "does without: then it chooses from the ops of small networks in general.",
+        help="mcunet-5fps, mbv2-w0.35, proxyless-w0.3, mlperf-tiny-kws, -vww, -ic, -ad, or a function of your own that "
+        "returns a torch module. A design does without: then it chooses from the ops of small networks in general.",
         show_default=False,
     ),
 ]
@@ -159,6 +158,7 @@ class Wish:
         Raises:
             UserError: the device can run nothing of it.
         """
+        from profiler import store_tables  # noqa: PLC0415 - pandas takes longer to import than --help should
         from profiler.workloads.op_space import ListedSpace, OpSpace  # noqa: PLC0415 - builds the kernels' library
 
         if self.ops is not None:

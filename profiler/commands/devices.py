@@ -28,7 +28,7 @@ _CLOCKS = ("port", "clock_hz", "timer", "timer_hz", "cold_runs", "watchdog_ms")
 def devices(
     only: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[PORT]...", help="Only these, URLs such as socket://HOST:PORT too. [default: all]"),
+        typer.Argument(metavar="PORT", help="Only these, URLs such as socket://HOST:PORT too. [default: all]"),
     ] = None,
     *,
     identify: Annotated[
@@ -51,6 +51,8 @@ def devices(
     json_: JsonOption = False,
 ) -> None:
     """List serial ports, emulated boards and this host's own processor, who answers there and its cost models.
+
+    Ends with status 1 where a port that was named does not answer.
 
     Example: profile devices --models runs/models
     """
@@ -76,6 +78,11 @@ def devices(
         print_json(rows)
     else:
         _print(rows, identify)
+    if only and (silent := [answer for answer in answers if identify and answer.identity is None]):
+        said = ", ".join(f"{answer.port.url} ({answer.said})" for answer in silent)
+        raise UserError(
+            f"no device answers at {said}", hint="check cable, power, firmware and --baud, or see `profile doctor`"
+        )
 
 
 def _cards(folders: list[Path] | None) -> list[ModelCard]:

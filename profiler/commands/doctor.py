@@ -16,7 +16,9 @@ def doctor(
     purposes: Annotated[
         list[Purpose] | None,
         typer.Option(
-            "--for", help="Check only what this needs, and fail where it is broken; may be given twice. [default: all]"
+            "--for",
+            metavar="board|emulator|native|energy",
+            help="Check only what this needs, and fail where it is broken; may be given twice. [default: all]",
         ),
     ] = None,
     udev_rules: Annotated[

@@ -29,7 +29,7 @@ _SIZES_CAPTION = "code, blob, data: in flash; the rest in RAM; variables: data a
 
 @app.command("build")
 def build_command(
-    boards: Annotated[list[str] | None, typer.Argument(metavar="[BOARD]...", help="Boards or presets.")] = None,
+    boards: Annotated[list[str] | None, typer.Argument(metavar="BOARD", help="Boards or presets.")] = None,
     all_: Annotated[bool, typer.Option("--all", help="Every board and the Linux agents.")] = False,
     json_: JsonOption = False,
 ) -> None:
@@ -72,7 +72,9 @@ def flash_command(
     board: Annotated[str, typer.Argument(metavar="BOARD", help="A board with an ST-LINK, e.g. nucleo-f446re.")],
     *,
     probe: ProbeOption = None,
-    method: Annotated[_MethodChoice, typer.Option("--method", help="How to load it.")] = _MethodChoice.AUTO,
+    method: Annotated[
+        _MethodChoice, typer.Option("--method", metavar="auto|pyocd|st-flash|drive", help="How to load it.")
+    ] = _MethodChoice.AUTO,
     port: Annotated[
         str | None,
         typer.Option("--port", metavar="PORT", help="The board's port. [default, and auto: that of its probe]"),

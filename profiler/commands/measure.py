@@ -12,8 +12,6 @@ from profiler import store
 from profiler.cli_support import (
     Ticker,
     console_out,
-    format_seconds,
-    format_value,
     message,
     print_json,
     print_table,
@@ -71,6 +69,7 @@ from profiler.measure.findings import Weight
 from profiler.measure.loop import Loop
 from profiler.measure.schedule import Policy
 from profiler.measure.sitting import Left, check_caches, manifest, open_run, sitting, split
+from profiler.shown_values import format_seconds, format_value
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -96,7 +95,8 @@ def measure(
     head: HeadOption = "cosine_prototype",
     classes: ClassesOption = 5,
     repetitions: Annotated[
-        int | None, typer.Option("--repetitions", min=1, help="Counted repetitions an op. [default: until steady]")
+        int | None,
+        typer.Option("--repetitions", min=1, metavar="N", help="Counted repetitions an op. [default: until steady]"),
     ] = None,
     time_per_op: Annotated[
         float | None,

@@ -84,7 +84,8 @@ NetworkOption = Annotated[
     typer.Option(
         "--network",
         metavar="NAME|MODULE:FACTORY",
-        help="mcunet-5fps, mbv2-w0.35, proxyless-w0.3, or a function of your own that returns a torch module.",
+        help="mcunet-5fps, mbv2-w0.35, proxyless-w0.3, mlperf-tiny-kws, -vww, -ic, -ad, or a function of your own that "
+        "returns a torch module.",
     ),
 ]
 InputOption = Annotated[
@@ -92,23 +93,31 @@ InputOption = Annotated[
 ]
 PassesOption = Annotated[
     str | None,
-    typer.Option("--passes", help="Only these, with commas between: forward,grad_input,grad_weight,update."),
+    typer.Option(
+        "--passes", metavar="PASSES", help="Only these, with commas between: forward,grad_input,grad_weight,update."
+    ),
 ]
 RatiosOption = Annotated[
     str,
-    typer.Option("--ratios", help="Shares of the output channels that train, with commas between."),
+    typer.Option("--ratios", metavar="SHARES", help="Shares of the output channels that train, with commas between."),
 ]
 OptimizerOption = Annotated[
-    list[str] | None, typer.Option("--optimizer", help="adam or sgd; may be given twice. [default: adam; for s8: sgd]")
+    list[str] | None,
+    typer.Option(
+        "--optimizer", metavar="adam|sgd", help="adam or sgd; may be given twice. [default: adam; for s8: sgd]"
+    ),
 ]
 HeadOption = Annotated[
-    str, typer.Option("--head", help="cosine_prototype, cross_entropy (the network gives logits), or none.")
+    str,
+    typer.Option("--head", metavar="NAME", help="cosine_prototype, cross_entropy (the network gives logits), or none."),
 ]
-ClassesOption = Annotated[int, typer.Option("--classes", min=1, help="Classes of the head.")]
+ClassesOption = Annotated[int, typer.Option("--classes", min=1, metavar="N", help="Classes of the head.")]
 LimitOption = Annotated[
     int | None, typer.Option("--limit", min=1, metavar="N", help="Only N ops, picked at random from the seed.")
 ]
-SeedOption = Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Of the inputs and of the order.")]
+SeedOption = Annotated[
+    int, typer.Option("--seed", min=0, max=2**32 - 1, metavar="SEED", help="Of the inputs and of the order.")
+]
 RegionOption = Annotated[
     str | None,
     typer.Option(
@@ -164,7 +173,10 @@ EnergyRateOption = Annotated[
     ),
 ]
 TriggerInputOption = Annotated[
-    int, typer.Option("--trigger-input", min=0, max=3, help="The instrument's input that the trigger pin is on.")
+    int,
+    typer.Option(
+        "--trigger-input", min=0, max=3, metavar="INPUT", help="The instrument's input that the trigger pin is on."
+    ),
 ]
 RecordingOption = Annotated[
     bool | None,

@@ -97,7 +97,7 @@ def step(
         ),
     ] = None,
     images: Annotated[
-        int | None, typer.Option("--images", min=1, help="In the batch of --method's step. [default: 1]")
+        int | None, typer.Option("--images", min=1, metavar="N", help="In the batch of --method's step. [default: 1]")
     ] = None,
     random_plans: Annotated[
         int,
@@ -119,6 +119,7 @@ def step(
         typer.Option(
             "--repetitions",
             min=1,
+            metavar="N",
             help="Timed steps, after a warm-up. [default: 3 where emulated, else 20; on Linux until the lowest agree]",
         ),
     ] = None,

@@ -16,6 +16,14 @@ WANTED = frozenset(
 )  # fmt: skip
 
 
+#: What people call a key of a plan. A fingerprint is looked at after the names that it follows from.
+_CALLED = {"fingerprint": "network of the same name and input"}
+
+
+def _rank(key: str) -> tuple[bool, str]:
+    return key in _CALLED, key
+
+
 def check_goes_on(where: Any, old: dict[str, Any], fresh: dict[str, Any]) -> None:
     """Raise UserError unless trials that are measured now may stand beside those of a run.
 
@@ -44,10 +52,11 @@ def check_goes_on(where: Any, old: dict[str, Any], fresh: dict[str, Any]) -> Non
             hint="begin a new run without --resume, or flash the old firmware",
         )
     for part, free in (("plan", WANTED), ("policy", frozenset())):
-        for key in sorted((old[part].keys() | fresh[part].keys()) - free):
+        for key in sorted((old[part].keys() | fresh[part].keys()) - free, key=_rank):
             if old[part].get(key) != fresh[part].get(key):
+                what = _CALLED.get(key, key)
                 raise UserError(
-                    f"the run {where} was begun with another {key} ({old[part].get(key)}, now {fresh[part].get(key)})",
+                    f"the run {where} was begun with another {what} ({old[part].get(key)}, now {fresh[part].get(key)})",
                     hint="give the same options to go on, or begin a new run without --resume",
                 )
     for name, plan in fresh["plan"].get("plans", {}).items():

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from profiler.errors import UserError
-from profiler.ops import Axis, Optimizer
+from profiler.ops import Axis, Layer, Optimizer
 from profiler.workloads.catalog import EDITS
 from profiler.workloads.network import Network
 
@@ -47,6 +47,12 @@ class LayerPlan:
     def __post_init__(self) -> None:
         if self.axis not in get_args(Axis):
             raise ValueError(f"axis must be one of {', '.join(get_args(Axis))}, got {self.axis!r}")
+
+    @classmethod
+    def whole(cls, layer: Layer) -> LayerPlan:
+        """All output channels of a layer with weights, and its bias if it has one."""
+        g = layer.geometry
+        return cls(tuple(range(g.channels("out"))), "out", bool(g.bias_elements))  # type: ignore[attr-defined]
 
     @property
     def trains(self) -> bool:
@@ -239,8 +245,9 @@ class StepPlan:
                 notes=notes if isinstance(notes, dict) else {"text": notes},
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            found = error if type(error) is ValueError else repr(error)
-            raise UserError(f"{source} is no step plan: {found}", hint="make one with `tinytrain select`") from None
+            raise UserError(
+                f"{source} is no step plan: {_what_is_wrong(error)}", hint="make one with `tinytrain select`"
+            ) from None
 
     @classmethod
     def load(cls, path: Path | str) -> StepPlan:
@@ -252,6 +259,14 @@ class StepPlan:
         except UnicodeDecodeError:
             raise UserError(f"{path} is no step plan: it is no text", hint="make one with `tinytrain select`") from None
         return cls.from_json(text, str(path))
+
+
+def _what_is_wrong(error: Exception) -> str:
+    if isinstance(error, json.JSONDecodeError):
+        return f"it is no JSON ({error.msg}, line {error.lineno}, column {error.colno})"
+    if isinstance(error, KeyError):
+        return f"it has no {error.args[0]!r}"
+    return str(error)
 
 
 def _described(name: str, edits: Iterable[str], input_shape: Iterable[int]) -> str:

@@ -9,6 +9,8 @@ import pytest
 from command_line import MEASURE, NETWORK, profile
 
 from profiler import store
+from profiler.errors import UserError
+from profiler.measure.going_on import check_goes_on
 
 pytestmark = pytest.mark.usefixtures("folder")
 MISTAKES = {
@@ -76,6 +78,17 @@ MISTAKES = {
     "out below a file": ((*MEASURE, *NETWORK, "--out", "clinet.py/run"), 1, "clinet.py/run"),
     "missing plan": (("step", *MEASURE, "--plan", "none.json"), 1, "none.json"),
     "no plan at all": (("step", *MEASURE, "--plan", "clinet.py"), 1, "clinet.py is no step plan"),
+    "plan of nothing": (
+        ("step", *MEASURE, "--plan", "empty.json"),
+        1,
+        "empty.json is no step plan: it has no 'schema'",
+    ),
+    "torn plan": (
+        ("step", *MEASURE, "--plan", "torn.json"),
+        1,
+        "it is no JSON (Expecting ',' delimiter, line 1, column 3)",
+    ),
+    "device that is not there": (("devices", "/dev/ttyNONE"), 1, "no device answers at /dev/ttyNONE"),
     "export of nothing": (("export", "nowhere", "--csv", "x.csv"), 1, "nowhere holds no run"),
     "missing csv option": (("export", "nowhere"), 2, "--csv"),
 }
@@ -84,6 +97,8 @@ MISTAKES = {
 @pytest.mark.parametrize("name", MISTAKES)
 def test_a_mistake_ends_in_one_sentence_that_names_it(name):
     arguments, expected, found = MISTAKES[name]
+    Path("empty.json").write_text("{}")
+    Path("torn.json").write_text("[1")
     status, out, err = profile(*arguments)
     assert status == expected if expected is not None else status in (1, 2)
     errors = [line for line in err.splitlines() if line.startswith("profile: error: ")]
@@ -121,6 +136,14 @@ def test_a_run_is_not_overwritten_and_not_continued_with_other_options(run):
     assert status == 1
     assert "begun with another seed (1, now 2)" in err
     assert (run / store.TRIALS).stat().st_size == size
+
+
+def test_a_run_of_another_network_is_said_by_the_networks_name(run):
+    old = store.read_manifest(run)
+    with pytest.raises(UserError, match=r"another network \(clinet:Net, now other:Net\)"):
+        check_goes_on(run, old, old | {"plan": old["plan"] | {"network": "other:Net", "fingerprint": "f" * 16}})
+    with pytest.raises(UserError, match="another network of the same name and input"):
+        check_goes_on(run, old, old | {"plan": old["plan"] | {"fingerprint": "f" * 16}})
 
 
 @pytest.mark.parametrize("answer", [b"", b"login: " * 50])

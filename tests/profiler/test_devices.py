@@ -32,9 +32,9 @@ def firmware():
         build.build(preset)
 
 
-def rows(*arguments):
-    status, out, err = profile("devices", "--json", *arguments)
-    assert status == 0, err
+def rows(*arguments, status=0):
+    ended, out, err = profile("devices", "--json", *arguments)
+    assert ended == status, err
     return {row["port"]: row for row in json.loads(out)}
 
 
@@ -174,7 +174,7 @@ def test_a_board_with_another_build_than_the_one_here_is_told_from_one_with_it(d
 def test_ports_that_are_named_are_asked_and_no_others(desk, tmp_path):
     desk.ports = [port_info("/dev/ttyNOWHERE")]
     with ScriptedDevice(lambda *_: b"") as silent:
-        found = rows(silent.url, URL, URL, "qemu://nowhere", "/dev/tty/nothing")
+        found = rows(silent.url, URL, URL, "qemu://nowhere", "/dev/tty/nothing", status=1)
     assert [(port, row["kind"], row["answers"]) for port, row in found.items()] == [
         (silent.url, "network", False),
         (URL, "qemu", True),

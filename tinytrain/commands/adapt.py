@@ -21,39 +21,48 @@ from tinytrain.commands.options import (
 
 def adapt(
     *,
-    plan: Annotated[Path | None, typer.Option(help="The step plan.")] = None,
+    plan: Annotated[Path | None, typer.Option(metavar="PLAN.json", help="The step plan.")] = None,
     method: Annotated[
         str | None,
         typer.Option(
-            help="Instead of a plan: none, full, last, biases, tinytl, adapters or sparse-update:SCHEME, on --network."
+            metavar="NAME",
+            help="Instead of a plan: none, full, last, biases, tinytl, adapters or sparse-update:SCHEME, on --network.",
         ),
     ] = None,
     network: NetworkOption = "mcunet-5fps",
     input_shape: InputOption = "3x64x64",
     apply: Annotated[
-        Path | None, typer.Option(help="Instead of training, apply the changes that --out saved (and their plan).")
+        Path | None,
+        typer.Option(metavar="FILE", help="Instead of training, apply the changes that --out saved (and their plan)."),
     ] = None,
-    steps: Annotated[int, typer.Option(min=1, help="Training steps.")] = 40,
-    learning_rate: Annotated[float | None, typer.Option(help="Instead of the plan's.")] = None,
-    images: Annotated[int | None, typer.Option(min=1, help="Images a step, instead of the plan's.")] = None,
+    steps: Annotated[int, typer.Option(min=1, metavar="N", help="Training steps.")] = 40,
+    learning_rate: Annotated[float | None, typer.Option(metavar="RATE", help="Instead of the plan's.")] = None,
+    images: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Images a step, instead of the plan's.")
+    ] = None,
     pool: Annotated[
         int | None,
         typer.Option(
             min=1,
+            metavar="N",
             help="Augmented versions of every support image, whose frozen activations are kept; else augmented anew.",
         ),
     ] = None,
-    ways: Annotated[int | None, typer.Option(min=2, help="By default those of the plan.")] = None,
+    ways: Annotated[int | None, typer.Option(min=2, metavar="N", help="By default those of the plan.")] = None,
     shots: Annotated[
-        int | None, typer.Option(min=1, help="By default those that the plan was chosen with, or 5.")
+        int | None, typer.Option(min=1, metavar="N", help="By default those that the plan was chosen with, or 5.")
     ] = None,
     episode: Annotated[
-        int | None, typer.Option(min=0, help="By default the one that the plan was chosen with, or 0.")
+        int | None, typer.Option(min=0, metavar="SEED", help="By default the one that the plan was chosen with, or 0.")
     ] = None,
-    dataset: Annotated[str | None, typer.Option(help="By default the one that the plan was chosen with.")] = None,
+    dataset: Annotated[
+        str | None, typer.Option(metavar="NAME", help="By default the one that the plan was chosen with.")
+    ] = None,
     data: DataOption = None,
     weights: WeightsOption = None,
-    out: Annotated[Path | None, typer.Option(help="Where the changed values go (.npz), and nothing else.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Where the changed values go (.npz), and nothing else.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Train a plan, or a method that needs none, on an episode in torch; query accuracy before and after."""

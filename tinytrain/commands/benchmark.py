@@ -8,9 +8,21 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from profiler.cli_support import message, parse_input_shape, print_json, print_table, progress, warn
+from profiler.commands.options import DEFAULT_RATIOS, parse_ratios
 from profiler.errors import UserError
 from tinytrain.commands.options import DataOption, JsonOption, check_learning_rate
-from tinytrain.commands.select import check_budget, parse_ratios
+from tinytrain.commands.plan_options import (
+    DEFAULT_CONFIDENCE,
+    DEFAULT_INSPECTED_SHARE,
+    ConfidenceOption,
+    EnergyLimitOption,
+    InspectOption,
+    LatencyLimitOption,
+    MemoryLimitOption,
+    RatiosOption,
+    check_budget,
+    check_choice,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,37 +34,50 @@ if TYPE_CHECKING:
 def benchmark(
     *,
     methods: Annotated[
-        str, typer.Option(help="Names with commas between; --list-methods shows them.")
+        str, typer.Option(metavar="NAMES", help="Names with commas between; --list-methods shows them.")
     ] = "none,full,last,tinytrain-analytical,tinytrain",
     network: Annotated[
-        list[str] | None, typer.Option(help="mcunet-5fps, mbv2-w0.35, proxyless-w0.3 or module:factory; repeatable.")
+        list[str] | None,
+        typer.Option(
+            metavar="NAME|MODULE:FACTORY", help="mcunet-5fps, mbv2-w0.35, proxyless-w0.3 or module:factory; repeatable."
+        ),
     ] = None,
     domain: Annotated[
         list[str] | None,
         typer.Option(
+            metavar="NAME",
             help="omniglot, gtsrb, dtd, digits, or a folder of images; repeatable. [default: the data source's own]",
             show_default=False,
         ),
     ] = None,
     costs: Annotated[
-        list[Path] | None, typer.Option(help="Folder of a device's fitted cost model; one a device, repeatable.")
+        list[Path] | None,
+        typer.Option(metavar="MODEL", help="Folder of a device's fitted cost model; one a device, repeatable."),
     ] = None,
     port: Annotated[
         list[str] | None,
-        typer.Option(help="Where the device of the cost model lies, in the order of --costs; repeatable."),
+        typer.Option(
+            metavar="PORT", help="Where the device of the cost model lies, in the order of --costs; repeatable."
+        ),
     ] = None,
     no_device: Annotated[
         bool, typer.Option("--no-device", help="Measure nothing: costs are those that the cost models predict.")
     ] = False,
-    tasks: Annotated[int, typer.Option(min=1, help="Tasks a domain.")] = 20,
-    sampling: Annotated[str, typer.Option(help="`n-way`, or `meta-dataset`: ways and shots vary.")] = "n-way",
-    ways: Annotated[int, typer.Option(min=2, help="Classes of a task; with meta-dataset the fewest.")] = 5,
-    max_ways: Annotated[int, typer.Option(min=2, help="With meta-dataset, most classes of a task.")] = 50,
-    shots: Annotated[int, typer.Option(min=1, help="Support images a class.")] = 5,
-    queries: Annotated[int, typer.Option(min=1, help="Most query images a class.")] = 15,
-    max_support: Annotated[int, typer.Option(min=2, help="With meta-dataset, most support images of a task.")] = 100,
-    seed: Annotated[int, typer.Option(min=0, help="Of the first task; task i has seed + i.")] = 0,
-    input_shape: Annotated[str, typer.Option("--input", help="Channels x height x width of an image.")] = "3x84x84",
+    tasks: Annotated[int, typer.Option(min=1, metavar="N", help="Tasks a domain.")] = 20,
+    sampling: Annotated[
+        str, typer.Option(metavar="n-way|meta-dataset", help="`n-way`, or `meta-dataset`: ways and shots vary.")
+    ] = "n-way",
+    ways: Annotated[int, typer.Option(min=2, metavar="N", help="Classes of a task; with meta-dataset the fewest.")] = 5,
+    max_ways: Annotated[int, typer.Option(min=2, metavar="N", help="With meta-dataset, most classes of a task.")] = 50,
+    shots: Annotated[int, typer.Option(min=1, metavar="N", help="Support images a class.")] = 5,
+    queries: Annotated[int, typer.Option(min=1, metavar="N", help="Most query images a class.")] = 15,
+    max_support: Annotated[
+        int, typer.Option(min=2, metavar="N", help="With meta-dataset, most support images of a task.")
+    ] = 100,
+    seed: Annotated[int, typer.Option(min=0, metavar="SEED", help="Of the first task; task i has seed + i.")] = 0,
+    input_shape: Annotated[
+        str, typer.Option("--input", metavar="CxHxW", help="Channels x height x width of an image.")
+    ] = "3x84x84",
     weights: Annotated[
         list[str] | None,
         typer.Option(metavar="NETWORK=FILE", help="A backbone's weights instead of the data source's; repeatable."),
@@ -64,10 +89,10 @@ def benchmark(
         ),
     ] = None,
     data: DataOption = None,
-    steps: Annotated[int, typer.Option(min=1, help="Training steps.")] = 40,
-    images: Annotated[int, typer.Option(min=1, help="Images in the batch of a step.")] = 5,
-    optimizer: Annotated[str, typer.Option(help="adam or sgd.")] = "adam",
-    learning_rate: Annotated[float, typer.Option(help="Of the update, where it is not chosen.")] = 1e-3,
+    steps: Annotated[int, typer.Option(min=1, metavar="N", help="Training steps.")] = 40,
+    images: Annotated[int, typer.Option(min=1, metavar="N", help="Images in the batch of a step.")] = 5,
+    optimizer: Annotated[str, typer.Option(metavar="adam|sgd", help="adam or sgd.")] = "adam",
+    learning_rate: Annotated[float, typer.Option(metavar="RATE", help="Of the update, where it is not chosen.")] = 1e-3,
     choose_lr: Annotated[
         bool,
         typer.Option(
@@ -75,34 +100,43 @@ def benchmark(
             help="Choose it of 1e-2, 1e-3 and 1e-4 for each method and network, on mini-ImageNet's validation classes.",
         ),
     ] = False,
-    lr_tasks: Annotated[int, typer.Option(min=1, help="With --choose-lr, on so many tasks.")] = 5,
-    latency_ms: Annotated[float | None, typer.Option(help="Most milliseconds of a step.", show_default=False)] = None,
+    lr_tasks: Annotated[int, typer.Option(min=1, metavar="N", help="With --choose-lr, on so many tasks.")] = 5,
+    latency_ms: LatencyLimitOption = None,
     latency_share: Annotated[
         float | None,
         typer.Option(
-            help="Most of a step as a share of one that trains everything, on each device.", show_default=False
+            metavar="SHARE",
+            help="Most of a step as a share of one that trains everything, on each device.",
+            show_default=False,
         ),
     ] = None,
-    energy_mj: Annotated[float | None, typer.Option(help="Most millijoules of a step.", show_default=False)] = None,
-    memory_bytes: Annotated[int | None, typer.Option(help="Most bytes of a step.", show_default=False)] = None,
-    confidence: Annotated[float, typer.Option(help="With which a step is to keep latency and energy.")] = 0.95,
-    ratios: Annotated[str, typer.Option(help="Shares of a layer's channels that may be trained.")] = "1/8,1/4,1/2,1",
-    inspect: Annotated[float, typer.Option(help="Share of the layers to choose from, counted from the last.")] = 0.44,
+    energy_mj: EnergyLimitOption = None,
+    memory_bytes: MemoryLimitOption = None,
+    confidence: ConfidenceOption = DEFAULT_CONFIDENCE,
+    ratios: RatiosOption = DEFAULT_RATIOS,
+    inspect: InspectOption = DEFAULT_INSPECTED_SHARE,
     energy: Annotated[
-        str | None, typer.Option(help="Measure energy, too: an instrument as `profile step --energy` takes it.")
+        str | None,
+        typer.Option(
+            metavar="INSTRUMENT", help="Measure energy, too: an instrument as `profile step --energy` takes it."
+        ),
     ] = None,
     repetitions: Annotated[
-        int | None, typer.Option(min=1, help="Timed steps on the device; by default as `profile step`.")
+        int | None, typer.Option(min=1, metavar="N", help="Timed steps on the device; by default as `profile step`.")
     ] = None,
-    jobs: Annotated[int, typer.Option(help="Processes that train, one thread each; -1 for one a core.")] = 1,
+    jobs: Annotated[
+        int, typer.Option(metavar="N", help="Processes that train, one thread each; -1 for one a core.")
+    ] = 1,
     scheduler: Annotated[
         str | None,
         typer.Option(metavar="ADDRESS", help="Train on the workers of this Dask scheduler (extra `dask`)."),
     ] = None,
-    against: Annotated[str, typer.Option(help="Method that the others' accuracies are compared with.")] = "none",
-    out: Annotated[Path, typer.Option(help="The benchmark's folder; what is in it already is not done again.")] = Path(
-        "benchmark"
-    ),
+    against: Annotated[
+        str, typer.Option(metavar="METHOD", help="Method that the others' accuracies are compared with.")
+    ] = "none",
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", help="The benchmark's folder; what is in it already is not done again.")
+    ] = Path("benchmark"),
     reuse: Annotated[
         list[Path] | None,
         typer.Option(
@@ -145,10 +179,8 @@ def benchmark(
             exit_status=2,
         )
     check_learning_rate(learning_rate)
-    for name, value, known in (("sampling", sampling, ("n-way", "meta-dataset")),
-                               ("optimizer", optimizer, ("adam", "sgd"))):  # fmt: skip
-        if value not in known:
-            raise UserError(f"there is no {name} {value!r}", hint=f"give {' or '.join(known)}", exit_status=2)
+    check_choice("sampling", sampling, ("n-way", "meta-dataset"))
+    check_choice("optimizer", optimizer, ("adam", "sgd"))
     if jobs == 0 or jobs < -1:
         raise UserError(f"--jobs {jobs}", hint="give a number of processes, or -1 for one a core", exit_status=2)
     networks = tuple(dict.fromkeys(network or ["mcunet-5fps"]))

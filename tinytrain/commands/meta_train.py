@@ -16,24 +16,37 @@ from tinytrain.commands.options import DataOption, JsonOption, check_learning_ra
 
 def meta_train(
     *,
-    network: Annotated[str, typer.Option(help="mcunet-5fps, mbv2-w0.35 or proxyless-w0.3.")] = "mcunet-5fps",
-    out: Annotated[Path, typer.Option(help="Folder for checkpoint, weights, card and validations; gone on from.")],
+    network: Annotated[
+        str, typer.Option(metavar="NAME", help="mcunet-5fps, mbv2-w0.35 or proxyless-w0.3.")
+    ] = "mcunet-5fps",
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", help="Folder for checkpoint, weights, card and validations; gone on from.")
+    ],
     start: Annotated[
-        str, typer.Option(help="`pretrained`: from the data source's weights; `nothing`: from random ones.")
+        str,
+        typer.Option(
+            metavar="pretrained|nothing",
+            help="`pretrained`: from the data source's weights; `nothing`: from random ones.",
+        ),
     ] = "pretrained",
-    episodes: Annotated[int, typer.Option(min=1, help="Episodes in all.")] = 2000,
-    size: Annotated[int, typer.Option(min=32, help="Height and width of the images.")] = 84,
-    min_ways: Annotated[int, typer.Option(min=2, help="Fewest classes of an episode.")] = 5,
-    max_ways: Annotated[int, typer.Option(min=2, help="Most classes of an episode.")] = 20,
-    max_support: Annotated[int, typer.Option(min=2, help="Most support images of an episode.")] = 60,
-    max_queries: Annotated[int, typer.Option(min=2, help="Most query images of an episode.")] = 60,
-    learning_rate: Annotated[float, typer.Option(help="At its height.")] = 1e-4,
-    validate_every: Annotated[int, typer.Option(min=1, help="Episodes between validations.")] = 200,
-    seed: Annotated[int, typer.Option(min=0, help="Of classes, images and augmentation.")] = 0,
-    threads: Annotated[int | None, typer.Option(min=1, help="Threads of torch; by default its own number.")] = None,
+    episodes: Annotated[int, typer.Option(min=1, metavar="N", help="Episodes in all.")] = 2000,
+    size: Annotated[int, typer.Option(min=32, metavar="PIXELS", help="Height and width of the images.")] = 84,
+    min_ways: Annotated[int, typer.Option(min=2, metavar="N", help="Fewest classes of an episode.")] = 5,
+    max_ways: Annotated[int, typer.Option(min=2, metavar="N", help="Most classes of an episode.")] = 20,
+    max_support: Annotated[int, typer.Option(min=2, metavar="N", help="Most support images of an episode.")] = 60,
+    max_queries: Annotated[int, typer.Option(min=2, metavar="N", help="Most query images of an episode.")] = 60,
+    learning_rate: Annotated[float, typer.Option(metavar="RATE", help="At its height.")] = 1e-4,
+    validate_every: Annotated[int, typer.Option(min=1, metavar="N", help="Episodes between validations.")] = 200,
+    seed: Annotated[int, typer.Option(min=0, metavar="SEED", help="Of classes, images and augmentation.")] = 0,
+    threads: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Threads of torch; by default its own number.")
+    ] = None,
     dataset: Annotated[
         str | None,
-        typer.Option(help="Image set or folder to train on; by default mini-imagenet, or digits where there is none."),
+        typer.Option(
+            metavar="NAME",
+            help="Image set or folder to train on; by default mini-imagenet, or digits where there is none.",
+        ),
     ] = None,
     data: DataOption = None,
     as_json: JsonOption = False,

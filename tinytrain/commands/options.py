@@ -17,15 +17,22 @@ if TYPE_CHECKING:
     from costmodels.sources import CostSource
     from profiler.workloads.network import Network
 
-NetworkOption = Annotated[str, typer.Option(help="mcunet-5fps, mbv2-w0.35, proxyless-w0.3, or module:factory.")]
-InputOption = Annotated[str, typer.Option("--input", help="Channels x height x width of an image.")]
+NetworkOption = Annotated[
+    str, typer.Option(metavar="NAME|MODULE:FACTORY", help="mcunet-5fps, mbv2-w0.35, proxyless-w0.3, or module:factory.")
+]
+InputOption = Annotated[str, typer.Option("--input", metavar="CxHxW", help="Channels x height x width of an image.")]
 DataOption = Annotated[
     str | None,
-    typer.Option(help="Folder with weights/ and images/, or `embedded`; else TINYTRAIN_DATA, a cache, or embedded."),
+    typer.Option(
+        metavar="FOLDER",
+        help="Folder with weights/ and images/, or `embedded`; else TINYTRAIN_DATA, a cache, or embedded.",
+    ),
 ]
 WeightsOption = Annotated[
     Path | None,
-    typer.Option(help="A backbone's weights instead of the data source's, such as `meta-train` wrote (.npz)."),
+    typer.Option(
+        metavar="FILE", help="A backbone's weights instead of the data source's, such as `meta-train` wrote (.npz)."
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout instead of tables.")]
 

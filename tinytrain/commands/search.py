@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from profiler.cli_support import message, parse_input_shape, print_json, print_table, progress
+from profiler.commands.options import DEFAULT_RATIOS, parse_ratios
 from profiler.errors import UserError
 from tinytrain.commands.options import (
     DataOption,
@@ -18,7 +19,26 @@ from tinytrain.commands.options import (
     check_learning_rate,
     costs_option,
 )
-from tinytrain.commands.select import check_budget, check_choice, parse_ratios, parse_savings
+from tinytrain.commands.plan_options import (
+    DEFAULT_CONFIDENCE,
+    DEFAULT_INSPECTED_SHARE,
+    AccountingOption,
+    ConfidenceOption,
+    DtypeOption,
+    EnergyLimitOption,
+    ImagesOption,
+    InspectOption,
+    LatencyLimitOption,
+    MemoryLimitOption,
+    OptimizerOption,
+    SavingsOption,
+    ScaleFromOption,
+    UsPerMacOption,
+    check_budget,
+    chosen_optimizer,
+    parse_savings,
+    save_plan,
+)
 
 if TYPE_CHECKING:
     from tinytrain.contributions import AnalysisSettings, Contributions
@@ -28,48 +48,53 @@ if TYPE_CHECKING:
 def search(
     *,
     contributions: Annotated[
-        Path, typer.Option(help="File of the contributions of single layers; what it lacks is measured first.")
+        Path,
+        typer.Option(
+            metavar="FILE", help="File of the contributions of single layers; what it lacks is measured first."
+        ),
     ],
     network: NetworkOption = "mcunet-5fps",
     input_shape: InputOption = "3x64x64",
     dataset: Annotated[
         str | None,
-        typer.Option(help="Where contributions are measured: source classes. [default: mini-imagenet, or digits]"),
+        typer.Option(
+            metavar="NAME", help="Where contributions are measured: source classes. [default: mini-imagenet, or digits]"
+        ),
     ] = None,
     data: DataOption = None,
     weights: WeightsOption = None,
-    tasks: Annotated[int, typer.Option(min=1, help="On which every part is fine-tuned by itself.")] = 10,
-    ways: Annotated[int, typer.Option(min=2, help="Classes of a task.")] = 5,
-    shots: Annotated[int, typer.Option(min=1, help="Support images a class.")] = 5,
-    queries: Annotated[int, typer.Option(min=1, help="Most query images a class.")] = 15,
-    seed: Annotated[int, typer.Option(min=0, help="Of the first task; task i has seed + i.")] = 0,
-    steps: Annotated[int, typer.Option(min=1, help="Training steps of one fine-tuning.")] = 20,
-    ratios: Annotated[str, typer.Option(help="Shares of a layer's input channels that may train.")] = "1/8,1/4,1/2,1",
-    inspect: Annotated[float, typer.Option(help="Share of the layers to choose from, counted from the last.")] = 0.44,
+    tasks: Annotated[int, typer.Option(min=1, metavar="N", help="On which every part is fine-tuned by itself.")] = 10,
+    ways: Annotated[int, typer.Option(min=2, metavar="N", help="Classes of a task.")] = 5,
+    shots: Annotated[int, typer.Option(min=1, metavar="N", help="Support images a class.")] = 5,
+    queries: Annotated[int, typer.Option(min=1, metavar="N", help="Most query images a class.")] = 15,
+    seed: Annotated[int, typer.Option(min=0, metavar="SEED", help="Of the first task; task i has seed + i.")] = 0,
+    steps: Annotated[int, typer.Option(min=1, metavar="N", help="Training steps of one fine-tuning.")] = 20,
+    ratios: Annotated[
+        str, typer.Option(metavar="SHARES", help="Shares of a layer's input channels that may train.")
+    ] = DEFAULT_RATIOS,
+    inspect: InspectOption = DEFAULT_INSPECTED_SHARE,
     costs: Annotated[
         str | None,
         typer.Option(
-            help="`analytical` or the folder of a fitted cost model; without it, only measure.", show_default=False
+            metavar="analytical|MODEL",
+            help="`analytical` or the folder of a fitted cost model; without it, only measure.",
+            show_default=False,
         ),
     ] = None,
-    latency_ms: Annotated[float | None, typer.Option(help="Most milliseconds of a step.", show_default=False)] = None,
-    energy_mj: Annotated[float | None, typer.Option(help="Most millijoules of a step.", show_default=False)] = None,
-    memory_bytes: Annotated[int | None, typer.Option(help="Most bytes of a step.", show_default=False)] = None,
-    confidence: Annotated[float, typer.Option(help="With which a step is to keep latency and energy.")] = 0.95,
-    us_per_mac: Annotated[float | None, typer.Option(help="For analytical costs, as `tinytrain select`.")] = None,
-    scale_from: Annotated[Path | None, typer.Option(help="For analytical costs, as `tinytrain select`.")] = None,
-    accounting: Annotated[str, typer.Option(help="For analytical costs: `own` or `chain`.")] = "own",
-    classes: Annotated[int, typer.Option(min=2, help="Of the tasks that the scheme is for.")] = 5,
-    images: Annotated[int, typer.Option(min=1, help="Images in the batch of one step.")] = 1,
-    optimizer: Annotated[
-        str | None, typer.Option(help="adam or sgd. [default: adam, with --dtype s8 sgd]", show_default=False)
-    ] = None,
-    learning_rate: Annotated[float, typer.Option(help="Of the plan's update.")] = 1e-3,
-    dtype: Annotated[str, typer.Option(help="Of the plan: f32 or s8.")] = "f32",
-    savings: Annotated[
-        str | None, typer.Option(metavar="NAMES", help="With --dtype s8, as `tinytrain select`.", show_default=False)
-    ] = None,
-    out: Annotated[Path, typer.Option(help="Where the step plan goes.")] = Path("searched.json"),
+    latency_ms: LatencyLimitOption = None,
+    energy_mj: EnergyLimitOption = None,
+    memory_bytes: MemoryLimitOption = None,
+    confidence: ConfidenceOption = DEFAULT_CONFIDENCE,
+    us_per_mac: UsPerMacOption = None,
+    scale_from: ScaleFromOption = None,
+    accounting: AccountingOption = "own",
+    classes: Annotated[int, typer.Option(min=2, metavar="N", help="Of the tasks that the scheme is for.")] = 5,
+    images: ImagesOption = 1,
+    optimizer: OptimizerOption = None,
+    learning_rate: Annotated[float, typer.Option(metavar="RATE", help="Of the plan's update.")] = 1e-3,
+    dtype: DtypeOption = "f32",
+    savings: SavingsOption = None,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Where the step plan goes.")] = Path("searched.json"),
     as_json: JsonOption = False,
 ) -> None:
     """SparseUpdate's search: the static scheme of the most contribution under a budget for one step.
@@ -88,10 +113,8 @@ def search(
     limits = (latency_ms, energy_mj, memory_bytes)
     if costs is not None:
         budget = check_budget(*limits, confidence)
-        check_choice("dtype", dtype, ("f32", "s8"))
-        check_choice("optimizer", optimizer or "adam", ("adam", "sgd"))
+        optimizer = chosen_optimizer(optimizer, dtype)
         check_learning_rate(learning_rate)
-        optimizer = optimizer or ("sgd" if dtype == "s8" else "adam")
         saved = parse_savings(savings, dtype, images, optimizer)
         asked = costs_option(costs, us_per_mac, scale_from, accounting)
     elif any(limit is not None for limit in limits):
@@ -123,12 +146,7 @@ def search(
             budget={"latency_ms": latency_ms, "energy_mj": energy_mj, "memory_bytes": memory_bytes,
                     "confidence": confidence},
         )  # fmt: skip
-        try:
-            searched.plan.save(out)
-        except OSError as error:
-            raise UserError(
-                f"cannot write {out}: {error.strerror}", hint="give --out a file that you can write"
-            ) from None
+        save_plan(searched.plan, out)
     _report(found, searched, out, as_json)
 
 
