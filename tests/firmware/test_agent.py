@@ -154,7 +154,7 @@ def test_it_ends_when_the_other_side_hangs_up(agent):
 
 def test_a_port_that_is_not_there_ends_it_with_a_sentence(start, tmp_path):
     process = start("--port", tmp_path / "none")
-    assert process.wait(20) == 1
+    assert process.wait(60) == 1
     assert process.stderr.readlines()[-1] == f"agent: cannot open {tmp_path / 'none'}: No such file or directory\n"
 
 
@@ -162,7 +162,7 @@ def test_a_port_that_goes_away_for_good_ends_it_with_a_sentence(start, line):
     process = start("--port", line.path)
     assert line.identify(1)[0] == raw.IDENTITY
     line.unplug()
-    assert process.wait(20) == 1
+    assert process.wait(60) == 1
     assert process.stderr.readlines()[-1] == f"agent: {line.path} is gone: No such file or directory\n"
 
 
@@ -190,11 +190,15 @@ def test_with_stay_a_port_is_waited_for_before_and_after_it_was_there(start, lin
 
 def test_a_path_that_hangs_up_at_once_costs_next_to_no_processor_time(start):
     process = start("--port", "/dev/null")
-    time.sleep(1.0)  # start-up draws the blob
-    before, _ = cpu_seconds(process.pid)
-    time.sleep(1.0)
-    after, alive = cpu_seconds(process.pid)
-    assert alive and after - before < 0.2
+    spent_s = 1.0
+    for _ in range(60):  # start-up draws the blob, for as long as this machine takes
+        before, _ = cpu_seconds(process.pid)
+        time.sleep(1.0)
+        after, alive = cpu_seconds(process.pid)
+        spent_s = after - before
+        if after > 0 and spent_s < 0.2:
+            break
+    assert alive and spent_s < 0.2
 
 
 def cpu_seconds(pid):
@@ -225,7 +229,7 @@ def test_a_signal_ends_it_and_the_terminal_is_as_it_was(start, line, number):
     line.identify(1)
     assert termios.tcgetattr(line.theirs) != before
     process.send_signal(number)
-    assert process.wait(10) == 0
+    assert process.wait(60) == 0
     assert termios.tcgetattr(line.theirs) == before
 
 
@@ -235,7 +239,7 @@ def test_a_signal_ends_it_in_the_middle_of_a_run_too(start, line):
     header, entries = raw.program(Op(Conv2d(40, 40, 64, 64, 3, 3), Pass.FORWARD))
     assert line.ask([raw.RUN, 60_000, 0, 1, header, entries]) == [raw.ACCEPTED]  # minutes
     process.terminate()
-    assert process.wait(10) == 0
+    assert process.wait(60) == 0
 
 
 # ---------------------------------------------------------------- what it takes of the machine
@@ -270,7 +274,7 @@ def test_cycles_are_told_as_the_timer_or_the_reason_why_not_is_said(start, line)
 @pytest.mark.skipif(Path("/dev/gpiochip0").exists(), reason="this machine has GPIO lines, which a test may not drive")
 def test_a_trigger_that_was_asked_for_must_be_there_and_one_that_was_not_may_be_missing(start, line):
     refused = start("--port", line.path, "--trigger-line", 17)
-    assert refused.wait(20) == 1
+    assert refused.wait(60) == 1
     assert "agent: no trigger: no GPIO chip is labelled as a Raspberry Pi's header" in refused.stderr.read()
     process = start("--port", line.path)
     assert line.ask([raw.STATE])[7] == ""

@@ -55,7 +55,7 @@ def test_a_fault_while_it_waits_is_told_by_the_next_life_alone(start, line, numb
     process.send_signal(signal.SIGSEGV)
     assert line.identify(3)[RESET][2][0] == signal.SIGSEGV
     process.terminate()
-    assert process.wait(10) == 0
+    assert process.wait(60) == 0
 
 
 def test_a_fault_in_the_middle_of_a_run_names_the_entry(start, line):  # noqa: F811
@@ -75,12 +75,12 @@ def test_the_watchdog_ends_an_op_that_takes_too_long_and_names_it(start, line): 
 
 
 def test_an_op_within_the_limit_is_left_alone_however_long_the_run(start, line):  # noqa: F811
-    start("--port", line.path, "--watchdog", 1)
+    start("--port", line.path, "--watchdog", 4)
     line.identify(1)
     header, entries = raw.program(Op(Conv2d(20, 20, 16, 16, 3, 3), Pass.FORWARD))
     begun = time.monotonic()
     runs = 0
-    while time.monotonic() < begun + 3:
+    while runs < 3 or time.monotonic() < begun + 5:
         runs += 1
         run_whole(line, 100 + runs, [raw.RUN, 100, 0, 1, header, entries])
-    assert line.identify(2)[RESET] == [UNKNOWN, 0, []] and runs > 3
+    assert line.identify(2)[RESET] == [UNKNOWN, 0, []]

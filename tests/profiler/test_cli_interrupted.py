@@ -97,10 +97,10 @@ def emulators(mark):
 
 
 def test_ctrl_c_leaves_a_valid_run_and_says_how_to_go_on(folder):
-    process = start(*PLAN, "--out", "run")
+    process = start(*PLAN[:-2], "--out", "run")  # every pass, so that it is far from its end when the signal comes
     wait_for_trials(process, folder / "run" / store.TRIALS, 4)  # one may be in flight, and is then taken back
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate()
     assert process.returncode == 1, err
     assert "interrupted" in err
     assert "--resume --out run" in err

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 from command_line import MEASURE, NETWORK, profile
@@ -16,11 +15,11 @@ from profiler.errors import UserError
 from profiler.measure.host_lock import OVERRIDE, host_lock
 
 HOLDER = """
-import sys, time
+import sys
 from profiler.measure.host_lock import host_lock
 with host_lock("the first"):
     print("held", flush=True)
-    time.sleep(float(sys.argv[1]))
+    sys.stdin.read()
 """
 
 
@@ -31,14 +30,15 @@ def lock(tmp_path, monkeypatch):
     return path
 
 
-def holder(seconds: float) -> subprocess.Popen:
-    process = subprocess.Popen([sys.executable, "-c", HOLDER, str(seconds)], stdout=subprocess.PIPE, text=True)
+def holder() -> subprocess.Popen:
+    """Holds the lock until it is killed or its standard input closed."""
+    process = subprocess.Popen([sys.executable, "-c", HOLDER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "held\n"
     return process
 
 
 def test_a_second_process_is_told_who_the_first_is(lock) -> None:
-    first = holder(60)
+    first = holder()
     try:
         named = rf"process {first.pid} \(the first\) is measuring"
         with pytest.raises(UserError, match=named) as raised, host_lock("the second"):
@@ -50,16 +50,20 @@ def test_a_second_process_is_told_who_the_first_is(lock) -> None:
 
 
 def test_waiting_ends_with_the_first(lock) -> None:
-    first, told = holder(1.5), []
-    began = time.monotonic()
-    with host_lock("the second", wait=True, on_wait=told.append):
-        assert time.monotonic() - began > 0.5
-    assert told == [f"process {first.pid} (the first)"]
-    first.wait()
+    first, told = holder(), []
+
+    def let_it_end(who: str) -> None:
+        told.append(who)
+        assert first.poll() is None
+        first.stdin.close()
+
+    with host_lock("the second", wait=True, on_wait=let_it_end):
+        assert told == [f"process {first.pid} (the first)"]
+    assert first.wait() == 0
 
 
 def test_a_killed_holder_holds_nothing_and_is_not_named(lock) -> None:
-    first = holder(60)
+    first = holder()
     first.send_signal(signal.SIGKILL)
     first.wait()
     with host_lock("the second"):
@@ -80,7 +84,7 @@ def test_only_this_hosts_own_processor_is_locked(lock) -> None:
 
 @pytest.mark.usefixtures("folder")
 def test_the_command_says_so_and_leaves_no_run_behind(lock) -> None:
-    first = holder(60)
+    first = holder()
     try:
         status, _, err = profile(*MEASURE, *NETWORK, "--limit", 1, "--out", "run")
     finally:
