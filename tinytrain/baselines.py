@@ -30,11 +30,7 @@ Layers = dict[str, LayerPlan]
 def _everything(network: Network, names: Iterable[str] | None = None) -> Layers:
     """All channels and biases of these layers, by default of all."""
     wanted = None if names is None else set(names)
-    return {
-        layer.name: LayerPlan(tuple(range(layer.geometry.channels("out"))), "out", bool(layer.geometry.bias_elements))
-        for layer in network.trainable
-        if wanted is None or layer.name in wanted
-    }
+    return {layer.name: LayerPlan.whole(layer) for layer in network.trainable if wanted is None or layer.name in wanted}
 
 
 def _biases(network: Network) -> Layers:

@@ -211,7 +211,8 @@ class Contributions:
                     raise ValueError(f"accuracies of {name} that are no percents")
             if found.accuracies and FROZEN not in found.accuracies:
                 raise ValueError("no accuracy of the frozen network")
-            assert all(part.name in found.accuracies for part in found.parts)
+            if not all(part.name in found.accuracies for part in found.parts):
+                raise ValueError("a part that is not written as it is called")
             return found
         except OSError as error:
             raise UserError(
@@ -289,7 +290,7 @@ class Analysis:
                 episodes.draw(
                     self.loaded.images,
                     settings.seed + task,
-                    ways=min(settings.ways, len(self.classes)),
+                    ways=settings.ways,
                     shots=settings.shots,
                     queries=settings.queries,
                     classes=self.classes,

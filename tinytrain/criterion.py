@@ -109,7 +109,7 @@ def terms(
     if denominator not in ("published", "device"):
         raise ValueError(f"the denominator is published or device, got {denominator!r}")
     published = denominator == "published"
-    everything = {x.name: whole_layer(x, template) for x in network.trainable if can_train(x, template.dtype)}
+    everything = {x.name: LayerPlan.whole(x) for x in network.trainable if can_train(x, template.dtype)}
     memory = {
         name: layer_parameters(network[name].geometry)
         if published
@@ -141,9 +141,8 @@ def scores_of(information: Mapping[str, Tensor], terms: Terms) -> dict[str, Scor
 
 
 def whole_layer(layer: Layer, template: StepPlan) -> LayerPlan:
-    """A plan of all of a layer's channels, and its bias."""
-    geometry = layer.geometry
-    return LayerPlan(tuple(range(geometry.channels("out"))), "out", bool(geometry.bias_elements))  # type: ignore[attr-defined]
+    """:meth:`LayerPlan.whole`, whatever the template."""
+    return LayerPlan.whole(layer)
 
 
 def persistent_bytes(layer: Layer, plan: LayerPlan, template: StepPlan, *, saved_input: bool) -> int:
@@ -179,10 +178,10 @@ def _costs(network: Network, source: CostSource, template: StepPlan, frontier: b
     costs = {}
     layers = [layer for layer in network.trainable if can_train(layer, template.dtype)]
     for layer in layers:
-        if template.dtype == "f32":
+        if template.dtype == "f32" and not isinstance(source, AnalyticalCosts):  # whose layer costs are MACs, not time
             own = source.layer_cost(layer, images=template.images, optimizer=template.optimizer)[0]
         else:
-            own = _int8_layer_us(layer, source, template)
+            own = _sum_of_ops_us(layer, source, template)
         costs[layer.name] = own
     if frontier:
         chain = {
@@ -195,19 +194,20 @@ def _costs(network: Network, source: CostSource, template: StepPlan, frontier: b
     return costs
 
 
-def _int8_layer_us(layer: Layer, source: CostSource, template: StepPlan) -> float:
-    plan = whole_layer(layer, template)
-    trains = {"trained_channels": len(plan.channels), "trained_axis": plan.axis}
-    ops = {
-        pass_: Op(layer.geometry, pass_, "s8", **trains, trains_bias=plan.bias and pass_ is not Pass.GRAD_INPUT,
-                  optimizer=template.optimizer)
-        for pass_ in (Pass.GRAD_INPUT, Pass.GRAD_WEIGHT, Pass.UPDATE)
-    }  # fmt: skip
-    us = {pass_: source.op_latency_us(op) for pass_, op in ops.items()}
+def _sum_of_ops_us(layer: Layer, source: CostSource, template: StepPlan) -> float:
+    plan = LayerPlan.whole(layer)
+
+    def op(pass_: Pass) -> Op:
+        trains = {"trained_channels": len(plan.channels), "trained_axis": plan.axis, "trains_bias": plan.bias}
+        if pass_ is Pass.GRAD_INPUT:  # int8 weights that train lie in a segment of their own, which it reads
+            trains = trains | {"trains_bias": False} if template.dtype == "s8" else {}
+        return Op(layer.geometry, pass_, template.dtype, optimizer=template.optimizer, **trains)
+
+    us = {p: source.op_latency_us(op(p)) for p in (Pass.GRAD_INPUT, Pass.GRAD_WEIGHT, Pass.UPDATE)}
     return us[Pass.GRAD_INPUT] + us[Pass.GRAD_WEIGHT] + us[Pass.UPDATE] / template.images
 
 
 def _later(network: Network, layer: Layer, template: StepPlan) -> set[str]:
     """Names of the layers whose ``grad_input`` training this layer alone would need."""
-    plan = StepPlan.for_network(network, {layer.name: whole_layer(layer, template)}, head=template.head)
+    plan = StepPlan.for_network(network, {layer.name: LayerPlan.whole(layer)}, head=template.head)
     return gradient_layers(network, plan)

@@ -8,8 +8,8 @@ import numpy as np
 from torch import Tensor
 
 from costmodels.analytical import AnalyticalCosts, gradient_layers, layer_macs, layer_parameters
-from profiler.workloads.plan import StepPlan
-from tinytrain.criterion import persistent_bytes, scores, whole_layer
+from profiler.workloads.plan import LayerPlan, StepPlan
+from tinytrain.criterion import persistent_bytes, scores
 from tinytrain.selection import Selection
 
 UNITS = {"latency_ms": "ms", "energy_mj": "mJ", "memory_bytes": "bytes"}
@@ -46,7 +46,7 @@ def explain(selection: Selection, information: Mapping[str, Tensor]) -> list[dic
         largest = int(problem.of_layer(number)[-1])
         added = table.added.means[largest]
         chain = table.first.means[largest] - table.nothing.means - added
-        alone = StepPlan.for_network(network, {name: whole_layer(layer, template)}, head=template.head)
+        alone = StepPlan.for_network(network, {name: LayerPlan.whole(layer)}, head=template.head)
         row = {
             "layer": name,
             "potential": published[name].potential,
@@ -54,7 +54,7 @@ def explain(selection: Selection, information: Mapping[str, Tensor]) -> list[dic
             "own_macs": layer_macs(layer.geometry),
             "chain_macs": sum(network[x].geometry.forward_macs for x in gradient_layers(network, alone)),
             "weights": layer_parameters(layer.geometry),
-            "persistent_bytes": persistent_bytes(layer, whole_layer(layer, template), template, saved_input=True),
+            "persistent_bytes": persistent_bytes(layer, LayerPlan.whole(layer), template, saved_input=True),
         }
         for q, quantity in enumerate(table.summed):
             unit = UNITS[quantity].lower()

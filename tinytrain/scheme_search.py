@@ -75,7 +75,8 @@ def search(
     if not contributions.tasks:
         raise UserError("there are no contributions on any task yet", hint="measure them with `tinytrain search`")
     problems = _Problems(contributions, network, source, budget, time_limit_s=time_limit_s, **settings)
-    biases = {part.last_biases: contributions.points(part) for part in contributions.parts if not part.layer}
+    of_parts = {part.last_biases: contributions.points(part) for part in contributions.parts if not part.layer}
+    biases = {k: points for k, points in of_parts.items() if points > 0}
     best: Searched | None = None
     bound = 0.0
     for k, of_biases in sorted((biases | {0: 0.0}).items(), key=lambda item: -item[1]):

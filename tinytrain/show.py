@@ -27,12 +27,7 @@ def with_notes(
             "budget": budget(selection),
             "predicted": predicted(selection),
             "data": ready.data,
-            "episode": {
-                "dataset": ready.episode.dataset,
-                "seed": ready.episode.seed,
-                "ways": ready.episode.ways,
-                "shots": len(ready.episode.support) // ready.episode.ways,
-            },
+            "episode": ready.episode.summary,
             "ratios": list(ratios),
             "inspected_share": inspected,
             "gain": selection.gain,

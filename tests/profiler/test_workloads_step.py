@@ -203,10 +203,7 @@ def test_the_profiled_ops_cover_every_op_of_a_step_with_profiled_ratios():
 def test_the_profiled_ops_of_any_network_are_those_of_its_steps():
     for seed in range(20):
         _, network = random_network(seed)
-        layers = {
-            layer.name: LayerPlan(tuple(range(layer.geometry.channels("out"))), bias=bool(layer.geometry.bias_elements))
-            for layer in network.trainable
-        }
+        layers = {layer.name: LayerPlan.whole(layer) for layer in network.trainable}
         plan = StepPlan.for_network(network, layers, head=Head(classes=3), optimizer="sgd")
         assert {s.op for s in training_step(network, plan).ops} <= set(
             network_ops(network, Head(classes=3), optimizers=("sgd",))

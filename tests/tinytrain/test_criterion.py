@@ -99,6 +99,20 @@ def test_a_score_that_knows_the_frontier_counts_the_layers_behind():
     assert math.isfinite(chain[names[0]].score)
 
 
+def test_analytical_costs_as_a_devices_are_time_in_every_part():
+    names = ["blocks.13.pointwise2", "blocks.9.pointwise1"]
+    information = {name: torch.ones(NETWORK[name].geometry.channels("out")) for name in names}
+    costs = {"source": AnalyticalCosts(0.01), "template": TEMPLATE, "denominator": "device"}
+    own = scores(NETWORK, information, **costs)
+    chain = scores(NETWORK, information, **costs, frontier=True)
+    position = [layer.name for layer in NETWORK.layers].index
+    for name in names:
+        later = [x for x in NETWORK.layers if position(x.name) > position(name)]
+        assert own[name].unit == "us"
+        assert own[name].cost == pytest.approx(0.01 * 2 * NETWORK[name].geometry.forward_macs)  # both gradients
+        assert chain[name].cost - own[name].cost == pytest.approx(0.01 * sum(x.geometry.forward_macs for x in later))
+
+
 def test_an_unknown_denominator_is_refused():
     with pytest.raises(ValueError, match="published or device"):
         scores(NETWORK, {}, AnalyticalCosts(), TEMPLATE, denominator="guessed")

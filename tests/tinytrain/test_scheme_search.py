@@ -129,6 +129,12 @@ def test_no_scheme_under_the_budget_contributes_more(name, points, share, limite
     assert set(last_biases(NETWORK, found.last_biases)) <= {n for n, p in found.plan.layers.items() if p.bias}
 
 
+def test_biases_that_make_it_worse_train_in_no_scheme():
+    worse = contributions_of([-1.0] * len(PARTS))
+    with pytest.raises(UserError, match="no update scheme of positive contribution"):
+        search(worse, NETWORK, AnalyticalCosts(0.01), Budget(1e6))
+
+
 def test_contributions_of_another_network_or_of_nothing_are_refused():
     other = load_network("mcunet-5fps", (3, 32, 32))[1]
     with pytest.raises(UserError, match="are of small, not of mcunet-5fps"):
@@ -202,7 +208,12 @@ def test_an_analysis_that_is_ended_goes_on_where_it_was(loaded, tmp_path):
     with pytest.raises(UserError, match="measured with other settings"):
         Analysis(loaded, parts, path, replace(QUICK, steps=3), None)
     record = json.loads(path.read_text())
-    for damage in ("{", json.dumps(record | {"schema": 9}), json.dumps(record | {"accuracies": {"magic": [1]}})):
+    misspelt = {FROZEN: [1], "biases:01": [1]}
+    for accuracies in ({"magic": [1]}, misspelt):
+        path.write_text(json.dumps(record | {"accuracies": accuracies}))
+        with pytest.raises(UserError, match=r"ended\.json holds no contributions"):
+            Contributions.load(path)
+    for damage in ("{", json.dumps(record | {"schema": 9})):
         path.write_text(damage)
         with pytest.raises(UserError, match=r"ended\.json holds no contributions"):
             Contributions.load(path)
@@ -212,6 +223,12 @@ def test_an_analysis_that_is_ended_goes_on_where_it_was(loaded, tmp_path):
 
 WORDS = ("--network", "smallnet:create", "--input", "3x16x16", "--data", "embedded", "--contributions", "c.json")
 MEASURE = ("--tasks", "1", "--ways", "3", "--shots", "2", "--queries", "4", "--steps", "2", "--inspect", "1")
+
+
+def test_more_ways_than_there_are_classes_are_refused_not_cut(loaded, tmp_path):
+    parts = parts_of(loaded.network, ratios=(1.0,), share=1.0)
+    with pytest.raises(UserError, match="50 ways"):
+        Analysis(loaded, parts, tmp_path / "c.json", replace(QUICK, ways=50), None).run(1)
 
 
 def test_the_command_measures_searches_and_does_nothing_twice(loaded, capsys):
