@@ -97,13 +97,9 @@ def decode(line: bytes, parser: Callable[[bytes], Any] = msgspec.json.decode) ->
     Raises:
         ValueError: it is no such line, or its checksum does not match.
     """
-    if not line.endswith(b'"}\n'):
-        line = line.rstrip(b"\r\n") + b"\n"
     body = line[:-_END_BYTES]
     if line[-_END_BYTES:] != b',"crc32":"%08x"}\n' % zlib.crc32(body):
-        if not _SUFFIX.fullmatch(line[-_END_BYTES:-1]):
-            raise ValueError("it does not end in a checksum")
-        raise ValueError("its checksum does not match")
+        body = _checked(line)
     try:
         record = parser(body + b"}")
     except (ValueError, RecursionError):
@@ -111,6 +107,17 @@ def decode(line: bytes, parser: Callable[[bytes], Any] = msgspec.json.decode) ->
     if not isinstance(record, dict):
         raise ValueError("it is no record")
     return record
+
+
+def _checked(line: bytes) -> bytes:
+    """:func:`decode`'s line up to its checksum, whatever its end of line is."""
+    line = line.rstrip(b"\r\n")
+    body, suffix = line[: 1 - _END_BYTES], line[1 - _END_BYTES :]
+    if not _SUFFIX.fullmatch(suffix):
+        raise ValueError("it does not end in a checksum")
+    if suffix != b',"crc32":"%08x"}' % zlib.crc32(body):
+        raise ValueError("its checksum does not match")
+    return body
 
 
 def _read_whole(text: bytes) -> Any:

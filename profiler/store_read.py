@@ -23,6 +23,8 @@ TRIALS = "trials.jsonl"
 PACKED_TRIALS = f"{TRIALS}.xz"
 #: Default root of runs.
 MEASUREMENTS = Path("measurements")
+#: Read at once: a hundred lines or so.
+_BUFFER_BYTES = 1 << 17
 
 
 class DamagedRunWarning(UserWarning):
@@ -152,7 +154,7 @@ def open_trials(folder: Path) -> IO[bytes]:
     """
     if not (folder / TRIALS).exists() and (folder / PACKED_TRIALS).exists():
         return lzma.open(folder / PACKED_TRIALS)
-    return (folder / TRIALS).open("rb")
+    return (folder / TRIALS).open("rb", buffering=_BUFFER_BYTES)
 
 
 @contextlib.contextmanager

@@ -24,7 +24,7 @@ from profiler.store import DamagedRunWarning, iterate, read_manifest
 from profiler.store_builds import foreign_sentences, of_one_build
 from profiler.store_energy import ENERGY_COLUMNS
 from profiler.store_lines import parse
-from profiler.store_merged import Fields, Merged, Overhead
+from profiler.store_merged import Fields, Merged, Overhead, rows
 from profiler.store_schema import default_region
 
 #: Share of geometries that no fit may see.
@@ -220,10 +220,9 @@ def load(path: Path | str, *, status: str | None = "ok") -> pd.DataFrame:
         "build_hash": manifest["identity"]["build_hash"],
         "region": manifest.get("plan", {}).get("region", default_region(manifest)),
     }
-    rows = [
-        common | merged.row(overhead, common["timer_hz"]) for merged in ops.values() if status in (None, merged.status)
-    ]
-    table = pd.DataFrame.from_records(rows, columns=[*COLUMNS, *extra_columns(manifest)])
+    shown = [merged for merged in ops.values() if status in (None, merged.status)]
+    records = [common | row for row in rows(shown, overhead, common["timer_hz"])]
+    table = pd.DataFrame.from_records(records, columns=[*COLUMNS, *extra_columns(manifest)])
     table.attrs["damage"] = damage
     return table
 

@@ -50,9 +50,8 @@ def quiet(values: Sequence[float]) -> tuple[float, float]:
         only where readings of two rounds or more of ten or more agree.
     """
     ordered = sorted(values)
-    return float(ordered[_rank_of(QUIET_SHARE, ordered)]), float(
-        ordered[_rank_of(3 * QUIET_SHARE, ordered)] - ordered[0]
-    )
+    low, high = quiet_ranks(len(ordered))
+    return float(ordered[low]), float(ordered[high] - ordered[0])
 
 
 def lowest_agree(values: Sequence[float], target: float) -> bool:
@@ -61,8 +60,9 @@ def lowest_agree(values: Sequence[float], target: float) -> bool:
     return apart <= max(target * lowest, 2)
 
 
-def _rank_of(share: float, ordered: Sequence[float]) -> int:
-    return int(share * (len(ordered) - 1))
+def quiet_ranks(n: int) -> tuple[int, int]:
+    """Which of ``n`` sorted readings, from 0, are the 5th and the 15th percentile of :func:`quiet`."""
+    return int(QUIET_SHARE * (n - 1)), int(3 * QUIET_SHARE * (n - 1))
 
 
 def median_interval(values: Sequence[float]) -> tuple[float, float] | None:

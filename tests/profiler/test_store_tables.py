@@ -3,14 +3,18 @@
 import io
 import json
 import time
+from array import array
 
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from runs import CONV, MANIFEST, trial, write
 
-from profiler import store, store_export, store_lines, store_steps, store_tables
+from profiler import store, store_export, store_lines, store_merged, store_steps, store_tables
 from profiler.errors import UserError
+from profiler.measure.statistics import mad, median, quiet
 from profiler.ops import (
     Conv2d,
     Depthwise,
@@ -57,6 +61,37 @@ def test_a_row_an_op_with_rounds_merged_warm_ups_left_out_and_overhead_subtracte
     assert np.isnan(row.energy_uj)
     assert np.isnan(row.elements)
     assert (row.in_channels, row.trained_channels, row.trained_axis) == (3, 2, "out")
+
+
+READINGS = st.lists(
+    st.lists(st.integers(0, 2**32) | st.floats(0, 1e9), max_size=25)
+    | st.integers(0, 60).flatmap(lambda count: st.lists(st.integers(0, 9), min_size=count, max_size=count)),
+    max_size=12,
+)
+
+
+@settings(deadline=None, max_examples=300)
+@given(READINGS)
+def test_figures_of_all_ops_at_once_are_those_of_each_alone(readings):
+    found = store_merged.figures([array("d", values) for values in readings])
+    wanted = [(median(values), mad(values), *quiet(values)) if values else None for values in readings]
+    assert found == wanted
+
+
+def test_figures_of_more_ops_than_are_sorted_at_once_keep_their_order():
+    readings = [array("d", [n, n + 2, n + 7][: 1 + n % 3]) for n in range(4000)]
+    assert store_merged.figures(readings) == [(median(r), mad(r), *quiet(r)) for r in readings]
+
+
+@pytest.mark.parametrize("text", ["plain", "half of a pair: \ud800"])  # the latter only Python's own reader takes
+def test_trials_that_the_machine_itself_disturbed_are_counted(folder, text):
+    quiet_state = {"frequency_khz": 1_500_000, "temperature_c": 45.0, "throttled": 0, "governor": text}
+    hot, slow = quiet_state | {"temperature_c": 80.1}, quiet_state | {"frequency_khz": 600_000}
+    states = [(quiet_state, quiet_state), (quiet_state, hot), (slow, quiet_state), (quiet_state, hot)]
+    op = Op(CONV, Pass.FORWARD)
+    trials = [trial(op, [9, 5], round_=n, state={"before": a, "after": b}) for n, (a, b) in enumerate(states)]
+    write(folder, [*trials, trial(op, [9, 5], round_=9)])
+    assert list(store.load(folder).disturbed_trials) == [3]
 
 
 def test_an_op_timed_warm_and_cold_has_a_row_each_and_the_overhead_of_its_own_caches(folder):
