@@ -1,5 +1,8 @@
 """What the firmware refuses: programs that would leave their memory or make no sense, whole and with the reason."""
 
+import zlib
+
+import cbor2
 import pytest
 import raw_device as raw
 from raw_device import (
@@ -125,17 +128,76 @@ def test_in_place_is_allowed_where_the_kernel_says_so_and_only_from_the_same_byt
 
 
 def test_arena_entries_lists_and_ticks_share_region_0_to_the_last_byte(device):
-    region = next(size for _, size, number, _ in device.identity[10] if number == 0)
-    entry_bytes = device.identity[14]
+    region = region_0_bytes(device)
     header, entries = raw.program(Op(Linear(16, 64), Pass.GRAD_WEIGHT, trained_channels=5))
     entries[-1].append(b"\x1f")
     repetitions = 7
-    header[0] = ((region & ~7) - len(entries) * entry_bytes - 12 - 8 * repetitions) & ~15
+    header[0] = region - len(entries) * device.identity[14] - 12 - 8 * repetitions
     assert device.run((header, entries), repetitions)[0] == raw.DONE
-    header[0] += 16
-    answer = device.run((header, entries), repetitions)
-    assert answer[:2] == [raw.REFUSED, NO_MEMORY] and region - 16 < answer[3] <= region + 16
+    assert device.run((header, entries), repetitions + 1) == [raw.REFUSED, NO_MEMORY, 0, region + 8]
+    header[0] += 1
+    assert device.run((header, entries), repetitions) == [raw.REFUSED, NO_MEMORY, 0, region + 1]
     assert device.run((header, entries), 65535)[:2] == [raw.REFUSED, NO_MEMORY]
+
+
+def region_0_bytes(device):
+    """Of region 0, what arena, entries, lists and ticks share."""
+    return next(size for _, size, number, _ in device.identity[10] if number == 0) & ~7
+
+
+def test_a_program_has_one_entry_at_least_and_the_most_that_fit_at_most(device):
+    entry_bytes, most = device.identity[14], 1024
+    header = [0, 1, 0, 0, 0]
+    assert device.ask([raw.BEGIN, header, 0]) == [raw.REFUSED, raw.TOO_LONG, 0, most]
+    assert device.ask([raw.BEGIN, header, most + 1]) == [raw.REFUSED, raw.TOO_LONG, 0, most]
+    for count in (1, min(most, region_0_bytes(device) // entry_bytes)):
+        header[0] = min(region_0_bytes(device) - count * entry_bytes, 2**32 - 1)
+        assert device.ask([raw.BEGIN, header, count]) == [raw.OK]
+        wanted = region_0_bytes(device) + 1
+        assert device.ask([raw.BEGIN, [header[0] + 1, *header[1:]], count]) == [raw.REFUSED, NO_MEMORY, 0, wanted]
+
+
+def test_only_a_program_whose_every_entry_arrived_is_sealed(device):
+    _, [entry] = raw.program(EMPTY)
+    header = [0, 1, 0, 0, 3]
+    crcs = [zlib.crc32(cbor2.dumps(entry) * count) for count in range(4)]
+    assert device.ask([raw.BEGIN, header, 3]) == [raw.OK]
+    for count in range(3):
+        assert device.ask([raw.SEAL, crcs[count]]) == [raw.REFUSED, raw.INCOMPLETE, count, count]
+        too_many = [entry] * (4 - count)
+        assert device.ask([raw.APPEND, count, too_many]) == [raw.REFUSED, raw.TOO_LONG, count, 3]
+        assert device.ask([raw.APPEND, count, [entry]]) == [raw.OK]
+    for wrong in (crcs[3] - 1, crcs[3] + 1):
+        assert device.ask([raw.SEAL, wrong]) == [raw.REFUSED, raw.WRONG_CRC, 0, crcs[3]]
+    assert device.run(None)[:2] == [raw.REFUSED, raw.NO_PROGRAM]
+    assert device.ask([raw.SEAL, crcs[3]]) == [raw.OK]
+    assert device.ask([raw.APPEND, 3, [entry]]) == [raw.REFUSED, raw.WRONG_INDEX, 3, 3]
+    assert device.run(None)[0] == raw.DONE
+
+
+@pytest.mark.parametrize("bad", range(3))
+def test_every_entry_is_checked_before_a_program_is_sealed(device, bad):
+    _, [entry] = raw.program(EMPTY)
+    entries = [entry] * 3
+    entries[bad] = raw.program(LINEAR)[1][-1]  # its buffers lie beyond an arena of nothing
+    assert device.ask([raw.BEGIN, [0, 1, 0, 0, 3], 3]) == [raw.OK]
+    assert device.ask([raw.APPEND, 0, entries]) == [raw.OK]
+    assert device.ask([raw.SEAL, zlib.crc32(b"".join(map(cbor2.dumps, entries)))])[:3] == [raw.REFUSED, BOUNDS, bad]
+    assert device.run(None)[:2] == [raw.REFUSED, raw.NO_PROGRAM]
+
+
+def test_buffers_end_with_their_memory_and_begin_where_others_end_to_the_byte(device):
+    header, entries = raw.program(Op(Linear(16, 16), Pass.FORWARD))  # each a multiple of 16 bytes
+    assert device.run((header, entries))[0] == raw.DONE
+    assert device.run(([header[0] - 1, *header[1:]], entries))[:3] == [raw.REFUSED, BOUNDS, 3]
+    references = entries[-1][6]
+    entries[-1][6] = [*references[:3], references[3] - 16]
+    assert device.run((header, entries))[:3] == [raw.REFUSED, OVERLAP, 4]
+    blob_bytes = next(size for _, size, number, _ in device.identity[10] if number == 1)
+    weights = (blob_bytes - 4 * 16 * 16) // 16 * 16
+    for offset, answer in ((weights, [raw.DONE]), (weights + 16, [raw.REFUSED, BOUNDS, 4])):
+        entries[-1][6] = [references[0], offset | 1, *references[2:]]
+        assert device.run((header, entries))[: len(answer)] == answer
 
 
 def test_digest_and_peek_stay_inside_of_a_region(device):

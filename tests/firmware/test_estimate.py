@@ -1,5 +1,7 @@
 """The device's estimate of a run: at most what it takes, of every kind, and not far below it where there is an FPU."""
 
+import zlib
+
 import cbor2
 import pytest
 import raw_device as raw
@@ -81,3 +83,38 @@ def test_repetitions_images_and_fills_count(board):
     board.identify(5, 100)
     answer = board.run(([16384, 65535, 0, 4, 4], fills), 0, 60)
     assert answer[:2] == [raw.REFUSED, raw.RUNS_TOO_LONG] and answer[3] > 100
+
+
+#: Instructions that the estimate takes for an element of a fill, and of what an agent does in a tick.
+FILL_INSTRUCTIONS, MOST_A_TICK = 4, 256
+
+
+def test_the_limit_itself_is_allowed_and_one_element_more_is_not(device):
+    """To the last element of a fill: estimates of whole milliseconds, since limits are whole."""
+    _, timer_hz, _, numerator, denominator = device.identity[6]
+    per_tick = denominator / numerator if numerator else MOST_A_TICK
+    elements, images, warmups = 1000, 1600, 5
+    instructions = FILL_INSTRUCTIONS * elements * images
+    repetitions = warmups * (1 if numerator else 5 * MOST_A_TICK)  # enough for an agent's estimate to be milliseconds
+    exact_ms = 1000 * instructions * repetitions / per_tick / timer_hz
+    assert exact_ms == int(exact_ms) > 10
+    header, entries = [4096, images, 0, 1, 1], [raw.fill(elements, 0)]
+    more = [4096, images, 1, 2, 2], [raw.fill(1, 0), *entries]  # one element, once
+
+    device.identify(1, int(exact_ms))
+    answer = device.run((header, entries), repetitions - warmups, warmups)
+    assert answer[0] == raw.DONE and len(answer) == 7  # it began, and was stopped
+    assert device.run(more, repetitions - warmups, warmups) == [raw.REFUSED, raw.RUNS_TOO_LONG, 0, exact_ms]
+    device.identify(2, int(exact_ms) - 1)
+    assert device.run((header, entries), 0, repetitions) == [raw.REFUSED, raw.RUNS_TOO_LONG, 0, exact_ms]
+    device.identify(3, 0)
+
+
+def test_an_estimate_beyond_its_field_is_the_fields_largest(board):
+    fills = [raw.fill(25_000, 0)] * 24  # three frames of entries
+    assert board.ask([raw.BEGIN, [100_000, MOST, 0, 24, 24], 24]) == [raw.OK]
+    for index in range(0, 24, 8):
+        assert board.ask([raw.APPEND, index, fills[index : index + 8]]) == [raw.OK]
+    assert board.ask([raw.SEAL, zlib.crc32(cbor2.dumps(fills[0]) * 24)]) == [raw.OK]
+    board.identify(1, 2**32 - 1)
+    assert board.run(None, 0, MOST) == [raw.REFUSED, raw.RUNS_TOO_LONG, 0, 2**32 - 1]
