@@ -36,6 +36,7 @@ from profiler.store_read import (
     Damaged,
     DamagedRunWarning,
     Repeated,
+    collector_paused,
     damage_sentence,
     find_runs,
     holds_run,
@@ -149,21 +150,22 @@ class Run:
         A run of an older schema is gone on with: its manifest is written anew with the first new trial.
 
         Raises:
-            UserError: there is no run, its manifest cannot be read, a newer version wrote it, or another process does.
+            UserError: there is no run, it cannot be read or written, a newer version wrote it, or another process does.
         """
         folder = Path(folder)
         read_manifest(folder)  # no run: said before a file is made there
         try:
             run = cls(folder)
+            try:
+                run._go_on()
+            except BaseException:
+                run.close()
+                raise
         except OSError as error:
             raise UserError(
-                f"cannot write the run {folder}: {error.strerror}", hint="give the folder write permission"
+                f"cannot write the run {folder}: {_reason(error)}; its trials are safe",
+                hint="give the folder write permission, and its disk room",
             ) from None
-        try:
-            run._go_on()
-        except BaseException:
-            run.close()
-            raise
         return run
 
     def _go_on(self) -> None:
@@ -177,7 +179,7 @@ class Run:
             )
         foreign: Counter[str] = Counter()
         found: list[Damage | Damaged | Repeated] = []
-        with (self.folder / TRIALS).open("rb") as stream:
+        with (self.folder / TRIALS).open("rb") as stream, collector_paused():
             trials = self._numbered(read_trials(stream, self.folder, self.manifest), found)
             self.trials += of_one_build(trials, self.manifest, foreign)
         self.notices += foreign_sentences(self.folder, self.manifest, foreign)

@@ -1,6 +1,8 @@
 """Runs on disk: what is appended is read back, what is torn or damaged is said and costs nothing else."""
 
+import contextlib
 import errno
+import gc
 import os
 import signal
 import subprocess
@@ -12,7 +14,7 @@ from types import SimpleNamespace
 import pytest
 from runs import CONV, MANIFEST, trial, write
 
-from profiler import store, store_export
+from profiler import store, store_export, store_lines
 from profiler.errors import UserError
 from profiler.ops import Op, Pass, Relu
 
@@ -130,7 +132,7 @@ def test_a_writer_killed_at_any_moment_leaves_every_synced_trial(tmp_path):
     program = textwrap.dedent(
         """
         import sys
-        from profiler import store, store_export
+        from profiler import store, store_export, store_lines
         run = store.Run.create(sys.argv[1], {"device": "d"})
         for i in range(10**6):
             run.append({"type": "op", "n": i, "padding": "x" * 3000})
@@ -293,6 +295,23 @@ def test_where_files_cannot_be_locked_it_is_said_and_a_second_writer_is_found_ou
             other.append(trial(op, [1, 3], round_=1))
         run.append(trial(op, [1, 4], round_=2))
     assert [t["round"] for t in store.iterate(folder)] == [0, 2]
+
+
+@pytest.mark.parametrize("last", [2, 3], ids=["read", "of a newer version"])
+def test_no_cycles_are_sought_while_trials_are_read_and_then_again(folder, last):
+    op = Op(CONV, Pass.FORWARD)
+    lines = [{"trial": n, "schema": last if n == 2999 else 2} | trial(op, [1, 2]) for n in range(3000)]
+    write(folder, [])
+    (folder / store.TRIALS).write_bytes(b"".join(map(store_lines.encode, lines)))
+    sought = []
+    gc.callbacks.append(lambda phase, info: sought.append(info["generation"]))
+    try:
+        with contextlib.nullcontext() if last == 2 else pytest.raises(UserError, match="newer version"):
+            store.Run.open(folder).close()
+    finally:
+        gc.callbacks.pop()
+    assert len(sought) < 8  # 26 without the pause
+    assert gc.isenabled()
 
 
 def test_trials_share_what_they_have_in_common(folder):

@@ -182,3 +182,36 @@ def test_a_limit_on_the_files_size_leaves_the_run_valid(tmp_path):
     said, count, read, damage = found
     assert "the file may not grow" in said and "the trials before it are safe" in said
     assert read == list(range(count)) and count > 3 and not damage
+
+
+def test_a_run_whose_last_line_cannot_be_ended_is_not_gone_on_with_and_keeps_every_trial(tmp_path):
+    found = python(
+        """
+        import json, os, resource
+        from pathlib import Path
+        from runs import CONV, MANIFEST, trial
+        from profiler import store
+        from profiler.errors import UserError
+        from profiler.ops import Op, Pass
+        folder = Path(sys.argv[1])
+        with store.Run.create(folder, MANIFEST) as run:
+            for n in range(5):
+                run.append(trial(Op(CONV, Pass.FORWARD), [1, 2], round_=n))
+        size = (folder / store.TRIALS).stat().st_size - 1
+        os.truncate(folder / store.TRIALS, size)
+        no_limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, no_limit[1]))
+        try:
+            store.Run.open(folder)
+        except UserError as error:
+            said = str(error)
+        resource.setrlimit(resource.RLIMIT_FSIZE, no_limit)
+        with store.Run.open(folder) as run:
+            run.append(trial(Op(CONV, Pass.FORWARD), [1, 2], round_=5))
+        print(json.dumps([said, [t["round"] for t in store.iterate(folder)]]))
+        """,
+        tmp_path / "run",
+    )
+    said, rounds = found
+    assert "cannot write the run" in said and "the file may not grow" in said and "its trials are safe" in said
+    assert rounds == list(range(6))
