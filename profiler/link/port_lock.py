@@ -182,15 +182,21 @@ def _lock_names(url: str) -> tuple[str, ...]:
 
 
 def _process_in(file: Path) -> int | None:
-    """The process id in a lock file: in decimal, or as four bytes; None where there is none."""
+    """The process id in a lock file: in decimal, or as four bytes; None where there is none.
+
+    Zero and what is below, as a file that a loss of power emptied may hold, name no process: the kernel takes them for
+    groups of processes, and some are always alive.
+    """
     try:
         content = file.read_bytes()[:64]
     except OSError:
         return None
     words = content.split()
     if words and words[0].isdigit():
-        return int(words[0])
-    return struct.unpack("=i", content)[0] if len(content) == 4 else None
+        process_id = int(words[0])
+    else:
+        process_id = struct.unpack("=i", content)[0] if len(content) == 4 else 0
+    return process_id if process_id > 0 else None
 
 
 def _holder_in(file: Path) -> Holder | None:

@@ -193,6 +193,17 @@ def test_a_lock_file_of_an_earlier_process_with_the_same_id_holds_nothing(path):
     assert not file.exists()
 
 
+@pytest.mark.parametrize("written", [b"         0\n", bytes(4), struct.pack("=i", -1)])
+def test_a_lock_file_of_no_process_holds_nothing_once_it_is_old(path, written):
+    file = lock_file(path)
+    file.write_bytes(written)
+    os.utime(file, (0, 0))
+    try:
+        assert opens(path)
+    finally:
+        file.unlink(missing_ok=True)
+
+
 def test_a_lock_file_that_is_just_written_counts_until_it_is_old(path):
     file = lock_file(path)
     file.write_bytes(b"")
