@@ -32,7 +32,7 @@ MAIN, *OTHERS = BACKBONES = ("mcunet-5fps", "mbv2-w0.35", "proxyless-w0.3")
 DOMAINS = ("omniglot", "gtsrb", "dtd")
 #: Those of one network alone stand apart.
 METHODS = ("none", "full", "last", "biases", "tinytl", "adapters", "static", "tinytrain-analytical", "tinytrain")
-SCHEME = "sparse-update:mcunetv3-148kb"
+SCHEME, SEARCHED = "sparse-update:mcunetv3-148kb", "sparse-update-searched"
 HEAD_TO_HEAD = ("tinytrain-analytical", "tinytrain", "static", SCHEME)
 AGAINST = "tinytrain"
 #: Accuracies of frozen features at 128 px by an independent implementation (300 episodes, ± 1): 5 shots, 1 shot.
@@ -52,8 +52,10 @@ FROZEN_INPUT = "3x128x128"
 BATCH = 50
 KEPT = Path("measurements/study")
 #: Numbers with ``--quick``.
-QUICK = {"episodes": 20, "measure": 2, "tasks": 2, "study-tasks": 2} | dict.fromkeys(
-    ("meta-dataset-tasks", "batch-tasks", "head-tasks"), 1
+QUICK = (
+    {"episodes": 20, "measure": 2, "tasks": 2, "study-tasks": 2}
+    | dict.fromkeys(("meta-dataset-tasks", "batch-tasks", "head-tasks"), 1)
+    | {"searched-tasks": 0}
 )
 
 
@@ -171,6 +173,20 @@ class Reproduction:
         name, methods, images = f"batch-25-{MAIN}-{weights}", ("none", "last", "full", AGAINST), ("--images", 25)
         self.compare(name, methods, self.args.batch_tasks, *images, weights=weights)
 
+    def searched(self) -> None:
+        """SparseUpdate's scheme searched for this network and budget, on the table's tasks."""
+        if not self.args.searched_tasks:
+            return
+        weights, count = self.weights()[0], self.args.searched_tasks
+        name, table = f"searched-{MAIN}-{weights}", f"table-{MAIN}-{weights}"
+        file = self.args.contributions or self.args.out / f"contributions-{MAIN}.json"
+        data = () if self.data is None else ("--data", self.data)
+        self.shown.headline(f"what parts of {MAIN} contribute (an hour; ended at any moment, it goes on)")
+        of = ("--network", MAIN, "--input", self.input_, *data)
+        self.shown.run("tinytrain", "search", "--contributions", file, *of, "--tasks", self.args.search_tasks)
+        words = ("--contributions", f"{MAIN}={file}", *self.reuse(table))
+        self.compare(name, (AGAINST, SCHEME, SEARCHED), count, *words, weights=weights)
+
     def head_to_head(self) -> None:
         """Plans of four methods at equal budgets: accuracy at equal measured cost."""
         weights = self.weights()[0]
@@ -179,9 +195,8 @@ class Reproduction:
         methods = HEAD_TO_HEAD[:2] if self.quick else HEAD_TO_HEAD
         for share, name in zip(shares, names[1:], strict=True):
             # Plans that are the same at two budgets are trained once.
-            others = [self.args.out / n for n in names if n != name and (self.args.out / n / "benchmark.json").exists()]
-            reuse = [word for folder in others for word in ("--reuse", folder)]
-            self.compare(name, methods, self.args.head_tasks, *reuse, weights=weights, share=float(share))
+            reused = self.reuse(*(n for n in names if n != name))
+            self.compare(name, methods, self.args.head_tasks, *reused, weights=weights, share=float(share))
 
     def study(self) -> None:
         """The factorial on each device."""
@@ -263,6 +278,11 @@ class Reproduction:
         )
         self.figures.add_benchmark(name, folder, weights=weights, tasks=count)
 
+    def reuse(self, *names: str) -> list[object]:
+        """Words that let a benchmark take what was trained in those that are there of these."""
+        folders = [self.args.out / name for name in names]
+        return [word for folder in folders if (folder / "benchmark.json").exists() for word in ("--reuse", folder)]
+
     def weights(self) -> tuple[str, ...]:
         """Names of the main backbone's weights, those of the tables that take one only first."""
         return ("imagenet",) if self.quick else tuple(self.args.weights or ("meta", "imagenet"))
@@ -300,6 +320,7 @@ PARTS = {
     "meta-dataset": Reproduction.meta_dataset,
     "head-to-head": Reproduction.head_to_head,
     "batch": Reproduction.batch,
+    "searched": Reproduction.searched,
 }
 
 
@@ -324,6 +345,8 @@ def arguments() -> argparse.Namespace:
         ("other-tasks", 10, "the same for the other backbones"),
         ("meta-dataset-tasks", 10, "a domain, with Meta-Dataset sampling"),
         ("batch-tasks", 10, "a domain, of the comparison of batches"),
+        ("searched-tasks", 5, "a domain, of SparseUpdate's search"),
+        ("search-tasks", 5, "of source classes, that the search's contributions are measured on"),
         ("study-tasks", 7, "a domain, of the factorial"),
         ("head-tasks", 100, "a domain, of plans head to head"),
         ("lr-tasks", 5, "that learning rates are chosen on"),
@@ -335,6 +358,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--share", type=float, default=0.45, help="budget of the tables, of a full step [0.45]")
     parser.add_argument("--shares", default="0.4,0.45,0.5", help="budgets head to head [0.4,0.45,0.5]")
     parser.add_argument("--meta-weights", type=Path, help=f"meta-trained weights of {MAIN} [trained here: hours]")
+    parser.add_argument(
+        "--contributions", type=Path, help="of the search; what it lacks is measured [an hour]"
+    )
     parser.add_argument("--data", help="folder with weights/ and images/ [TINYTRAIN_DATA, or downloads]")
     parser.add_argument("--models", type=Path, default=Path("models"), help="where fitted models lie or go [models]")
     parser.add_argument("--out", type=Path, default=Path("study"), help="all that is worked off [study]")
