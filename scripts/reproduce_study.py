@@ -156,9 +156,12 @@ class Reproduction:
     def table(self) -> None:
         """Every method, network and domain under one budget."""
         for weights in self.weights() if self.args.tasks else ():
-            self.compare(f"table-{MAIN}-{weights}", self.methods, self.args.tasks, weights=weights)
+            name = f"table-{MAIN}-{weights}"
+            self.compare(name, self.methods, self.args.tasks, weights=weights)
+            self.figures.add_plots(name, self.args.out / name)
         if not self.quick and self.args.other_tasks:
             self.compare("table-others", METHODS, self.args.other_tasks, networks=OTHERS)
+            self.figures.add_plots("table-others", self.args.out / "table-others")
 
     def meta_dataset(self) -> None:
         """The same with ways and shots as Meta-Dataset draws them."""
@@ -172,6 +175,10 @@ class Reproduction:
         weights = self.weights()[0]
         name, methods, images = f"batch-25-{MAIN}-{weights}", ("none", "last", "full", AGAINST), ("--images", 25)
         self.compare(name, methods, self.args.batch_tasks, *images, weights=weights)
+        rows = self.figures.between(name, f"table-{MAIN}-{weights}")
+        if len(rows):
+            self.figures.add("batches", rows, over=("part",))
+            print_table(rows, title="Accuracy with steps of the whole support less that with steps of five images")
 
     def searched(self) -> None:
         """SparseUpdate's scheme searched for this network and budget, on the table's tasks."""
@@ -358,9 +365,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--share", type=float, default=0.45, help="budget of the tables, of a full step [0.45]")
     parser.add_argument("--shares", default="0.4,0.45,0.5", help="budgets head to head [0.4,0.45,0.5]")
     parser.add_argument("--meta-weights", type=Path, help=f"meta-trained weights of {MAIN} [trained here: hours]")
-    parser.add_argument(
-        "--contributions", type=Path, help="of the search; what it lacks is measured [an hour]"
-    )
+    parser.add_argument("--contributions", type=Path, help="of the search; what it lacks is measured [an hour]")
     parser.add_argument("--data", help="folder with weights/ and images/ [TINYTRAIN_DATA, or downloads]")
     parser.add_argument("--models", type=Path, default=Path("models"), help="where fitted models lie or go [models]")
     parser.add_argument("--out", type=Path, default=Path("study"), help="all that is worked off [study]")

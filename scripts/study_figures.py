@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 
-from tinytrain.benchmark_tables import difference_table, results_table, summary_table
+from tinytrain.benchmark_tables import difference_table, interval, results_table, summary_table
 
 #: Of a benchmark's results, what its figures can be made from again.
 _KEPT = (
@@ -73,6 +74,28 @@ class Figures:
         }
         for kind, table in tables.items():
             self.add(kind, table.assign(**here)[[*here, *table.columns]], over=("part",))
+
+    def add_plots(self, name: str, folder: Path) -> None:
+        """Keep a benchmark's plots of accuracy against cost."""
+        for plot in folder.glob("accuracy-*.png"):
+            shutil.copyfile(plot, self.folder / f"{name}-{plot.name}")
+
+    def between(self, part: str, other: str) -> pd.DataFrame:
+        """Accuracy of each method in one part less that in another, over the tasks that both have.
+
+        Returns:
+            A row a method; columns as of :func:`tinytrain.benchmark_tables.difference_table`, domains weighing equally.
+        """
+        tasks = self.read("tasks")
+        key = ["network", "method", "domain", "task"]
+        first, second = (tasks[tasks.part == p].set_index(key).accuracy_after_percent for p in (part, other))
+        pairs = (first - second).dropna()
+        rows = []
+        for (network, method), own in pairs.groupby(["network", "method"], sort=False):
+            mean, low, high = interval([values.to_numpy() for _, values in own.groupby("domain")])
+            row = {"part": part, "less": other, "network": network, "method": method, "pairs": len(own)}
+            rows.append(row | {"difference_points": mean, "low_95_points": low, "high_95_points": high})
+        return pd.DataFrame.from_records(rows)
 
     @staticmethod
     def _rows(table: pd.DataFrame, values: Mapping[str, object]) -> pd.DataFrame:

@@ -34,8 +34,30 @@ def reproduce(tmp_path_factory):
     return run, out
 
 
+def test_parts_are_compared_over_the_tasks_that_both_have(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "scripts")
+    from study_figures import Figures  # noqa: PLC0415
+
+    figures = Figures(tmp_path, "last")
+    accuracies = {("a", "one"): [1, 2, 3], ("a", "two"): [5, 5], ("b", "one"): [0, 0], ("b", "two"): [1, 3, 9]}
+    figures.write(
+        "tasks",
+        pd.DataFrame(
+            {"part": part, "network": "net", "method": "last", "domain": domain, "task": task}
+            | {"accuracy_after_percent": float(accuracy)}
+            for (part, domain), found in accuracies.items()
+            for task, accuracy in enumerate(found)
+        ),
+    )
+    (row,) = figures.between("a", "b").to_dict("records")
+    assert (row["method"], row["pairs"]) == ("last", 4)
+    assert row["difference_points"] == ((1 + 2) / 2 + (4 + 2) / 2) / 2
+    assert row["low_95_points"] < row["difference_points"] < row["high_95_points"]
+    assert figures.between("a", "c").empty
+
+
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1500)
 def test_every_part_leaves_figures_and_is_not_done_again(reproduce):
     run, out = reproduce
     run()
@@ -55,6 +77,10 @@ def test_every_part_leaves_figures_and_is_not_done_again(reproduce):
     whole = summary[summary.part.str.startswith("batch-25")].set_index("method")
     # All of a step but its update is done for every image.
     assert 4 < whole.latency_ms["last"] / table.latency_ms["last"] < 5
+    batches = read["batches"].set_index("method")
+    assert set(batches.index) == {"none", "last", "tinytrain"} and batches.pairs.eq(1).all()
+    assert batches.difference_points["none"] == 0
+    assert any((out / "figures").glob("table-*-accuracy-*.png"))
     study = read["study-qemu-mps2-an500-methods"].set_index("method")
     assert len(study) == 21 and study.n.eq(2 * 2).all()
     assert study.broken_percent["exact/measured"] == 0
