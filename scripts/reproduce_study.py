@@ -173,7 +173,8 @@ class Reproduction:
     def batch(self) -> None:
         """The table's tasks with steps of the whole augmented support, as published, in place of five of its images."""
         weights = self.weights()[0]
-        name, methods, images = f"batch-25-{MAIN}-{weights}", ("none", "last", "full", AGAINST), ("--images", 25)
+        name, images = f"batch-25-{MAIN}-{weights}", ("--images", 25)
+        methods = ("none", "last", "full", *(() if self.quick else (SCHEME,)), AGAINST)
         self.compare(name, methods, self.args.batch_tasks, *images, weights=weights)
         rows = self.figures.between(name, f"table-{MAIN}-{weights}")
         if len(rows):
