@@ -94,8 +94,9 @@ def test_a_cold_run_is_possible_where_the_identity_says_so_and_refused_elsewhere
 def test_what_was_evicted_comes_from_memory_again():
     device = raw.RawDevice("native://")
     streaming = raw.program(Op(Relu(50_000), Pass.FORWARD))  # 400 kB: in some cache when warm
-    warm, cold = (min(device.ticks(streaming, 16, caches=caches)[1:]) for caches in (0, 1))
+    found = [[min(device.ticks(streaming, 16, caches=caches)[1:]) for caches in (0, 1)] for _ in range(12)]
     device.close()
+    warm, cold = map(min, zip(*found, strict=True))  # in some round neither was disturbed, as in least_ticks
     assert cold > 1.5 * warm
 
 

@@ -17,7 +17,9 @@ def test_measuring_is_the_default_verb_and_leaves_a_run_that_loads(folder):
     assert status == 0, err
     table = store.load(folder / "run")
     assert set(table["pass"]) == {"forward", "grad_input", "grad_weight", "update"}
-    assert (table.latency_us > 0).mean() > 0.9
+    assert (table.ticks > 0).all()
+    # Of smaller ops a busy host's harness may seem to take as long.
+    assert (table.macs > 5000).any() and (table.latency_us[table.macs > 5000] > 0).all()
     assert (table.relative_error < 1e-5).all()
     assert (table.rounds == 10).all()
     manifest = store.read_manifest(folder / "run")
