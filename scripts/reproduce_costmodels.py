@@ -24,6 +24,8 @@ BACKBONES = ("mcunet-5fps", "mbv2-w0.35", "proxyless-w0.3")
 MLPERF_TINY = {name: "x".join(map(str, shape)) for name, shape in INPUT_SHAPES.items()}
 #: Its steps teach a model what a step costs beside its ops; it is judged on steps of others.
 CONTEXT_NETWORK = "mlperf-tiny-vww"
+#: What --quick takes in their place: how many ops, whose steps teach, and what is judged.
+QUICK_OPS, QUICK_CONTEXT, QUICK_NETWORK = 60, "mlperf-tiny-kws", "mlperf-tiny-ad"
 #: Group normalisation has no int8 kernels.
 FLOAT_ONLY = ("scripts.odd_networks:normalised",)
 ODD = {f"scripts.odd_networks:{name}": shape for name, shape in ODD_INPUTS.items()}
@@ -62,7 +64,9 @@ def main() -> None:
     parser.add_argument("--time", default="5m", help="for the active design, on each device [5m]")
     parser.add_argument("--out", type=Path, default=Path("measurements"), help="where the runs lie [measurements]")
     parser.add_argument("--models", type=Path, default=Path("models"), help="where the fitted models go [models]")
-    parser.add_argument("--quick", action="store_true", help="one small network and 4 plans: a test of this script")
+    parser.add_argument(
+        "--quick", action="store_true", help="60 ops, one small network, 4 plans: a test of this script"
+    )
     args = parser.parse_args()
     shown = ShownCommands("the reproduction")
     figures_file = args.out / "costmodels.json"
@@ -82,18 +86,22 @@ def reproduce(shown: ShownCommands, device: Device, args: argparse.Namespace) ->
     folder = args.out / device.name
     port = ("--port", device.port)
     steps = ("step", *port, "--dtype", device.step_dtype, "--seed", 1, "--random-plans", 4 if args.quick else 20)
-    shown.headline(f"{device.name}: {args.time} of actively chosen ops, no network")
-    active = folder / f"active-{args.time}"
-    measure(shown, active, *port, "--design", "active", "--target-error", "1%", "--time", args.time)
+    size = f"{QUICK_OPS} ops" if args.quick else args.time
+    shown.headline(f"{device.name}: {size} of actively chosen ops, no network")
+    active = folder / ("active" if args.quick else f"active-{args.time}")
+    ends = ("--limit", QUICK_OPS) if args.quick else ("--target-error", "1%", "--time", args.time)
+    measure(shown, active, *port, "--design", "active", *ends)
     shown.headline(f"{device.name}: whole training steps, to learn what a step costs beside its ops")
-    fitted = [active, folder / f"steps-{CONTEXT_NETWORK}"]
-    measure(shown, fitted[1], *steps, "--network", CONTEXT_NETWORK, "--input", device.step_input)
-    model = args.models / f"{device.name}-{args.time}.model"
+    context = QUICK_CONTEXT if args.quick else CONTEXT_NETWORK
+    context_input = MLPERF_TINY[context] if args.quick else device.step_input
+    fitted = [active, folder / f"steps-{context}"]
+    measure(shown, fitted[1], *steps, "--network", context, "--input", context_input)
+    model = args.models / f"{device.name}-{'quick' if args.quick else args.time}.model"
     shown.run("costmodels", "fit", *fitted, "--out", model)
 
     judged = {}
     networks = dict.fromkeys(BACKBONES, device.input_) | MLPERF_TINY | ODD
-    for network, input_ in list(networks.items())[3:4] if args.quick else networks.items():
+    for network, input_ in [(QUICK_NETWORK, MLPERF_TINY[QUICK_NETWORK])] if args.quick else networks.items():
         name = network.rpartition(":")[2]
         runs = [folder / f"ops-{name}"]
         shown.headline(f"{device.name}: {name} at {input_}, op by op")
