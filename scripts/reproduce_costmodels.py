@@ -24,8 +24,8 @@ BACKBONES = ("mcunet-5fps", "mbv2-w0.35", "proxyless-w0.3")
 MLPERF_TINY = {name: "x".join(map(str, shape)) for name, shape in INPUT_SHAPES.items()}
 #: Its steps teach a model what a step costs beside its ops; it is judged on steps of others.
 CONTEXT_NETWORK = "mlperf-tiny-vww"
-#: What --quick takes in their place: how many ops, whose steps teach, and what is judged.
-QUICK_OPS, QUICK_CONTEXT, QUICK_NETWORK = 60, "mlperf-tiny-kws", "mlperf-tiny-ad"
+#: What --quick takes in their place: how many ops, float32 only, whose steps teach, and what is judged.
+QUICK_OPS, QUICK_CONTEXT, QUICK_NETWORK = 150, "mlperf-tiny-kws", "mlperf-tiny-ad"
 #: Group normalisation has no int8 kernels.
 FLOAT_ONLY = ("scripts.odd_networks:normalised",)
 ODD = {f"scripts.odd_networks:{name}": shape for name, shape in ODD_INPUTS.items()}
@@ -89,7 +89,7 @@ def reproduce(shown: ShownCommands, device: Device, args: argparse.Namespace) ->
     size = f"{QUICK_OPS} ops" if args.quick else args.time
     shown.headline(f"{device.name}: {size} of actively chosen ops, no network")
     active = folder / ("active" if args.quick else f"active-{args.time}")
-    ends = ("--limit", QUICK_OPS) if args.quick else ("--target-error", "1%", "--time", args.time)
+    ends = ("--limit", QUICK_OPS, "--dtype", "f32") if args.quick else ("--target-error", "1%", "--time", args.time)
     measure(shown, active, *port, "--design", "active", *ends)
     shown.headline(f"{device.name}: whole training steps, to learn what a step costs beside its ops")
     context = QUICK_CONTEXT if args.quick else CONTEXT_NETWORK
@@ -106,7 +106,7 @@ def reproduce(shown: ShownCommands, device: Device, args: argparse.Namespace) ->
         runs = [folder / f"ops-{name}"]
         shown.headline(f"{device.name}: {name} at {input_}, op by op")
         of = ("--network", network)
-        dtype = "f32" if network in FLOAT_ONLY else "both"
+        dtype = "f32" if network in FLOAT_ONLY or args.quick else "both"
         measure(shown, runs[0], *port, "--design", "network", *of, "--input", input_, "--dtype", dtype)
         if network in BACKBONES or args.quick:
             shown.headline(f"{device.name}: {name}, whole training steps")

@@ -53,7 +53,7 @@ def test_figures_are_of_what_was_measured_and_runs_are_not_made_twice(reproduce)
     assert judged["timer"] == "instructions"
     latency, seen = judged["overall"]["latency"], load(ops).op_key.nunique()
     assert 20 <= latency["n"] <= seen
-    # Learned from sixty ops of all kinds: not what the README states, but better than counting MACs.
+    # Learned from a few ops of each kind: not what the README states, but better than counting MACs.
     assert latency["mape_percent"] < 0.5 * judged["baselines"]["c × MACs"]["latency"]["mape_percent"]
     whole = judged["steps"]
     assert whole["latency"]["n"] == whole["memory"]["n"] == len(load_steps(steps)) == 4

@@ -170,6 +170,23 @@ def test_each_method_can_be_asked_for(rippled, method):
     assert errors.mean() < (0.2 if method == "terms" else 0.08)
 
 
+def test_a_hopeless_method_is_given_up_after_some_folds_and_not_tried_again(monkeypatch):
+    rng = np.random.default_rng(21)
+    T = np.column_stack([np.ones(120), rng.uniform(10, 1000, 120)])
+    X = design(T, rng.normal(size=(120, 2)))  # neither the plain terms (1) nor the features know the second term
+    folds = []
+
+    def refitted(self, *args, _refitted=CorrectedTerms.refitted):
+        folds.append(self.terms)
+        return _refitted(self, *args)
+
+    monkeypatch.setattr(CorrectedTerms, "refitted", refitted)
+    fitted = ChosenRegressor(n_work=2, n_plain=1).fit(X, T @ [5.0, 2.0] * np.exp(0.05 * rng.normal(size=120)))
+    assert folds.count((2, 3)) == 3 and folds.count((0, 2)) >= 2 * 5
+    assert fitted.scores_percent_["process"] > 5 * fitted.scores_percent_["terms"]
+    assert "process" not in fitted.weights_
+
+
 def test_nothing_is_compared_where_terms_suffice():
     X = counts(60, np.random.default_rng(6))
     fitted = ChosenRegressor(n_work=3).fit(X, X[:, :3] @ [5, 0.2, 3])
