@@ -41,7 +41,7 @@ def reproduce(tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_figures_are_of_what_was_measured_and_runs_are_not_made_twice(reproduce):
     run, out = reproduce
     said = run()
