@@ -33,6 +33,7 @@ DOMAINS = ("omniglot", "gtsrb", "dtd")
 #: Those of one network alone stand apart.
 METHODS = ("none", "full", "last", "biases", "tinytl", "adapters", "static", "tinytrain-analytical", "tinytrain")
 SCHEME, SEARCHED = "sparse-update:mcunetv3-148kb", "sparse-update-searched"
+RATES = ("1e-3", "1e-4")
 HEAD_TO_HEAD = ("tinytrain-analytical", "tinytrain", "static", SCHEME)
 AGAINST = "tinytrain"
 #: Accuracies of frozen features at 128 px by an independent implementation (300 episodes, ± 1): 5 shots, 1 shot.
@@ -55,7 +56,7 @@ KEPT = Path("measurements/study")
 QUICK = (
     {"episodes": 20, "measure": 2, "tasks": 2, "study-tasks": 2}
     | dict.fromkeys(("meta-dataset-tasks", "batch-tasks", "head-tasks"), 1)
-    | {"searched-tasks": 0}
+    | {"searched-tasks": 0, "rate-tasks": 0}
 )
 
 
@@ -195,6 +196,17 @@ class Reproduction:
         words = ("--contributions", f"{MAIN}={file}", *self.reuse(table))
         self.compare(name, (AGAINST, SCHEME, SEARCHED), count, *words, weights=weights)
 
+    def rates(self) -> None:
+        """The table's tasks at one learning rate for all, in place of each method's own chosen on other classes."""
+        weights, file = self.weights()[0], self.args.contributions
+        methods = ("last", "full", "adapters", "static", "tinytrain-analytical", AGAINST, SCHEME)
+        words = self.reuse(f"table-{MAIN}-{weights}", f"searched-{MAIN}-{weights}")
+        if file:
+            methods, words = (*methods, SEARCHED), [*words, "--contributions", f"{MAIN}={file}"]
+        for rate in RATES if self.args.rate_tasks else ():
+            name = f"rate-{rate}-{MAIN}-{weights}"
+            self.compare(name, methods, self.args.rate_tasks, *words, weights=weights, rate=rate)
+
     def head_to_head(self) -> None:
         """Plans of four methods at equal budgets: accuracy at equal measured cost."""
         weights = self.weights()[0]
@@ -264,6 +276,7 @@ class Reproduction:
         networks: Sequence[str] = (MAIN,),
         weights: str = "imagenet",
         share: float | None = None,
+        rate: str | None = None,
     ) -> None:
         """One ``tinytrain benchmark`` on the first device, and its figures."""
         self.shown.headline(f"{name}: {count} tasks a domain")
@@ -272,7 +285,8 @@ class Reproduction:
             return
         # The quick form measures steps of one benchmark, and those of the study.
         measured = not self.args.no_device and (not self.quick or name.startswith("table"))
-        small = ("--steps", 2, "--queries", 3) if self.quick else ("--choose-lr", "--lr-tasks", self.args.lr_tasks)
+        rates = ("--choose-lr", "--lr-tasks", self.args.lr_tasks) if rate is None else ("--learning-rate", rate)
+        small = ("--steps", 2, "--queries", 3) if self.quick else rates
         data = () if self.data is None else ("--data", self.data)
         of = ("--weights", f"{MAIN}={self.trained_weights()}") if weights == "meta" else ()
         self.shown.run(
@@ -329,6 +343,7 @@ PARTS = {
     "head-to-head": Reproduction.head_to_head,
     "batch": Reproduction.batch,
     "searched": Reproduction.searched,
+    "rates": Reproduction.rates,
 }
 
 
@@ -355,6 +370,7 @@ def arguments() -> argparse.Namespace:
         ("batch-tasks", 10, "a domain, of the comparison of batches"),
         ("searched-tasks", 5, "a domain, of SparseUpdate's search"),
         ("search-tasks", 5, "of source classes, that the search's contributions are measured on"),
+        ("rate-tasks", 5, "a domain, at one learning rate for all"),
         ("study-tasks", 7, "a domain, of the factorial"),
         ("head-tasks", 100, "a domain, of plans head to head"),
         ("lr-tasks", 5, "that learning rates are chosen on"),
