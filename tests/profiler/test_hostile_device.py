@@ -66,7 +66,7 @@ def test_a_device_that_never_stops_talking_is_given_up(pieces, identifies, monke
             assert tracemalloc.get_traced_memory()[1] < MOST_BYTES
         finally:
             tracemalloc.stop()
-        assert time.monotonic() - start_s < 30
+        assert time.monotonic() - start_s < 300
         assert peer.bytes_sent > 1 << 16
         assert "\n" not in str(caught.value)
 
@@ -203,7 +203,7 @@ def test_what_a_device_says_that_cannot_be_true_harms_nothing(lie, tmp_path, war
             if status == "ok":
                 assert len(store.load(tmp_path / "run")) == len(ops)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak_kib < 64 << 10
-    assert time.monotonic() - start_s < 30
+    assert time.monotonic() - start_s < 300
 
 
 @pytest.mark.parametrize(

@@ -106,7 +106,6 @@ from profiler.ops import Op, Pass, Relu
 from profiler.workloads.program import microbenchmark
 with open_device("native://", link_log=Path(sys.argv[1])) as device:
     program = microbenchmark(Op(Relu(64), Pass.FORWARD), device.memory)
-    print(1, flush=True)
     while True:
         device.run(program, repetitions=1)
 """
@@ -115,19 +114,17 @@ with open_device("native://", link_log=Path(sys.argv[1])) as device:
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_a_host_that_is_stopped_leaves_whole_lines(how, tmp_path):
     path, damage = tmp_path / "link.jsonl", []
-    with subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(HOST), path], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-    ) as host:
-        host.stdout.readline()
-        time.sleep(1.5)
+    with subprocess.Popen([sys.executable, "-c", textwrap.dedent(HOST), path], stderr=subprocess.DEVNULL) as host:
+        # What is held back comes into the file while the session goes on, and not at its end alone.
+        give_up_s = time.monotonic() + 120
+        while not path.exists() or path.read_bytes().count(b'"message":"done"') < 10:
+            assert host.poll() is None and time.monotonic() < give_up_s
+            time.sleep(0.01)
         host.send_signal(how)
-        stopped_s = time.monotonic()
     lines = list(read_log(path, damage))
-    assert not damage and sum(line.get("message") == "done" for line in lines) > 10
+    assert not damage and sum(line.get("message") == "done" for line in lines) >= 10
     if how == signal.SIGINT:
         assert lines[-1]["event"] == "closed"
-    else:
-        assert stopped_s - lines[-1]["monotonic_s"] < 1.5
 
 
 @pytest.mark.parametrize("where", ["nowhere/link.jsonl", "."])
@@ -168,11 +165,13 @@ def test_a_port_that_cannot_be_opened_stands_in_the_log(tmp_path):
 
 def test_a_silent_device_leaves_its_silence(tmp_path):
     path = tmp_path / "link.jsonl"
+    start_s = time.monotonic()
     with ScriptedDevice(lambda i, c, b: b"") as peer, pytest.raises(NoAnswer):
-        open_device(peer.url, timeout_s=0.3, link_log=path).__enter__()
+        open_device(peer.url, timeout_s=1.0, link_log=path).__enter__()
+    took_s = time.monotonic() - start_s
     silences = events(path, "silence")
-    assert len(silences) == len(events(path, "request")) > 2
-    assert 0.1 < sum(line["waited_s"] for line in silences) < 0.5
+    assert len(silences) == len(events(path, "request")) > 1
+    assert 0.1 < sum(line["waited_s"] for line in silences) < took_s
 
 
 # ---------------------------------------------------------------- reading
