@@ -22,6 +22,11 @@ from profiler.store_energy import ENERGY_COLUMNS, energy_columns
 from profiler.store_merged import Overhead
 from profiler.store_tables import OP_COLUMNS, device_columns, op_columns, own_trials
 
+#: What a plan's notes foresee and bound: numbers or null in its trial.
+_FORESEEN = (
+    *("predicted_latency_ms", "predicted_energy_mj", "predicted_memory_bytes"),
+    *("budget_latency_ms", "budget_energy_mj", "budget_memory_bytes"),
+)
 #: Of :func:`load_steps`.
 STEP_COLUMNS: tuple[str, ...] = (
     "run",
@@ -53,11 +58,8 @@ STEP_COLUMNS: tuple[str, ...] = (
     *(name.replace("_uj", "_mj") for name in ENERGY_COLUMNS),
     "relative_error",
     "disturbed_by",
-    "predicted_latency_ms",
-    "predicted_memory_bytes",
     "predicted_by",
-    "budget_latency_ms",
-    "budget_memory_bytes",
+    *_FORESEEN,
 )
 #: Of :func:`load_step_ops`.
 STEP_OP_COLUMNS: tuple[str, ...] = (
@@ -99,7 +101,7 @@ def load_steps(path: Path | str) -> pd.DataFrame:
         row["energy_mj"] = np.nan
         error = trial.get("relative_error")
         row["relative_error"] = np.nan if error is None else error
-        for name in ("predicted_latency_ms", "predicted_memory_bytes", "budget_latency_ms", "budget_memory_bytes"):
+        for name in _FORESEEN:
             value = trial.get(name)
             row[name] = np.nan if value is None else float(value)
         row["disturbed_by"] = ", ".join(trial_disturbances(trial))

@@ -268,6 +268,7 @@ def _prepare(device: Any, name: str, plan: Any, network: Any, *, model: Any, rep
         cost = model.step(network, plan)
         expectation |= {
             "predicted_latency_ms": float(cost.latency_ms),
+            "predicted_energy_mj": None if cost.energy_mj is None else float(cost.energy_mj),
             "predicted_memory_bytes": int(cost.memory_bytes),
             "predicted_by": getattr(model, "label", "cost model"),
         }

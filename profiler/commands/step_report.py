@@ -27,6 +27,10 @@ FIGURES = (
     "memory_budget",
     "energy_mj",
     "energy_uncertainty_mj",
+    "predicted_energy_mj",
+    "energy_error_percent",
+    "budget_energy_mj",
+    "energy_budget",
     "net_energy_mj",
     "energy_source",
     "relative_error",
@@ -61,11 +65,8 @@ def report(folder: Path, timer: str, failures: list[str], peaks: dict[str, list]
         arena = {name: [row._asdict() for row in peak] for name, peak in peaks.items()}
         print_json(record | ({"arena": arena} if arena else {}))
     else:
-        figures = [
-            name
-            for name in FIGURES
-            if "energy" not in name or any(isinstance(row["energy_source"], str) for row in rows)
-        ]
+        # Few runs have an instrument, and few plans an energy in their notes.
+        figures = [name for name in FIGURES if "energy" not in name or any(_is_known(row[name]) for row in rows)]
         # There are more figures than plans, unless they are random ones: then a row a plan, of what is known of any.
         if len(rows) <= _PLANS_BESIDE_EACH_OTHER:
             table = [{"figure": name} | {row["plan"]: row.get(name) for row in rows} for name in figures]
@@ -94,18 +95,22 @@ def report(folder: Path, timer: str, failures: list[str], peaks: dict[str, list]
 
 def judged(record: dict[str, Any]) -> dict[str, Any]:
     """Predicted against measured, and whether each budget was kept or broken (nothing where there is none)."""
-    measured, predicted = record.get("latency_ms"), record.get("predicted_latency_ms")
-    result: dict[str, Any] = {"error_percent": None, "latency_budget": None, "memory_budget": None}
-    if record["status"] != "ok" or measured is None:
+    errors = {"error_percent": "latency_ms", "energy_error_percent": "energy_mj"}
+    measured_as = {"latency_ms": "latency_ms", "energy_mj": "energy_mj", "memory_bytes": "memory_peak_bytes"}
+    result: dict[str, Any] = dict.fromkeys((*errors, "latency_budget", "energy_budget", "memory_budget"))
+    if record["status"] != "ok":
         return result
-    if _is_number(predicted) and measured:
-        result["error_percent"] = 100 * (predicted - measured) / measured
-    for name, value in (("latency", measured), ("memory", record["memory_peak_bytes"])):
-        limit = record["budget_latency_ms" if name == "latency" else "budget_memory_bytes"]
-        if _is_number(limit):
-            result[f"{name}_budget"] = "kept" if value <= limit else "broken"
+    for name, quantity in errors.items():
+        measured, predicted = record[quantity], record[f"predicted_{quantity}"]
+        if _is_known(measured) and _is_known(predicted) and measured:
+            result[name] = 100 * (predicted - measured) / measured
+    for quantity, column in measured_as.items():
+        measured, limit = record[column], record[f"budget_{quantity}"]
+        if _is_known(measured) and _is_known(limit):
+            result[f"{quantity.partition('_')[0]}_budget"] = "kept" if measured <= limit else "broken"
     return result
 
 
-def _is_number(value: Any) -> bool:
-    return value is not None and not math.isnan(value)
+def _is_known(value: Any) -> bool:
+    """Whether a table's cell holds something."""
+    return value is not None and not (isinstance(value, float) and math.isnan(value))

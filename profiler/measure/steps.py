@@ -138,16 +138,18 @@ def verdict(checks: list[OutputCheck]) -> Verdict:
 def foreseen(plan: StepPlan) -> dict[str, Any]:
     """What the plan's notes say that the step should cost, and its budget; None where they say nothing.
 
-    ``notes["predicted"]`` holds ``latency_ms`` and ``memory_bytes``, ``notes["cost_source"]`` who says so,
-    ``notes["budget"]`` ``latency_ms`` and ``memory_bytes``, all per training step.
+    ``notes["predicted"]`` holds ``latency_ms``, ``energy_mj`` and ``memory_bytes``, ``notes["cost_source"]`` who says
+    so, ``notes["budget"]`` the same three, all per training step; energy is gross, the idle power's share included.
     """
     predicted, budget = _record(plan.notes, "predicted"), _record(plan.notes, "budget")
     by = predicted.get("by") or plan.notes.get("cost_source")
     return {
         "predicted_latency_ms": _figure(predicted, "latency_ms"),
+        "predicted_energy_mj": _figure(predicted, "energy_mj"),
         "predicted_memory_bytes": _figure(predicted, "memory_bytes"),
         "predicted_by": None if by is None else str(by),
         "budget_latency_ms": _figure(budget, "latency_ms"),
+        "budget_energy_mj": _figure(budget, "energy_mj"),
         "budget_memory_bytes": _figure(budget, "memory_bytes"),
     }
 

@@ -192,6 +192,30 @@ def test_a_training_steps_energy_stands_beside_its_time(folder):
     assert len(trial["energy"]["windows"]) == 2
 
 
+def test_energy_is_held_against_the_plans_prediction_and_budget(folder):
+    predicted = {"latency_ms": 5.0, "energy_mj": 1.0, "memory_bytes": 10**6}
+    for name, limit_mj in (("tight", 1e-6), ("wide", 1e6)):
+        notes = {"predicted": predicted, "budget": {"latency_ms": None, "energy_mj": limit_mj, "memory_bytes": None}}
+        save_plan(folder / f"{name}.json", notes=notes)
+    save_plan(folder / "mute.json")
+    plans = ("--plan", "tight.json", "--plan", "wide.json", "--plan", "mute.json")
+    step = ("step", "--port", "qemu://stm32f405", *NETWORK, *plans)
+    status, out, err = profile(*step, "--energy", "emulated", "--energy-window", 0.01, "--out", "run", "--json")
+    assert status == 0, err
+    steps = {s["plan"]: s for s in json.loads(out)["steps"]}
+    assert {name: s["energy_budget"] for name, s in steps.items()} == {"tight": "broken", "wide": "kept", "mute": None}
+    for name in ("tight", "wide"):
+        assert steps[name]["predicted_energy_mj"] == 1.0
+        assert steps[name]["energy_error_percent"] == pytest.approx(100 * (1 / steps[name]["energy_mj"] - 1))
+        assert steps[name]["latency_budget"] is None and steps[name]["memory_budget"] is None
+    assert steps["mute"]["predicted_energy_mj"] is None and steps["mute"]["energy_error_percent"] is None
+    # Without an instrument the prediction is shown and nothing judged.
+    status, out, err = profile(*step, "--out", "unmetered")
+    assert status == 0, err
+    assert "predicted_energy_mj" in out and "budget_energy_mj" in out
+    assert "energy_budget" not in out.replace("budget_energy", "") and "energy_error" not in out
+
+
 @pytest.mark.parametrize(
     ("arguments", "found"),
     [

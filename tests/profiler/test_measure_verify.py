@@ -196,6 +196,7 @@ def test_notes_that_hold_no_figures_foresee_nothing():
     plan = StepPlan("net", (3, 8, 8), "f", {}, notes={"predicted": {"latency_ms": 5}, "cost_source": "fitted"})
     assert foreseen(plan)["predicted_latency_ms"] == 5
     assert foreseen(plan)["predicted_by"] == "fitted"
+    assert foreseen(plan)["predicted_energy_mj"] is None
 
 
 def test_no_more_references_wait_than_were_asked_for():
