@@ -112,10 +112,7 @@ def full_plan(network: Network, **settings: object) -> StepPlan:
         network: What is trained.
         settings: Of the plan: ``head``, ``images``, ``optimizer``, ``dtype`` and so on.
     """
-    layers = {
-        layer.name: LayerPlan(tuple(range(layer.geometry.channels("out"))), bias=bool(layer.geometry.bias_elements))  # type: ignore[attr-defined]
-        for layer in network.trainable
-    }
+    layers = {layer.name: LayerPlan.whole(layer) for layer in network.trainable}
     return StepPlan.for_network(network, layers, **settings)
 
 

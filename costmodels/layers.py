@@ -21,10 +21,7 @@ UNKNOWN = "no op of this kernel was measured"
 
 def everything(network: Network, **settings: object) -> StepPlan:
     """The plan that trains all channels and biases of every layer."""
-    layers = {
-        layer.name: LayerPlan(tuple(range(layer.geometry.channels("out"))), bias=bool(layer.geometry.bias_elements))
-        for layer in network.trainable
-    }
+    layers = {layer.name: LayerPlan.whole(layer) for layer in network.trainable}
     return StepPlan.for_network(network, layers, **settings)
 
 

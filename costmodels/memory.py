@@ -149,9 +149,5 @@ def _frontier_alone(network: Network, plan: StepPlan) -> StepPlan:
 def _everything(network: Network, plan: StepPlan) -> StepPlan:
     """The plan in which all channels of all layers train that the gradient meets."""
     influenced = plan.influenced(network)
-    layers = {
-        layer.name: LayerPlan(tuple(range(layer.geometry.channels("out"))), "out", bool(layer.geometry.bias_elements))  # type: ignore[attr-defined]
-        for layer in network.trainable
-        if layer.name in influenced
-    }
+    layers = {layer.name: LayerPlan.whole(layer) for layer in network.trainable if layer.name in influenced}
     return dataclasses.replace(plan, layers=layers)

@@ -18,11 +18,10 @@ from torch import Tensor
 from costmodels.analytical import AnalyticalCosts
 from costmodels.model import CostModel
 from profiler.errors import UserError
-from profiler.workloads.plan import StepPlan
+from profiler.workloads.plan import LayerPlan, StepPlan
 from tinytrain import baselines
 from tinytrain.budget import Budget
 from tinytrain.contributions import Contributions
-from tinytrain.criterion import whole_layer
 from tinytrain.gain import RATIOS
 from tinytrain.scheme_search import Searched, search
 from tinytrain.selection import INSPECTED_SHARE, Selection, Solver, inspected_layers, select, step_table
@@ -178,7 +177,7 @@ class Setup:
     @cached_property
     def everything(self) -> StepPlan:
         """The plan that trains the whole network."""
-        layers = {layer.name: whole_layer(layer, self.template) for layer in self.ready.network.trainable}
+        layers = {layer.name: LayerPlan.whole(layer) for layer in self.ready.network.trainable}
         return replace(self.template, layers=layers)
 
     @cached_property

@@ -140,11 +140,6 @@ def scores_of(information: Mapping[str, Tensor], terms: Terms) -> dict[str, Scor
     return result
 
 
-def whole_layer(layer: Layer, template: StepPlan) -> LayerPlan:
-    """:meth:`LayerPlan.whole`, whatever the template."""
-    return LayerPlan.whole(layer)
-
-
 def persistent_bytes(layer: Layer, plan: LayerPlan, template: StepPlan, *, saved_input: bool) -> int:
     """Bytes that training (part of) a layer keeps, beside what the forward pass needs anyway.
 

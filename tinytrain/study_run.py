@@ -29,11 +29,7 @@ def cost_sources(model: CostModel, network: Network, settings: StudySettings) ->
         network: What is trained.
         settings: Of the study.
     """
-    layers = {
-        layer.name: LayerPlan(tuple(range(layer.geometry.channels("out"))), bias=bool(layer.geometry.bias_elements))  # type: ignore[attr-defined]
-        for layer in network.trainable
-        if can_train(layer, settings.dtype)
-    }
+    layers = {layer.name: LayerPlan.whole(layer) for layer in network.trainable if can_train(layer, settings.dtype)}
     everything = StepPlan.for_network(
         network,
         layers,

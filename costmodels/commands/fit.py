@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -49,6 +50,7 @@ def fit(
         )
     if caches not in (None, "warm", "cold"):
         raise UserError(f"--caches {caches!r} is unknown", hint="there are warm and cold", exit_status=2)
+    _check_writable(out)
     from costmodels.estimators import METHODS  # noqa: PLC0415
     from costmodels.model import CostModel  # noqa: PLC0415  (scipy and scikit-learn take seconds: not for --help)
     from costmodels.plots import timer_note  # noqa: PLC0415
@@ -91,3 +93,22 @@ def fit(
     if model.steps.context.n_steps:
         print_table(model.steps.summary(), title="Whole steps, each judged by a fit to the others", caption=note)
     message(f"model written to {out}")
+
+
+def _check_writable(out: Path) -> None:
+    """Say before a minute of fitting that the model cannot be written.
+
+    Raises:
+        UserError: ``out`` is or lies below a file, or may not be written to.
+    """
+    there = next(path for path in (out.absolute(), *out.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise UserError(
+            f"cannot write the model {out}: {there} is a file", hint="give --out the name of a folder", exit_status=2
+        )
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UserError(
+            f"cannot write the model {out}: {there} may not be written to",
+            hint="give --out a folder that you can write",
+            exit_status=2,
+        )

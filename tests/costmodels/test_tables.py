@@ -1,11 +1,13 @@
 """Tables of measurements, fitted without a run: geometry alone, since nobody knows the kernels."""
 
 import csv
+import os
 
 import numpy as np
 import pytest
 import synthetic
 
+from costmodels.commands.fit import fit
 from costmodels.loops import LOOP_TERMS
 from costmodels.model import CostModel
 from costmodels.tables import read_measured_table
@@ -66,3 +68,20 @@ def test_a_column_that_cannot_be_fitted_is_refused_with_those_that_can(ops, tmp_
     for column in ("weight_kg", "nothing"):
         with pytest.raises(UserError, match=r"of these it has latency_us"):
             read_measured_table(path, column)
+
+
+@pytest.mark.parametrize("out", ["taken", "taken/model"])
+def test_a_model_that_cannot_be_written_is_said_before_anything_is_fitted(out, tmp_path, monkeypatch):
+    (tmp_path / "taken").write_text("mine")
+    monkeypatch.setattr(CostModel, "fit", lambda *_, **__: pytest.fail("it fits"))
+    with pytest.raises(UserError, match=r"cannot write the model .*: .*taken is a file") as caught:
+        fit([tmp_path / "run"], out=tmp_path / out)
+    assert caught.value.exit_status == 2 and (tmp_path / "taken").read_text() == "mine"
+
+
+def test_a_folder_that_may_not_be_written_is_said_before_anything_is_fitted(tmp_path, monkeypatch):
+    monkeypatch.setattr(CostModel, "fit", lambda *_, **__: pytest.fail("it fits"))
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # whoever runs this may be root, who may write anywhere
+    with pytest.raises(UserError, match=r"cannot write the model .*may not be written to"):
+        fit([tmp_path / "run"], out=tmp_path / "new" / "model")
+    assert not (tmp_path / "new").exists()
