@@ -12,7 +12,9 @@ The sums of all ops of a kind and pass deviate from what was foreseen for two re
 which other networks share, and the errors of the model about this network's own ops, which they do not. Steps of one
 network tell the two apart only by size: a deviation counts as the context's as far as it is larger than the stated
 errors of ops (an empirical Bayes estimate of how far factors lie from the common one). Steps of several networks tell
-more: what their deviations have in common is the context's.
+more: what their deviations have in common is the context's. That is for devices whose time counts instructions, where an
+op takes as many in a step as alone but for a few. On one with a clock of its own, steps are expected to deviate: what an
+op finds in caches and predictors is another thing there, and factors are believed to lie as far off as stated below.
 
 An interval is for a step of a network *that was not measured in a step*. Its width has two sources, and the larger
 counts: how far off steps were that were left out of the fit one by one, and how far off the kinds and passes of whole
@@ -173,19 +175,23 @@ class StepContext:
         return float(step.counts @ self.latency_us(step.keys, step.warm_us, step.cold_us))
 
     @classmethod
-    def fit(cls, steps: Sequence[StepObservation], floor: float = 0.0) -> StepContext:
+    def fit(
+        cls, steps: Sequence[StepObservation], floor: float = 0.0, *, counts_instructions: bool = True
+    ) -> StepContext:
         """Learn from measured steps.
 
         Args:
             steps: More than :data:`LEAST_STEPS`; fewer of them only judge.
             floor: Smallest relative standard deviation of a step: the device's noise floor.
+            counts_instructions: Whether the device's time does.
         """
-        fit = _solve if len(steps) > LEAST_STEPS else lambda steps: cls()
+        solve = _solve if counts_instructions else _believe
+        fit = solve if len(steps) > LEAST_STEPS else lambda steps: cls()
         context = fit(steps)
         measured = np.array([step.total_us for step in steps])
         left_out = np.array([fit([s for s in steps if s is not step]).step_us(step) for step in steps])
         propagated = np.array([step.std_us for step in steps])
-        calibration = Calibration.of(left_out, measured, propagated, floor, context.errors_elsewhere(steps))
+        calibration = Calibration.of(left_out, measured, propagated, floor, context.errors_elsewhere(steps, solve))
         alone = np.array([cls().step_us(step) for step in steps])
         figures = {
             "mape_percent": _mape(left_out, measured),
@@ -194,7 +200,9 @@ class StepContext:
         }
         return dataclasses.replace(context, calibration=calibration, n_steps=len(steps), figures=figures)
 
-    def errors_elsewhere(self, steps: Sequence[StepObservation]) -> np.ndarray:
+    def errors_elsewhere(
+        self, steps: Sequence[StepObservation], solve: Callable[[Sequence[StepObservation]], StepContext]
+    ) -> np.ndarray:
         """Sizes of errors, in us, that steps like these have of a network that was not measured, shape (n_steps,).
 
         With steps of several networks each is foretold by a fit to the others. With steps of one, its kinds and passes
@@ -206,7 +214,7 @@ class StepContext:
         without = {}
         for network in {step.network for step in steps}:
             others = [step for step in steps if step.network != network]
-            without[network] = _solve(others) if len(others) > LEAST_STEPS else StepContext() if others else common
+            without[network] = solve(others) if len(others) > LEAST_STEPS else StepContext() if others else common
         sizes = []
         for step in steps:
             context, several = without[step.network], len(without) > 1
@@ -332,6 +340,11 @@ def _solve(steps: Sequence[StepObservation]) -> StepContext:
     of_common = _width(alone, steps, lambda key: "", _PRIOR_COMMON)
     common = _ridge(steps, of_common, _LEAST)
     return _ridge(steps, of_common, _width(common, steps, lambda key: key, _PRIOR_FACTOR))
+
+
+def _believe(steps: Sequence[StepObservation]) -> StepContext:
+    """The context, by how far factors are believed to lie from one another and from 1."""
+    return _ridge(steps, _PRIOR_COMMON, _PRIOR_FACTOR)
 
 
 def _width(context: StepContext, steps: Sequence[StepObservation], part: Callable[[str], str], most: float) -> float:

@@ -13,6 +13,7 @@ from costmodels.features import group_key
 from costmodels.measured_steps import MeasuredStep
 from costmodels.sources import MemoryBounds, StepCost, StepRow, StepRows, StepSums
 from costmodels.sums import OpSums
+from profiler.devices.identity import INSTRUCTIONS
 from profiler.ops import Layer, Op, Optimizer
 from profiler.workloads.network import Network
 from profiler.workloads.plan import StepPlan
@@ -170,7 +171,8 @@ class StepCosts:
         alone = cls(model)
         floor = model.targets["latency"].noise_floor
         observed = [alone._observed(step) for step in steps]
-        context = StepContext.fit(observed, floor)
+        counts_instructions = model.card_["timer"] == INSTRUCTIONS
+        context = StepContext.fit(observed, floor, counts_instructions=counts_instructions)
         costs = cls(model, context)
         with_energy = [(step, seen) for step, seen in zip(steps, observed, strict=True) if step.energy_uj > 0]
         if not with_energy:

@@ -109,6 +109,18 @@ def test_what_the_errors_of_ops_explain_is_not_learned_as_a_context():
     assert StepContext.fit(many).common_factor == pytest.approx(1.005, abs=2e-3)
 
 
+def test_on_a_device_with_a_clock_of_its_own_steps_are_believed_though_errors_of_ops_could_explain_them():
+    slower = StepContext(dict.fromkeys(KEYS, 1.1), 1.1, cold_share=0.0)
+    measured = [
+        dataclasses.replace(step, cold_us=None, std_us=0.2 * step.total_us)
+        for step in network_steps("a", 20, op_error=0.1, truth=slower)
+    ]
+    of_errors = StepContext.fit(measured)
+    believed = StepContext.fit(measured, counts_instructions=False)
+    assert abs(of_errors.common_factor - 1) < 0.01
+    assert np.abs(errors(of_errors, measured)).mean() > 2 * np.abs(errors(believed, measured)).mean()
+
+
 def test_no_interval_is_narrower_than_the_noise_floor():
     context = StepContext.fit(steps(12), floor=0.02)
     assert context.calibration.std(100.0, 0.0) == pytest.approx(2.0)
