@@ -12,9 +12,9 @@ The sums of all ops of a kind and pass deviate from what was foreseen for two re
 which other networks share, and the errors of the model about this network's own ops, which they do not. Steps of one
 network tell the two apart only by size: a deviation counts as the context's as far as it is larger than the stated
 errors of ops (an empirical Bayes estimate of how far factors lie from the common one). Steps of several networks tell
-more: what their deviations have in common is the context's. That is for devices whose time counts instructions, where an
-op takes as many in a step as alone but for a few. On one with a clock of its own, steps are expected to deviate: what an
-op finds in caches and predictors is another thing there, and factors are believed to lie as far off as stated below.
+more: what their deviations have in common is the context's. That is for devices whose time counts instructions, where
+an op takes as many in a step as alone but for a few. On one with a clock of its own steps are expected to deviate: what
+an op finds in caches and predictors is another thing there, and factors are believed to lie as far off as stated below.
 
 An interval is for a step of a network *that was not measured in a step*. Its width has two sources, and the larger
 counts: how far off steps were that were left out of the fit one by one, and how far off the kinds and passes of whole

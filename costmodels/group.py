@@ -29,6 +29,12 @@ from costmodels.uncounted import UNCOUNTED_TERMS, uncounted_terms
 from profiler.errors import UserError
 from profiler.ops import Op
 
+#: Relative standard error of a cost that counts half as much as an exact one. Smaller values take long ops from models
+#: of busy hosts, which are seldom undisturbed: 0.03 made them worse there.
+HALF_AS_MUCH = 0.2
+#: Noise below this share of it changes no weight that matters.
+NEGLIGIBLE = 0.1
+
 
 class OpRegressor(RegressorMixin, BaseEstimator):
     """Cost of the ops of one group: kind, pass, dtype and whatever else names their kernel.
@@ -73,8 +79,8 @@ class OpRegressor(RegressorMixin, BaseEstimator):
         self.prior = prior
         self.random_state = random_state
 
-    def fit(self, ops: Sequence[Op], measured) -> OpRegressor:
-        """Learn from ops of one group and what each of them cost, positive."""
+    def fit(self, ops: Sequence[Op], measured, noise=None) -> OpRegressor:
+        """Learn from ops of one group, what each of them cost, positive, and its relative standard error (None: 0)."""
         geometries = np.array([geometry_key(op) for op in ops])
         self.blocking_: Blocking | None = None
         if self.work is None and all(map(has_loops, ops)):
@@ -89,7 +95,7 @@ class OpRegressor(RegressorMixin, BaseEstimator):
             method=self.method,
             prior=self.prior,
             random_state=self.random_state,
-        ).fit(X, measured, geometries)
+        ).fit(X, measured, geometries, _weights(noise))
         self.probe_ = (ops[0], tuple(T[0].astype(int).tolist()))
         return self
 
@@ -163,6 +169,12 @@ def known_terms(ops: Sequence[Op], work: WorkFunction) -> tuple[tuple[str, ...],
         return names, T
     parts = [(names, T), uncounted_terms(ops), control_terms(ops)]
     return tuple(name for part, _ in parts for name in part), np.hstack([counts for _, counts in parts])
+
+
+def _weights(noise) -> np.ndarray | None:
+    """How much ops count whose costs are known so well; None where each is known as well as a model can do."""
+    noise = np.zeros(1) if noise is None else np.asarray(noise, dtype=np.float64)
+    return None if (noise < NEGLIGIBLE * HALF_AS_MUCH).all() else 1 / (1 + (noise / HALF_AS_MUCH) ** 2)
 
 
 def typical_error_percent(groups: Iterable[OpRegressor]) -> float:

@@ -31,18 +31,18 @@ OnGroup = Callable[[int, int, str], None]
 PARALLEL_OPS = 800
 
 
-def _fitted(fits: Sequence[tuple[OpRegressor, list[Op], np.ndarray]]) -> Iterator[OpRegressor]:
-    """The regressors fitted to their ops, in order; on all cores where there is much to fit.
+def _fitted(fits: Sequence[tuple[OpRegressor, list[Op], np.ndarray, np.ndarray]]) -> Iterator[OpRegressor]:
+    """The regressors fitted to their ops, costs and noise, in order; on all cores where there is much to fit.
 
     Work counts of somebody else's may be a function that another process cannot import.
     """
-    processes = cpu_count() if all(regressor.work in (None, kernel_work) for regressor, _, _ in fits) else 1
-    if processes == 1 or sum(len(ops) for _, ops, _ in fits) < PARALLEL_OPS:
-        for regressor, ops, y in fits:
-            yield regressor.fit(ops, y)
+    processes = cpu_count() if all(regressor.work in (None, kernel_work) for regressor, *_ in fits) else 1
+    if processes == 1 or sum(len(ops) for _, ops, *_ in fits) < PARALLEL_OPS:
+        for regressor, *of_ops in fits:
+            yield regressor.fit(*of_ops)
         return
     with parallel_config("loky", n_jobs=processes, inner_max_num_threads=1):
-        yield from Parallel(return_as="generator")(delayed(regressor.fit)(ops, y) for regressor, ops, y in fits)
+        yield from Parallel(return_as="generator")(delayed(regressor.fit)(*of_ops) for regressor, *of_ops in fits)
 
 
 def silent(done: int, groups: int, key: str) -> None:
@@ -122,12 +122,12 @@ class TargetModel:
         self._training |= {op: (float(v), float(s)) for op, v, s in zip(ops, y, noise, strict=True)}
         stale = dict.fromkeys(map(group_key, ops))
         training = list(self._training)
-        cost = np.array([value for value, _ in self._training.values()])
+        cost, spread = np.array(list(self._training.values())).T
         # Matrices are small: more threads only wait for each other.
         with threadpool_limits(1):
-            self._fit_groups(training, cost, stale, on_group)
+            self._fit_groups(training, cost, spread, stale, on_group)
             self._fit_pooled(training, cost)
-        self.noise_floor = float(np.median([spread for _, spread in self._training.values()]))
+        self.noise_floor = float(np.median(spread))
         self.n_ops = len(training)
         self.intervals = self._cross_conformal()
         return self
@@ -155,7 +155,9 @@ class TargetModel:
         keys = [key for key, r in judged.items() for _ in r.errors_]
         return Intervals.calibrated(keys, np.concatenate([*scores, []]), "cross-validation")
 
-    def _fit_groups(self, ops: Sequence[Op], y: np.ndarray, stale: Iterable[str], on_group: OnGroup) -> None:
+    def _fit_groups(
+        self, ops: Sequence[Op], y: np.ndarray, noise: np.ndarray, stale: Iterable[str], on_group: OnGroup
+    ) -> None:
         rows_of = rows_by(map(group_key, ops))
         chosen = list(stale)
         priors = {} if self.work is None else self._priors(ops, y, rows_of)
@@ -163,7 +165,7 @@ class TargetModel:
         for key in chosen:
             rows = rows_of[key]
             regressor = OpRegressor(work=self.work, method=self.method, prior=priors.get(key))
-            fits.append((regressor, [ops[i] for i in rows], y[rows]))
+            fits.append((regressor, [ops[i] for i in rows], y[rows], noise[rows]))
         for done, (key, regressor) in enumerate(zip(chosen, _fitted(fits), strict=True)):
             self.groups[key] = regressor
             on_group(done + 1, len(chosen), key)

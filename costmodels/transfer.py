@@ -98,7 +98,7 @@ def transferred(
             same = (scaled.terms_, scaled.blocking_) == (fitted.terms_, fitted.blocking_)
             prior = prior if same and len(prior) == len(fitted.terms_) else None
             fitted = OpRegressor(work=model.work, method=model.method, prior=prior)
-            model.groups[key] = fitted.fit([ops[i] for i in rows], y[rows])
+            model.groups[key] = fitted.fit([ops[i] for i in rows], y[rows], None if noise is None else noise[rows])
         else:
             model.groups[key] = scaled
     model.groups |= {key: group for key, group in own.items() if key not in model.groups}

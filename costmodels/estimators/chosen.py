@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,14 +35,16 @@ _TRIED_FOLDS = 3
 _LEAST_WEIGHT = 0.05
 
 
-def typical_size(errors: np.ndarray) -> float:
-    """Mean size of errors, the largest twentieth left out (at least one of 5 or more).
+def typical_size(errors: np.ndarray, weight: np.ndarray | None = None) -> float:
+    """Mean size of errors, by their weights, the largest twentieth left out (at least one of 5 or more).
 
     The only op with some loop in it is foretold badly by folds that lack it: that says how rare it is, and nothing of
     the estimator.
     """
-    size = np.sort(np.abs(errors))
-    return float(size[: len(size) - -(-len(size) // 20)].mean()) if len(size) >= 5 else float(size.mean())
+    size = np.abs(errors)
+    order = np.argsort(size)
+    kept = order[: len(size) - -(-len(size) // 20)] if len(size) >= 5 else order
+    return float(np.average(size[kept], weights=None if weight is None else weight[kept]))
 
 
 def folds_by(groups: np.ndarray, n_folds: int, random_state: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -165,8 +167,11 @@ class ChosenRegressor(RegressorMixin, BaseEstimator):
         self.trees_from = trees_from
         self.random_state = random_state
 
-    def fit(self, X, y, groups=None) -> ChosenRegressor:
-        """Learn from X of shape (n_ops, n_columns), costs y of shape (n_ops,) and the geometry of each op."""
+    def fit(self, X, y, groups=None, sample_weight=None) -> ChosenRegressor:
+        """Learn from X of shape (n_ops, n_columns), costs y of shape (n_ops,) and the geometry of each op.
+
+        ``sample_weight`` says how much each op counts, in fitting and in comparing; None: all as much.
+        """
         X, y = check_X_y(X, y, dtype=np.float64, y_numeric=True)
         if not 0 < self.n_work <= X.shape[1] - self.n_plain:
             raise ValueError(f"n_work must be 1 to {X.shape[1] - self.n_plain}, got {self.n_work}")
@@ -175,15 +180,15 @@ class ChosenRegressor(RegressorMixin, BaseEstimator):
         groups = np.arange(len(y)) if groups is None else np.asarray(groups)
         self.low_, self.high_ = X.min(axis=0), X.max(axis=0)
         self.n_ops_, self.n_features_in_ = X.shape
-        choice = self._choose(X, y, groups, None)
+        choice = self._choose(X, y, groups, None, sample_weight)
         self.weights_, self.method_ = choice.weights, choice.method
         self.parts_ = {name: choice.fitted[name] for name in choice.weights}
         self.scores_percent_ = {name: 100 * error for name, error in choice.scores.items()}
         self.errors_ = self.stds_ = np.empty(0)
         self.std_scale_, self.cv_error_percent_ = 1.0, float("nan")
         if len(np.unique(groups)) >= self.n_folds:
-            self.errors_, self.stds_ = self._judge(X, y, groups, choice)
-            self.cv_error_percent_ = 100 * typical_size(np.expm1(self.errors_))
+            self.errors_, self.stds_ = self._judge(X, y, groups, choice, sample_weight)
+            self.cv_error_percent_ = 100 * typical_size(np.expm1(self.errors_), sample_weight)
             # Errors over stated deviations should scatter with 1; a robust spread, as one op must not widen all.
             z = np.abs(self.errors_) / np.maximum(self.stds_, EXACT)
             self.std_scale_ = float(max(np.quantile(z, 0.9) / 1.645, 0.1))
@@ -232,12 +237,14 @@ class ChosenRegressor(RegressorMixin, BaseEstimator):
             found += ["terms_trees"] if n_ops >= self.trees_from else []
         return found
 
-    def _choose(self, X: np.ndarray, y: np.ndarray, groups: np.ndarray, like: _Choice | None) -> _Choice:
+    def _choose(
+        self, X: np.ndarray, y: np.ndarray, groups: np.ndarray, like: _Choice | None, weight: np.ndarray | None
+    ) -> _Choice:
         """The best method for these ops, fitted to them; ``like`` is the choice for more of the same ops."""
         fitted: dict[str, CorrectedTerms] = {}
         unseen: dict[str, np.ndarray] = {}
         scores: dict[str, float] = {}
-        parts = _Parts(X, y, groups, self.n_folds, self.random_state)
+        parts = _Parts(X, y, weight, folds_by(groups, self.n_folds, self.random_state))
         enough = len(np.unique(groups)) >= max(self.n_folds, 2)
         # One method alone is not compared; trees only learn from it how far they are off.
         compares = enough and self.method in ("auto", "stack", "terms_trees")
@@ -245,29 +252,34 @@ class ChosenRegressor(RegressorMixin, BaseEstimator):
             if like is not None and not like.promising(name):
                 continue
             candidate = self.candidate(name, X.shape[1])
-            fitted[name] = candidate.fit(X, y, like and like.fitted[name], parts.terms(candidate))
+            fitted[name] = candidate.fit(X, y, like and like.fitted[name], parts.terms(candidate), weight)
             if not compares:
                 continue
             best = min(unseen, key=scores.__getitem__) if unseen and self.method == "auto" else None
             errors = parts.log_errors(fitted[name], unseen.get(best))
-            scores[name] = typical_size(np.expm1(errors))
-            fitted[name].scatter_ = float(np.sqrt(np.mean(errors**2)))
             if len(errors) == len(y):
                 unseen[name] = errors
-            if self.method == "auto" and name == "terms" and typical_size(errors) <= self.compare_above:
+            counts = weight if len(errors) == len(y) else None
+            scores[name] = typical_size(np.expm1(errors), counts)
+            fitted[name].scatter_ = float(np.sqrt(np.average(errors**2, weights=counts)))
+            if self.method == "auto" and name == "terms" and typical_size(errors, weight) <= self.compare_above:
                 break
-        return self._best(fitted, unseen, scores)
+        return self._best(fitted, unseen, scores, weight)
 
     def _best(
-        self, fitted: dict[str, CorrectedTerms], unseen: dict[str, np.ndarray], scores: dict[str, float]
+        self,
+        fitted: dict[str, CorrectedTerms],
+        unseen: dict[str, np.ndarray],
+        scores: dict[str, float],
+        weight: np.ndarray | None,
     ) -> _Choice:
         """The best of those that were not given up, or the best stack of them."""
         weights = {next(iter(fitted)): 1.0}
         contenders = {name: scores[name] for name in unseen}
         if len(unseen) > 1:
-            stack = _stack_weights(unseen)
+            stack = _stack_weights(unseen, weight)
             contenders["stack"] = scores["stack"] = typical_size(
-                np.expm1(sum(w * unseen[name] for name, w in stack.items()))
+                np.expm1(sum(w * unseen[name] for name, w in stack.items())), weight
             )
         best = next(iter(fitted))
         for name, score in contenders.items():
@@ -277,11 +289,13 @@ class ChosenRegressor(RegressorMixin, BaseEstimator):
             weights = stack if best == "stack" else {best: 1.0}
         return _Choice(fitted, weights, best, scores, frozenset(scores) - contenders.keys())
 
-    def _judge(self, X, y, groups, choice: _Choice) -> tuple[np.ndarray, np.ndarray]:
+    def _judge(self, X, y, groups, choice: _Choice, weight: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         """Log errors and stated relative deviations of every op when its fold is left out of choosing and fitting."""
         errors, stds = np.empty(len(y)), np.empty(len(y))
         for train, test in folds_by(groups, self.n_outer, self.random_state + 1):
-            predicted, stds[test] = self._choose(X[train], y[train], groups[train], choice).predict(X[test])
+            counts = None if weight is None else weight[train]
+            chosen = self._choose(X[train], y[train], groups[train], choice, counts)
+            predicted, stds[test] = chosen.predict(X[test])
             errors[test] = np.log(y[test] / np.maximum(predicted, 1e-6 * y[test]))
         return errors, stds
 
@@ -292,9 +306,15 @@ class _Parts:
     Methods that correct the same terms get them fitted once.
     """
 
-    def __init__(self, X: np.ndarray, y: np.ndarray, groups: np.ndarray, n_folds: int, random_state: int) -> None:
-        self._X, self._y = X, y
-        self._folds = list(folds_by(groups, n_folds, random_state))
+    def __init__(
+        self,
+        X: np.ndarray,
+        y: np.ndarray,
+        weight: np.ndarray | None,
+        folds: Iterable[tuple[np.ndarray, np.ndarray]],
+    ) -> None:
+        self._X, self._y, self._weight = X, y, weight
+        self._folds = list(folds)
         self._terms: dict[tuple[tuple[int, int], int | None], NonNegativeTerms] = {}
 
     def terms(self, candidate: CorrectedTerms, without: int | None = None) -> NonNegativeTerms:
@@ -302,8 +322,11 @@ class _Parts:
         key = candidate.terms, without
         if key not in self._terms:
             rows = slice(None) if without is None else self._folds[without][0]
-            self._terms[key] = candidate.fitted_terms(self._X[rows], self._y[rows])
+            self._terms[key] = candidate.fitted_terms(self._X[rows], self._y[rows], self._weights(rows))
         return self._terms[key]
+
+    def _weights(self, rows: slice | np.ndarray) -> np.ndarray | None:
+        return None if self._weight is None else self._weight[rows]
 
     def log_errors(self, fitted: CorrectedTerms, best: np.ndarray | None) -> np.ndarray:
         """Log errors of every op when its fold is left out, with the hyperparameters that were fitted to all.
@@ -316,20 +339,25 @@ class _Parts:
         X, y = self._X, self._y
         errors, judged = np.empty(len(y)), np.zeros(len(y), dtype=bool)
         for fold, (train, test) in enumerate(self._folds):
-            predicted = fitted.refitted(X[train], y[train], self.terms(fitted, fold)).predict(X[test])
+            terms, weight = self.terms(fitted, fold), self._weights(train)
+            predicted = fitted.refitted(X[train], y[train], terms, weight).predict(X[test])
             errors[test] = np.log(y[test] / np.maximum(predicted, 1e-6 * y[test]))
             judged[test] = True
             if best is None or fold + 1 < _TRIED_FOLDS:
                 continue
-            if typical_size(np.expm1(errors[judged])) > _HOPELESS * typical_size(np.expm1(best[judged])):
+            weight = self._weights(judged)
+            score, least = (typical_size(np.expm1(e[judged]), weight) for e in (errors, best))
+            if score > _HOPELESS * least:
                 break
         return errors[judged]
 
 
-def _stack_weights(unseen: dict[str, np.ndarray]) -> dict[str, float]:
+def _stack_weights(unseen: dict[str, np.ndarray], weight: np.ndarray | None) -> dict[str, float]:
     """Weights, not negative and 1 together, of least squared log error; small ones are dropped."""
     names = list(unseen)
     E = np.column_stack([unseen[name] for name in names])
+    if weight is not None:
+        E *= np.sqrt(weight)[:, None]
     # min |E w| with sum 1: a heavy row says that the sum is 1.
     heavy = 1e3 * max(float(np.abs(E).max()), EXACT)
     w, _ = nnls(np.vstack([E, np.full(len(names), heavy)]), np.concatenate([np.zeros(len(E)), [heavy]]))

@@ -43,41 +43,43 @@ class CorrectedTerms(RegressorMixin, BaseEstimator):
         self.residual = residual
         self.prior = prior
 
-    def fit(self, X, y, like: CorrectedTerms | None = None, terms: NonNegativeTerms | None = None) -> CorrectedTerms:
+    def fit(
+        self, X, y, like: CorrectedTerms | None = None, terms: NonNegativeTerms | None = None, sample_weight=None
+    ) -> CorrectedTerms:
         """Learn from X of shape (n_ops, n_columns) and costs y of shape (n_ops,).
 
         With ``like``, fitted to ops of the same kernel, a residual process begins its search where that one ended.
         ``terms`` are those of :meth:`fitted_terms`, where they are known.
         """
         X, y = check_X_y(X, y, dtype=np.float64, y_numeric=True)
-        left = self._with_terms(X, y, terms)
+        left = self._with_terms(X, y, terms, sample_weight)
         if isinstance(self.residual, ResidualProcess):
             near = None if like is None else like.residual_
-            self.residual_ = clone(self.residual).fit(self._looks_at(X), left, near)
+            self.residual_ = clone(self.residual).fit(self._looks_at(X), left, near, sample_weight)
         elif isinstance(self.residual, BoostedTrees):
-            self.residual_ = clone(self.residual).fit(self._looks_at(X), left)
+            self.residual_ = clone(self.residual).fit(self._looks_at(X), left, sample_weight)
         return self
 
-    def refitted(self, X, y, terms: NonNegativeTerms | None = None) -> CorrectedTerms:
+    def refitted(self, X, y, terms: NonNegativeTerms | None = None, sample_weight=None) -> CorrectedTerms:
         """One of the same hyperparameters, learned from other ops: what cross-validation does fold by fold."""
         other = clone(self)
         if not isinstance(self.residual_, ResidualProcess):
-            return other.fit(X, y, terms=terms)
-        left = other._with_terms(X, y, terms)
-        other.residual_ = self.residual_.conditioned(self._looks_at(X), left)
+            return other.fit(X, y, terms=terms, sample_weight=sample_weight)
+        left = other._with_terms(X, y, terms, sample_weight)
+        other.residual_ = self.residual_.conditioned(self._looks_at(X), left, sample_weight)
         return other
 
-    def fitted_terms(self, X, y) -> NonNegativeTerms:
+    def fitted_terms(self, X, y, sample_weight=None) -> NonNegativeTerms:
         """The terms alone, learned from these ops."""
-        return NonNegativeTerms(prior=self.prior).fit(self._counts(X), y)
+        return NonNegativeTerms(prior=self.prior).fit(self._counts(X), y, sample_weight)
 
-    def _with_terms(self, X: np.ndarray, y: np.ndarray, terms: NonNegativeTerms | None) -> np.ndarray:
+    def _with_terms(self, X: np.ndarray, y: np.ndarray, terms: NonNegativeTerms | None, weight) -> np.ndarray:
         """Take or fit the terms; the log residuals that they leave."""
-        self.terms_ = self.fitted_terms(X, y) if terms is None else terms
+        self.terms_ = self.fitted_terms(X, y, weight) if terms is None else terms
         self.residual_ = None
         self.n_features_in_ = X.shape[1]
         left = self._log_residual(X, y)
-        self.scatter_ = float(np.sqrt(np.mean(left**2)))
+        self.scatter_ = float(np.sqrt(np.average(left**2, weights=weight)))
         return left
 
     def predict(self, X, return_std: bool = False):

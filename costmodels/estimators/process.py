@@ -51,29 +51,30 @@ class ResidualProcess(RegressorMixin, BaseEstimator):
         self.length_spread = length_spread
         self.random_state = random_state
 
-    def fit(self, X, y, like: ResidualProcess | None = None) -> ResidualProcess:
+    def fit(self, X, y, like: ResidualProcess | None = None, sample_weight=None) -> ResidualProcess:
         """Learn from features of shape (n_ops, n_features) and log residuals of shape (n_ops,).
 
-        With ``like``, a process on the same features, the search begins at its hyperparameters.
+        With ``like``, a process on the same features, the search begins at its hyperparameters. An op of weight w has
+        the noise variance over w.
         """
         X, y = check_X_y(X, y, dtype=np.float64, y_numeric=True)
         self.center_ = X.mean(axis=0)
         spread = X.std(axis=0)
         self.spread_ = np.where(spread > 1e-9, spread, 0.0)
-        variance, self.length_scale_, noise = self._hyperparameters(X, y, like)
-        return self._condition(X, y, variance, noise)
+        variance, self.length_scale_, noise = self._hyperparameters(X, y, like, sample_weight)
+        return self._condition(X, y, variance, noise, sample_weight)
 
-    def conditioned(self, X, y) -> ResidualProcess:
+    def conditioned(self, X, y, sample_weight=None) -> ResidualProcess:
         """A process with these hyperparameters and other data: what cross-validation does fold by fold."""
         other = ResidualProcess(**self.get_params())
         other.center_, other.spread_, other.length_scale_ = self.center_, self.spread_, self.length_scale_
-        return other._condition(np.asarray(X, dtype=np.float64), y, self.amplitude_, self.noise_)
+        return other._condition(np.asarray(X, dtype=np.float64), y, self.amplitude_, self.noise_, sample_weight)
 
-    def _condition(self, X: np.ndarray, y, amplitude: float, noise: float) -> ResidualProcess:
+    def _condition(self, X: np.ndarray, y, amplitude: float, noise: float, weight) -> ResidualProcess:
         self.amplitude_, self.noise_ = float(amplitude), float(noise)
         self.X_train_ = self._scaled(X)
         covariance = self._kernel(self.X_train_, self.X_train_)
-        covariance[np.diag_indices_from(covariance)] += self.noise_
+        covariance[np.diag_indices_from(covariance)] += self.noise_ / (1.0 if weight is None else weight)
         self.factor_ = np.linalg.cholesky(covariance)
         self.alpha_ = cho_solve((self.factor_, True), np.asarray(y, dtype=np.float64))
         self.n_features_in_ = len(self.center_)
@@ -90,7 +91,7 @@ class ResidualProcess(RegressorMixin, BaseEstimator):
         return mean, np.sqrt(np.maximum(self.amplitude_ - explained, 0.0) + self.noise_)
 
     def _hyperparameters(
-        self, X: np.ndarray, y: np.ndarray, like: ResidualProcess | None
+        self, X: np.ndarray, y: np.ndarray, like: ResidualProcess | None, weight: np.ndarray | None
     ) -> tuple[float, np.ndarray, float]:
         used = self.spread_ > 0
         length = np.ones(X.shape[1])
@@ -100,6 +101,7 @@ class ResidualProcess(RegressorMixin, BaseEstimator):
         rows = np.arange(len(y))
         if len(rows) > self.max_hyper_ops:
             rows = np.sort(np.random.default_rng(self.random_state).choice(rows, self.max_hyper_ops, replace=False))
+        weight = None if weight is None else weight[rows]
         Z = ((X - self.center_) / np.where(used, self.spread_, 1.0))[np.ix_(rows, used)]
         typical_length = np.log(3.0) + 0.5 * np.log(used.sum())
         if like is None:
@@ -111,7 +113,7 @@ class ResidualProcess(RegressorMixin, BaseEstimator):
         found = minimize(
             _negative_log_posterior,
             np.clip(start, bounds[:, 0], bounds[:, 1]),
-            args=(Z, y[rows] / np.sqrt(variance), typical_length, self.length_spread),
+            args=((Z, y[rows] / np.sqrt(variance), weight), (typical_length, self.length_spread)),
             jac=True,
             method="L-BFGS-B",
             bounds=bounds,
@@ -134,7 +136,9 @@ def _squared_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.maximum((a**2).sum(1)[:, None] + (b**2).sum(1)[None, :] - 2 * a @ b.T, 0.0)
 
 
-def log_marginal_likelihood(theta: np.ndarray, Z: np.ndarray, y: np.ndarray) -> tuple[float, np.ndarray]:
+def log_marginal_likelihood(
+    theta: np.ndarray, Z: np.ndarray, y: np.ndarray, weight: np.ndarray | None = None
+) -> tuple[float, np.ndarray]:
     """Log marginal likelihood of data under a Matérn-5/2 process with noise, and its gradient (5.8 and 5.9).
 
     Args:
@@ -142,6 +146,7 @@ def log_marginal_likelihood(theta: np.ndarray, Z: np.ndarray, y: np.ndarray) -> 
             (2 + n_features,).
         Z: Of shape (n, n_features).
         y: Of shape (n,).
+        weight: Of shape (n,), positive: what each noise variance is divided by; None: 1.
 
     Returns:
         The value, -inf where the covariance is singular, and its derivatives by ``theta``.
@@ -152,7 +157,8 @@ def log_marginal_likelihood(theta: np.ndarray, Z: np.ndarray, y: np.ndarray) -> 
     decay = amplitude * np.exp(-r)
     signal = decay * (1 + r + r**2 / 3)
     try:
-        factor = np.linalg.cholesky(signal + noise * np.eye(len(y)))
+        each = np.full(len(y), noise) if weight is None else noise / weight
+        factor = np.linalg.cholesky(signal + np.diag(each))
     except np.linalg.LinAlgError:
         return -np.inf, np.zeros_like(theta)
     alpha = cho_solve((factor, True), y)
@@ -162,11 +168,13 @@ def log_marginal_likelihood(theta: np.ndarray, Z: np.ndarray, y: np.ndarray) -> 
     # W (a - b)^2 is 2 (Σ row sums a^2 - a W a), which needs no array of pairs and features.
     W = half * decay * (1 + r) * (5 / 3)
     by_length = 2 * (W.sum(axis=1) @ scaled**2 - np.sum(scaled * (W @ scaled), axis=0))
-    return float(value), np.concatenate([[np.sum(half * signal), noise * np.trace(half)], by_length])
+    return float(value), np.concatenate([[np.sum(half * signal), np.diag(half) @ each], by_length])
 
 
-def _negative_log_posterior(theta, Z, y, typical_length: float, length_spread: float) -> tuple[float, np.ndarray]:
-    value, gradient = log_marginal_likelihood(theta, Z, y)
+def _negative_log_posterior(theta, data: tuple, lengths: tuple[float, float]) -> tuple[float, np.ndarray]:
+    """Of what :func:`log_marginal_likelihood` takes as ``data``; ``lengths`` are the prior's median and spread."""
+    typical_length, length_spread = lengths
+    value, gradient = log_marginal_likelihood(theta, *data)
     if not np.isfinite(value):
         return 1e25, np.zeros_like(theta)
     away = (theta[2:] - typical_length) / length_spread

@@ -59,7 +59,7 @@ class NonNegativeTerms(RegressorMixin, BaseEstimator):
         self.doubt = doubt
         self.reweightings = reweightings
 
-    def fit(self, X, y) -> NonNegativeTerms:
+    def fit(self, X, y, sample_weight=None) -> NonNegativeTerms:
         """Learn the unit costs.
 
         Parameters
@@ -68,6 +68,8 @@ class NonNegativeTerms(RegressorMixin, BaseEstimator):
             Work counts, not negative.
         y : array-like of shape (n_ops,)
             Costs, positive.
+        sample_weight : array-like of shape (n_ops,) or None, default=None
+            How much each op counts, at most 1.
 
         Returns
         -------
@@ -87,7 +89,8 @@ class NonNegativeTerms(RegressorMixin, BaseEstimator):
         A, share = relative / scale, prior * scale
         stiffness = np.where(share > 0, 1 / np.maximum(share, SMALL_SHARE), 1.0)
         penalty = np.sqrt(self.ridge) * np.diag(stiffness)
-        w = np.ones(len(y))
+        known = np.ones(len(y)) if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
+        w = known
         v = np.zeros(n_terms)
         for _ in range(self.reweightings):
             root = np.sqrt(w)
@@ -95,7 +98,7 @@ class NonNegativeTerms(RegressorMixin, BaseEstimator):
             v, _ = nnls(np.vstack([A * root[:, None], penalty]), np.concatenate([root, penalty @ share]))
             residual = np.abs(A @ v - 1)
             spread = max(1.4826 * float(np.median(residual)), EXACT)
-            w = np.minimum(1.0, HUBER * spread / np.maximum(residual, EXACT))
+            w = known * np.minimum(1.0, HUBER * spread / np.maximum(residual, EXACT))
             if (np.abs(v - previous) <= 1e-12 + 1e-6 * previous).all():
                 break
         freedom = max(1, len(y) - int((v > 0).sum()))

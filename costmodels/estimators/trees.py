@@ -52,10 +52,10 @@ class BoostedTrees(RegressorMixin, BaseEstimator):
         self.subsample = subsample
         self.random_state = random_state
 
-    def fit(self, X, y) -> BoostedTrees:
+    def fit(self, X, y, sample_weight=None) -> BoostedTrees:
         """Learn from features of shape (n_ops, n_features) and log residuals of shape (n_ops,)."""
         X, y = check_X_y(X, y, dtype=np.float64, y_numeric=True)
-        grown = self.grow(X, y)
+        grown = self.grow(X, y, sample_weight)
         trees = [tree.tree_ for tree in grown.estimators_[:, 0]]
         size = max(tree.node_count for tree in trees)
         shape = (len(trees), size)
@@ -73,7 +73,7 @@ class BoostedTrees(RegressorMixin, BaseEstimator):
         self.n_features_in_ = X.shape[1]
         return self
 
-    def grow(self, X, y) -> GradientBoostingRegressor:
+    def grow(self, X, y, sample_weight=None) -> GradientBoostingRegressor:
         """scikit-learn's ensemble, fitted."""
         ensemble = GradientBoostingRegressor(
             init="zero",
@@ -86,7 +86,7 @@ class BoostedTrees(RegressorMixin, BaseEstimator):
         )
         # Inputs are checked already, and not once more for every tree: that took a quarter of the time.
         with config_context(assume_finite=True, skip_parameter_validation=True):
-            return ensemble.fit(X, y)
+            return ensemble.fit(X, y, sample_weight)
 
     def predict(self, X):
         """Log residuals of shape (n_ops,)."""

@@ -106,6 +106,42 @@ def test_marginal_likelihood_and_its_gradient_equal_scikit_learns():
     np.testing.assert_allclose(our_gradient, gradient[[0, 4, 1, 2, 3]], rtol=1e-6)
 
 
+def test_a_weight_divides_an_ops_noise_as_in_scikit_learn():
+    rng = np.random.default_rng(4)
+    X, Z, weight = rng.normal(size=(70, 3)), rng.normal(size=(20, 3)), rng.uniform(0.05, 1, 70)
+    y = np.sin(X[:, 0]) + 0.1 * rng.normal(size=70)
+    process = ResidualProcess().fit(X, y, sample_weight=weight)
+    kernel = ConstantKernel(process.amplitude_) * Matern(process.length_scale_, nu=2.5)
+    theirs = GaussianProcessRegressor(kernel, alpha=process.noise_ / weight, optimizer=None)
+    theirs.fit((X - process.center_) / process.spread_, y)
+    mean = theirs.predict((Z - process.center_) / process.spread_)
+    np.testing.assert_allclose(process.predict(Z), mean, atol=1e-9)
+    theta = np.log([process.amplitude_, process.noise_, *process.length_scale_])
+    scaled = (X - process.center_) / process.spread_
+    value, gradient = log_marginal_likelihood(theta, scaled, y, weight)
+    assert value == pytest.approx(theirs.log_marginal_likelihood_value_, rel=1e-9)
+    for i, step in enumerate(1e-6 * np.eye(len(theta))):
+        ahead, behind = (log_marginal_likelihood(theta + s, scaled, y, weight)[0] for s in (step, -step))
+        assert gradient[i] == pytest.approx((ahead - behind) / 2e-6, rel=1e-3, abs=1e-3)
+
+
+@pytest.mark.parametrize("method", ["terms", "terms_process", "terms_trees"])
+def test_ops_whose_cost_is_hardly_known_hardly_count(method):
+    rng = np.random.default_rng(5)
+    counts = rng.integers(1, 2000, (160, 2)).astype(float)
+    truth = counts @ [2.0, 5.0]
+    slowed = rng.random(160) < 0.4
+    y = truth * np.where(slowed, 1.8, 1.0)
+    X = np.column_stack([counts, np.log(counts)])
+
+    def error(weight):
+        regressor = ChosenRegressor(n_work=2, method=method)
+        return np.abs(regressor.fit(X, y, sample_weight=weight).predict(X) / truth - 1).mean()
+
+    assert error(np.where(slowed, 0.01, 1.0)) < 0.5 * error(None)
+    assert error(np.ones(160)) == pytest.approx(error(None), rel=1e-6)
+
+
 @settings(max_examples=15, deadline=None)
 @given(st.integers(4, 120), st.integers(1, 6), st.integers(0, 2**16))
 def test_trees_as_arrays_predict_what_scikit_learn_predicts(n, n_features, seed):
