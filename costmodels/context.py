@@ -35,11 +35,10 @@ import numpy as np
 from scipy.optimize import lsq_linear
 from scipy.special import stdtrit
 
+from costmodels.calibration import Calibration, mape_percent
 from costmodels.sources import NORMAL_90
 from profiler.ops import Op
 
-#: Steps from which on intervals are conformal: with fewer the largest error is no 90 % quantile.
-CONFORMAL_STEPS = 10
 #: With so few steps, or fewer, ops cost in a step what they cost alone.
 LEAST_STEPS = 4
 #: How far factors are believed to lie from 1, from one another, and ``share`` from the middle, before any step is seen;
@@ -90,58 +89,6 @@ class StepObservation:
 
 
 @dataclass(frozen=True)
-class Calibration:
-    """How a quantity's uncertainty is scaled so that intervals hold.
-
-    The standard deviation of a step is ``scale · hypot(propagated, spread · prediction)``, at least ``floor`` of the
-    prediction.
-
-    Attributes:
-        spread: Relative errors of steps left out in turn, root of their mean square.
-        scale: Brings the 90 % interval to the conformal one (split conformal, Vovk et al. 2005, on errors of steps left
-            out in turn), or to what errors of kinds and passes say of a network that was not measured, whichever is
-            wider; 1 with fewer than :data:`CONFORMAL_STEPS` steps.
-        floor: Smallest relative standard deviation.
-    """
-
-    spread: float = 0.0
-    scale: float = 1.0
-    floor: float = 0.0
-
-    @classmethod
-    def of(
-        cls,
-        predicted: np.ndarray,
-        measured: np.ndarray,
-        propagated: np.ndarray,
-        floor: float,
-        of_networks: np.ndarray | None = None,
-    ) -> Calibration:
-        """From predictions of steps that were left out, arrays of shape (n_steps,).
-
-        Args:
-            predicted, measured: Of each step.
-            propagated: Standard deviations of the predictions, from their ops'.
-            floor: Smallest relative standard deviation.
-            of_networks: Sizes of errors as a network that was not measured has them; None: not known.
-        """
-        errors = np.abs(measured - predicted)
-        spread = float(np.sqrt(np.mean((errors / predicted) ** 2)))
-        scale = 1.0
-        if len(errors) >= CONFORMAL_STEPS:
-            stated = np.maximum(np.hypot(propagated, spread * predicted), 1e-300)
-            scores = np.sort(errors / stated)
-            rank = min(len(scores), math.ceil(0.9 * (len(scores) + 1)))
-            scale = float(scores[rank - 1]) / NORMAL_90
-            if of_networks is not None:
-                scale = max(scale, float(np.sqrt(np.mean((of_networks / stated) ** 2))))
-        return cls(spread, scale, floor)
-
-    def std(self, predicted: float, propagated: float) -> float:
-        return max(self.scale * math.hypot(propagated, self.spread * predicted), self.floor * predicted)
-
-
-@dataclass(frozen=True)
 class StepContext:
     """What makes an op cost otherwise in a step.
 
@@ -159,7 +106,7 @@ class StepContext:
     common_factor: float = 1.0
     cold_share: float = 1.0
     overhead_us: float = 0.0
-    calibration: Calibration = Calibration()
+    calibration: Calibration = field(default_factory=Calibration)
     n_steps: int = 0
     figures: Mapping[str, float] = field(default_factory=dict)
 
@@ -194,9 +141,9 @@ class StepContext:
         calibration = Calibration.of(left_out, measured, propagated, floor, context.errors_elsewhere(steps, solve))
         alone = np.array([cls().step_us(step) for step in steps])
         figures = {
-            "mape_percent": _mape(left_out, measured),
+            "mape_percent": mape_percent(left_out, measured),
             "bias_percent": float(100 * np.mean(left_out / measured - 1)),
-            "mape_without_context_percent": _mape(alone, measured),
+            "mape_without_context_percent": mape_percent(alone, measured),
         }
         return dataclasses.replace(context, calibration=calibration, n_steps=len(steps), figures=figures)
 
@@ -239,82 +186,6 @@ class StepContext:
         return cls(**record | {"calibration": Calibration(**record["calibration"])})
 
 
-@dataclass(frozen=True)
-class StepEnergy:
-    """From what is predicted of a step to its energy: ``factor`` times the sum of its ops' energies, or ``power_w``
-    times its latency.
-
-    Attributes:
-        method: ``ops`` or ``power``: whichever was closer on measured steps left out in turn; ``ops`` before any was
-            measured.
-        factor: Of the sum of ops.
-        power_w: Of the whole step; NaN before any was measured.
-        calibration: Of the step's energy.
-        n_steps: How many steps with energies it was fitted to.
-        figures: ``ops_mape_percent`` and ``power_mape_percent`` on steps left out in turn.
-    """
-
-    method: str = "ops"
-    factor: float = 1.0
-    power_w: float = math.nan
-    calibration: Calibration = Calibration()
-    n_steps: int = 0
-    figures: Mapping[str, float] = field(default_factory=dict)
-
-    @classmethod
-    def fit(
-        cls,
-        measured_uj: np.ndarray,
-        *,
-        ops: tuple[np.ndarray, np.ndarray] | None,
-        latency: tuple[np.ndarray, np.ndarray],
-        floor: float = 0.0,
-    ) -> StepEnergy:
-        """Learn from measured steps, arrays of shape (n_steps,).
-
-        Args:
-            measured_uj: Measured energies.
-            ops: Predicted sums of the ops' energies, and their standard deviations, in uJ; None: ops have none.
-            latency: Predicted latencies of the steps, and their standard deviations, in us.
-            floor: Smallest relative standard deviation of a step's energy.
-        """
-        candidates = {"power": latency} | ({} if ops is None else {"ops": ops})
-        ratios = {name: measured_uj / basis for name, (basis, _) in candidates.items()}
-        left_out = {
-            name: basis * [_median_without(ratios[name], i) for i in range(len(basis))]
-            for name, (basis, _) in candidates.items()
-        }
-        figures = {f"{name}_mape_percent": _mape(predicted, measured_uj) for name, predicted in left_out.items()}
-        method = min(candidates, key=lambda name: figures[f"{name}_mape_percent"])
-        factor = {name: float(np.median(ratio)) for name, ratio in ratios.items()}
-        std = factor[method] * candidates[method][1]
-        calibration = Calibration.of(left_out[method], measured_uj, std, floor)
-        return cls(method, factor.get("ops", 1.0), factor["power"], calibration, len(measured_uj), figures)
-
-    def of(self, ops: tuple[float, float] | None, latency: tuple[float, float]) -> tuple[float, float] | None:
-        """Energy of a step and its standard deviation, in uJ; None where nothing is known.
-
-        Args:
-            ops: Sum of the ops' energies and its standard deviation, in uJ; None where ops have none.
-            latency: Of the step, and its standard deviation, in us.
-        """
-        if self.method == "power":
-            mean, std = (self.power_w * value for value in latency)
-        elif ops is None:
-            return None
-        else:
-            mean, std = (self.factor * value for value in ops)
-        return mean, self.calibration.std(mean, std)
-
-    def to_record(self) -> dict:
-        return dataclasses.asdict(self) | {"power_w": None if math.isnan(self.power_w) else self.power_w}
-
-    @classmethod
-    def from_record(cls, record: dict) -> StepEnergy:
-        power = math.nan if record["power_w"] is None else record["power_w"]
-        return cls(**record | {"calibration": Calibration(**record["calibration"]), "power_w": power})
-
-
 def context_key(op: Op) -> str:
     """Ops that share a factor."""
     return f"{op.kind}/{op.pass_}/{op.dtype}"
@@ -323,15 +194,6 @@ def context_key(op: Op) -> str:
 def _combined(errors: Sequence[float]) -> float:
     """Size of the error of a sum, from its parts': half of the variance as if these were independent, half as seen."""
     return math.sqrt((sum(e * e for e in errors) + sum(errors) ** 2) / 2)
-
-
-def _median_without(ratios: np.ndarray, i: int) -> float:
-    """Median of the others; of one alone its own."""
-    return float(np.median(np.delete(ratios, i) if len(ratios) > 1 else ratios))
-
-
-def _mape(predicted: np.ndarray, measured: np.ndarray) -> float:
-    return float(100 * np.mean(np.abs(predicted / measured - 1)))
 
 
 def _solve(steps: Sequence[StepObservation]) -> StepContext:

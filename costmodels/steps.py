@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from costmodels.context import StepContext, StepEnergy, StepObservation, context_key
+from costmodels.context import StepContext, StepObservation, context_key
 from costmodels.features import group_key
 from costmodels.measured_steps import MeasuredStep
 from costmodels.sources import MemoryBounds, StepCost, StepRow, StepRows, StepSums
+from costmodels.step_energy import StepEnergy
 from costmodels.sums import OpSums
 from profiler.devices.identity import INSTRUCTIONS
 from profiler.ops import Layer, Op, Optimizer

@@ -6,7 +6,9 @@ import json
 import numpy as np
 import pytest
 
-from costmodels.context import Calibration, StepContext, StepEnergy, StepObservation
+from costmodels.calibration import Calibration
+from costmodels.context import StepContext, StepObservation
+from costmodels.step_energy import StepEnergy
 
 KEYS = ("conv2d/forward/f32", "conv2d/grad_weight/f32", "depthwise/forward/f32", "relu/forward/f32")
 TRUTH = StepContext(
