@@ -68,7 +68,7 @@ def judge_readings(manifest: dict[str, Any], evidence: Evidence) -> Iterator[Fin
         yield Finding("no readings", Weight.STOP, "no op was timed", "measure with `profile --port PORT ...`")
         return
     yield from _steadiness(evidence, manifest.get("policy", {}))
-    yield from _drift(manifest, evidence)
+    yield from _drift(manifest, evidence, manifest.get("policy", {}))
     yield from _contention(evidence, manifest.get("policy", {}))
     yield from _disturbances(evidence)
     yield from _outliers(evidence)
@@ -84,7 +84,7 @@ def _steadiness(evidence: Evidence, policy: Mapping[str, Any]) -> Iterator[Findi
     told = {key for (key, _), r in evidence.timings.items() if median_interval(r.values)}
     if found:
         worst = next(iter(found.values()))
-        hopeless = sum(interval > HOPELESS * target for interval in found.values())
+        hopeless = len(_hopeless(evidence, policy, found))
         yield Finding(
             "unsteady",
             Weight.STOP if hopeless > HOPELESS_SHARE * len(told) else Weight.CARE,
@@ -106,11 +106,23 @@ def _steadiness(evidence: Evidence, policy: Mapping[str, Any]) -> Iterator[Findi
         )
 
 
+def _hopeless(evidence: Evidence, policy: Mapping[str, Any], found: Mapping[str, float]) -> set[str]:
+    """Those of the unsteady ops whose figures are too uncertain to use: by the median, or, where models learn from the
+    lowest readings (``quiet_target``), by these."""
+    limit = HOPELESS * policy.get("interval_target", Policy.interval_target)
+    wide = {key for key, interval in found.items() if interval > limit}
+    if policy.get("quiet_target"):
+        wide &= {key for (key, _), readings in evidence.timings.items() if not lowest_agree(readings.values, limit)}
+    return wide
+
+
 def _too_few(readings: Readings) -> bool:
     return median_interval(readings.values) is None and not identical(readings.values, tolerance=1)
 
 
-def _drift(manifest: dict[str, Any], evidence: Evidence) -> Iterator[Finding]:
+def _drift(manifest: dict[str, Any], evidence: Evidence, policy: Mapping[str, Any]) -> Iterator[Finding]:
+    """How the reference op's medians wander. Where ops were repeated until the least disturbed readings agreed
+    (``quiet_target``), these may be used all the same."""
     measured = manifest.get("plan", {}).get("kind") == "ops"
     told = {key: s.values for key, s in evidence.references.items() if s.count >= _REFERENCES_TOLD}
     if measured and not told:
@@ -139,7 +151,7 @@ def _drift(manifest: dict[str, Any], evidence: Evidence) -> Iterator[Finding]:
         if abs(moved) > DRIFT_LIMIT and not drift_is_chance(values):
             yield Finding(
                 "drift",
-                Weight.STOP if abs(moved) > DRIFT_STOPS else Weight.CARE,
+                Weight.STOP if abs(moved) > DRIFT_STOPS and not policy.get("quiet_target") else Weight.CARE,
                 f"the reference op drifted by {100 * moved:+.1f} % from the first third of the run to the last",
                 "something else ran on the device, or its clock changed: measure again on a quiet device",
                 (key,),

@@ -90,6 +90,9 @@ def test_drift_and_trend_of_the_reference_op_are_found(speed, found, weight):
     trust = examine(manifest(), trials(speed=speed))
     [finding] = [f for f in trust.findings if f.name in ("drift", "trend")]
     assert (finding.name, finding.weight, finding.ops) == (found, weight, (REFERENCE.key,))
+    quiet = manifest(policy=manifest()["policy"] | {"quiet_target": 0.02})
+    [finding] = [f for f in examine(quiet, trials(speed=speed)).findings if f.name in ("drift", "trend")]
+    assert (finding.name, finding.weight) == (found, Weight.CARE)
 
 
 @pytest.mark.parametrize(("every", "weight"), [(1.6, Weight.STOP), (10, Weight.CARE), (25, None)])
