@@ -5,6 +5,7 @@ again; numbers of tasks are options, and every figure says how many stand behind
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import os
 import sys
@@ -208,15 +209,18 @@ class Reproduction:
             self.compare(name, methods, self.args.rate_tasks, *words, weights=weights, rate=rate)
 
     def head_to_head(self) -> None:
-        """Plans of four methods at equal budgets: accuracy at equal measured cost."""
+        """Plans of four methods at equal budgets and one learning rate: accuracy at equal measured cost."""
         weights = self.weights()[0]
         shares = self.args.shares.split(",")[: 1 if self.quick else None]
-        names = [f"table-{MAIN}-{weights}", *(f"head-to-head-{share}-{MAIN}-{weights}" for share in shares)]
+        table = f"table-{MAIN}-{weights}"
+        names = [table, *(f"head-to-head-{share}-{MAIN}-{weights}" for share in shares)]
         methods = HEAD_TO_HEAD[:2] if self.quick else HEAD_TO_HEAD
+        # Rates chosen for each method on a few tasks differ by chance, and by more than the plans do.
+        rate = None if self.quick else self.chosen_rate(table, weights)
         for share, name in zip(shares, names[1:], strict=True):
             # Plans that are the same at two budgets are trained once.
             reused = self.reuse(*(n for n in names if n != name))
-            self.compare(name, methods, self.args.head_tasks, *reused, weights=weights, share=float(share))
+            self.compare(name, methods, self.args.head_tasks, *reused, weights=weights, share=float(share), rate=rate)
 
     def study(self) -> None:
         """The factorial on each device."""
@@ -304,6 +308,14 @@ class Reproduction:
         """Words that let a benchmark take what was trained in those that are there of these."""
         folders = [self.args.out / name for name in names]
         return [word for folder in folders if (folder / "benchmark.json").exists() for word in ("--reuse", folder)]
+
+    def chosen_rate(self, table: str, weights: str) -> str:
+        """The learning rate that the table chose for the method all are compared to; chosen now if it did not yet."""
+        file = self.args.out / table / "learning_rates.json"
+        if not file.exists():
+            self.compare(table, (AGAINST,), 1, weights=weights)
+        chosen = {row["method"]: row["learning_rate"] for row in json.loads(file.read_text())}
+        return str(chosen[AGAINST])
 
     def weights(self) -> tuple[str, ...]:
         """Names of the main backbone's weights, those of the tables that take one only first."""
