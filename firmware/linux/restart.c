@@ -12,6 +12,7 @@
 
 #include "runtime/board.h"
 #include "runtime/trigger.h"
+#include "settle.h"
 #include "tty.h"
 
 /* The note crosses execve() in the environment: cause, entry, number of registers and these, in hexadecimal. */
@@ -148,6 +149,8 @@ void restart_arm(char **argv, uint32_t watchdog_s) {
 }
 
 void board_running(uint16_t number) {
+    if (number != 0)
+        settle();
     running = 0; /* while the deadline changes */
     if (watched && number != 0) {
         deadline_ns = now_ns() + (uint64_t)board.watchdog_ms * 1000000;

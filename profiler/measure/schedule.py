@@ -64,7 +64,7 @@ class Policy:
         if identity.counts_instructions:
             policy = cls(rounds_max=3, time_per_op_s=time_s)
         elif is_linux(identity):
-            policy = cls(repetitions=6, rounds_min=10, rounds_max=24, time_per_op_s=time_s, quiet_target=0.02)
+            policy = cls(repetitions=6, rounds_min=10, rounds_max=40, time_per_op_s=time_s, quiet_target=0.02)
         else:
             policy = cls(repetitions=6, rounds_max=10, time_per_op_s=time_s)
         if repetitions is None:
