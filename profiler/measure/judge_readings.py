@@ -270,6 +270,9 @@ def _clocks(manifest: dict[str, Any], evidence: Evidence) -> Iterator[Finding]:
     if evidence.emulated:
         yield Finding("emulated", Weight.NOTE, "ticks are instructions of an emulated device: exact, but no time")
         return
+    # Linux keeps its own clock right; and between ops its agent waits for a quiet core, which takes host time alone.
+    if manifest["identity"].get("timer") == "clock_monotonic_raw":
+        return
     pairs = evidence.long_trials_s
     low, high = slope_interval([p[0] for p in pairs], [p[1] for p in pairs])
     if low > 1 + CLOCK_LIMIT or high < 1 / (1 + CLOCK_LIMIT):

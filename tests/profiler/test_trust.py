@@ -206,6 +206,7 @@ def test_a_clock_that_is_not_what_the_firmware_says_shows_against_the_hosts(seco
     readings = [*trials(), *(at(0.1 + 0.05 * i) for i in range(40))]
     assert ("clock" in named(examine(manifest(), readings), Weight.STOP)) is found
     assert "clock" not in named(examine(changed(identity={"ticks_per_instruction": [1, 1]}), readings))
+    assert "clock" not in named(examine(changed(identity={"timer": "clock_monotonic_raw"}), readings))
 
 
 def test_ticks_that_hang_over_a_wrap_of_the_timer_are_found():
