@@ -9,13 +9,14 @@ from dataclasses import asdict, dataclass, replace
 import torch
 from torch import Tensor
 
+from profiler.errors import UserError
 from profiler.workloads.plan import StepPlan
 from tinytrain import episodes
 from tinytrain.cache import AugmentationPool, PrefixCache, TaskActivations, fresh_batches
 from tinytrain.delta import Delta, weights_hash
 from tinytrain.sparse import SparseNetwork
 from tinytrain.tasks import Prepared
-from tinytrain.training import SparseTrainer, apply_plan
+from tinytrain.training import HEADS, SparseTrainer, apply_plan
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,16 @@ def adapt(
 
     Returns:
         What training did, and the changed values.
+
+    Raises:
+        UserError: the plan is for another network, or its head is none that this task has a loss by.
     """
+    head, features = plan.head, ready.prototypes.shape[1]
+    if head.kind not in HEADS or (head.kind == "cross_entropy" and features < ready.episode.ways):
+        raise UserError(
+            f"the plan's head {head.kind!r} gives no loss of {ready.episode.ways} classes from {features} outputs",
+            hint="select a new plan for this network and task",
+        )
     if learning_rate is not None:
         plan = replace(plan, learning_rate=learning_rate)
     base = weights_hash(ready.model)

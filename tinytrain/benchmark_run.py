@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from profiler.errors import UserError
+from tinytrain import files
 from tinytrain.benchmark import (
     LEARNING_RATES,
     VALIDATION_SET,
@@ -25,6 +26,7 @@ from tinytrain.benchmark import (
 )
 from tinytrain.benchmark_methods import Method
 from tinytrain.benchmark_store import Results, Trainings
+from tinytrain.delta import weights_hash
 
 
 @contextlib.contextmanager
@@ -69,9 +71,8 @@ def _client(address: str) -> Iterator[object]:
     try:
         client = Client(address, timeout=10)
     except (OSError, ValueError, ImportError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(
-            f"no Dask scheduler answers at {address} ({reason})", hint="give --scheduler tcp://HOST:PORT"
+            f"no Dask scheduler answers at {address} ({files.reason(error)})", hint="give --scheduler tcp://HOST:PORT"
         ) from None
     with client:
         yield client
@@ -160,6 +161,7 @@ class Comparison:
         settings = self.results.settings
         # Every network is looked at here, so that what is wrong with one is said before hours of work.
         loaded = [self.place.load(n, domain, settings.input_shape, tell=tell) for n in self.networks]
+        self.results.check_same("weights", {x.network.name: weights_hash(x.model) for x in loaded})
         images = loaded[0].images
         classes = None if split is None else images.classes(split)
         episodes = self.results.tasks(domain, images, count, classes=classes)

@@ -1,6 +1,6 @@
 """A benchmark on disk, which goes on where it was.
 
-benchmark.json      settings, and a hash of each device's cost model
+benchmark.json      settings, and hashes of each device's cost model, each network's weights and contributions
 tasks/DOMAIN.json   the tasks of a domain, drawn once: image numbers
 learning_rates.json where they are chosen, of each method and network
 results.jsonl       a line a method, network, domain, device, task and learning rate, appended as it is known
@@ -16,7 +16,7 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from profiler.errors import UserError
 from profiler.store import slug
 from profiler.store_lines import Damage
 from profiler.workloads.plan import StepPlan
-from tinytrain import episodes
+from tinytrain import episodes, files
 from tinytrain.benchmark import Cell, Device, Outcome, Settings
 from tinytrain.episodes import Episode
 from tinytrain.images import ImageSet
@@ -34,6 +34,8 @@ from tinytrain.sampling import MetaDataset
 SCHEMA = 1
 #: Settings that decide what is chosen, and not what training it on a task gives.
 _OF_CHOICES = ("learning_rate", "choose_lr", "lr_tasks", "limits", "ratios", "inspected_share")
+#: What benchmark.json has hashes of.
+_SAID = {"models": "another cost model", "weights": "other weights", "contributions": "other contributions"}
 #: What makes two lines the same result, in this order.
 KEY = ("method", "network", "domain", "device", "task", "learning_rate")
 
@@ -132,20 +134,22 @@ class Results:
         drawn = episodes.load(path, images) if path.exists() else []
         if len(drawn) < count:
             drawn += [self._draw(images, self.settings.seed + i, classes) for i in range(len(drawn), count)]
-            partial = path.with_suffix(".partial")
-            episodes.save(partial, drawn, images)
-            partial.replace(path)
+            episodes.save(path, drawn, images)
         return drawn[:count]
 
     def keep_rates(self, chosen: dict[tuple[str, str], float]) -> dict[tuple[str, str], float]:
         """Learning rates by (method, network): those written down before, and of ``chosen`` the others, now too."""
         path = self.folder / "learning_rates.json"
-        there = {}
-        if path.exists():
-            there = {(row["method"], row["network"]): row["learning_rate"] for row in json.loads(path.read_text())}
+        try:
+            written = json.loads(path.read_text()) if path.exists() else []
+            there = {(row["method"], row["network"]): float(row["learning_rate"]) for row in written}
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(
+                f"{path} holds no learning rates ({files.reason(error)})", hint="remove it: they are chosen again"
+            ) from None
         rates = chosen | there
         rows = [{"method": m, "network": n, "learning_rate": rate} for (m, n), rate in rates.items()]
-        _replace(path, json.dumps(rows, indent=1) + "\n")
+        files.write_whole(path, json.dumps(rows, indent=1) + "\n")
         return rates
 
     def _draw(self, images: ImageSet, seed: int, classes: Sequence[int] | None) -> Episode:
@@ -157,10 +161,9 @@ class Results:
 
     def _check(self, devices: Sequence[Device]) -> None:
         """Settings and models as they were, or written where there are none."""
-        path = self.folder / "benchmark.json"
         own = json.loads(json.dumps(asdict(self.settings)))
-        models = {device.name: _model_hash(device.costs) for device in devices}
-        there = read_description(self.folder) if path.exists() else {"settings": own, "models": {}}
+        fresh = {"schema": SCHEMA, "settings": own, "models": {}}
+        there = read_description(self.folder) if (self.folder / "benchmark.json").exists() else fresh
         for name, value in own.items():
             if there["settings"].get(name) != value:
                 raise UserError(
@@ -168,13 +171,31 @@ class Results:
                     f"{_short(value)} is asked for",
                     hint="give the same options to go on, or another --out",
                 )
-        for name, hash_ in models.items():
-            if there["models"].setdefault(name, hash_) != hash_:
+        self._description = there
+        self.check_same("models", {device.name: _model_hash(device.costs) for device in devices})
+
+    def check_same(self, what: str, hashes: Mapping[str, str]) -> None:
+        """Write down what results follow from beside the settings.
+
+        Args:
+            what: ``models``, ``weights`` or ``contributions``.
+            hashes: Of these, by the name of the device or network.
+
+        Raises:
+            UserError: others are written down.
+        """
+        known = self._description.setdefault(what, {})
+        for name, hash_ in hashes.items():
+            if known.setdefault(name, hash_) != hash_:
                 raise UserError(
-                    f"the benchmark in {self.folder} was made with another cost model of {name}",
-                    hint="give the model that it was made with, or another --out",
+                    f"the benchmark in {self.folder} was made with {_SAID[what]} of {name}",
+                    hint="give what it was made with, or another --out",
                 )
-        _replace(path, json.dumps({"schema": SCHEMA} | there, indent=1) + "\n")
+        files.write_whole(self.folder / "benchmark.json", json.dumps(self._description, indent=1) + "\n")
+
+
+#: What every line of results has.
+_IN_EVERY_LINE = {*KEY, "status"}
 
 
 def read_description(folder: Path) -> dict:
@@ -249,7 +270,10 @@ def _read(path: Path) -> tuple[list[dict], list[Damage], int]:
     with path.open("rb") as stream:
         for item in store_lines.read(stream):
             if isinstance(item, dict):
-                records.append(item)
+                if item.keys() >= _IN_EVERY_LINE:
+                    records.append(item)
+                else:
+                    damaged.append(Damage(len(records) + len(damaged) + 1, False, 0, "no line of results"))
             elif item.torn:
                 end = item.start
             else:
@@ -279,16 +303,7 @@ def _model_hash(folder: Path) -> str:
 
 def _save_once(path: Path, plan: StepPlan) -> None:
     if not path.exists():
-        partial = path.with_suffix(".partial")
-        plan.save(partial)
-        partial.replace(path)
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    partial = path.with_suffix(".partial")
-    partial.write_text(text)
-    partial.replace(path)
+        files.write_whole(path, plan.to_json() + "\n")
 
 
 def _short(value: object) -> str:

@@ -25,7 +25,7 @@ from profiler.errors import UserError
 from profiler.ops import Axis, Conv2d, Layer, Linear
 from profiler.workloads.network import Network
 from profiler.workloads.plan import LayerPlan, StepPlan
-from tinytrain import episodes, meta_files
+from tinytrain import episodes, files
 from tinytrain.adaptation import adapt
 from tinytrain.delta import weights_hash
 from tinytrain.gain import RATIOS, can_train
@@ -188,7 +188,7 @@ class Contributions:
         """
         record = {"schema": SCHEMA} | asdict(self)
         try:
-            meta_files.write_text(path, json.dumps(record, indent=1) + "\n")
+            files.write_whole(path, json.dumps(record, indent=1) + "\n")
         except OSError as error:
             raise UserError(
                 f"cannot write {path}: {error.strerror}", hint="give --contributions a file that you can write"

@@ -16,7 +16,7 @@ from typing import Protocol
 from torch import Tensor
 
 from profiler.errors import UserError
-from tinytrain import images, weights
+from tinytrain import archives, images, weights
 from tinytrain.images import ImageSet
 
 #: Environment variable that names a data folder.
@@ -43,18 +43,44 @@ _TINY_TRAINING = (
 )
 _OMNIGLOT = "https://raw.githubusercontent.com/brendenlake/omniglot/057f034baf2ecb8530bc5710e5a23584d2a519cc/python/"
 
-#: File name in the cache: public home and SHA-256.
+_GTSRB = "https://sid.erda.dk/public/archives/daaeac0d7ce1152aea9b61d9f1e19370/"
+_DTD = "https://www.robots.ox.ac.uk/~vgg/data/dtd/download/"
+
+#: File name in the cache: public home and checksum with its algorithm.
 PUBLIC_FILES = {
-    name: (home + name, sha256)
-    for home, name, sha256 in (
-        (_TINY_TRAINING, "mcunet-5fps.pkl", "4de2e06ed39041fc3609de806461a9e1d1f82f186927474bd9e9b0de756a0f00"),
-        (_TINY_TRAINING, "mbv2-w0.35.pkl", "310d2871c50a89af9f11928e28418729984c2e402cf68560a19b6cbb75854163"),
-        (_TINY_TRAINING, "proxyless-w0.3.pkl", "0da06d029506a36e5a5d0822493cdae11f37ba78662f9aca25ba5b3c958cf8e1"),
-        (_OMNIGLOT, "images_background_small1.zip", "f38eb80f801274ac2b4dff5b24289016bfaba4a7d5bb50deebf27104ad6cb8a4"),
-        (_OMNIGLOT, "images_background_small2.zip", "3ccaa407515a8778e5d0861875af38b17e418f301ad5bb3b5a6b65d901a41c7f"),
+    name: (home + name, checksum)
+    for home, files in (
+        (
+            _TINY_TRAINING,
+            {
+                "mcunet-5fps.pkl": "sha256:4de2e06ed39041fc3609de806461a9e1d1f82f186927474bd9e9b0de756a0f00",
+                "mbv2-w0.35.pkl": "sha256:310d2871c50a89af9f11928e28418729984c2e402cf68560a19b6cbb75854163",
+                "proxyless-w0.3.pkl": "sha256:0da06d029506a36e5a5d0822493cdae11f37ba78662f9aca25ba5b3c958cf8e1",
+            },
+        ),
+        (
+            _OMNIGLOT,
+            {
+                "images_background_small1.zip": "sha256:"
+                "f38eb80f801274ac2b4dff5b24289016bfaba4a7d5bb50deebf27104ad6cb8a4",
+                "images_background_small2.zip": "sha256:"
+                "3ccaa407515a8778e5d0861875af38b17e418f301ad5bb3b5a6b65d901a41c7f",
+            },
+        ),
+        (_GTSRB, {"GTSRB-Training_fixed.zip": "md5:513f3c79a4c5141765e10e952eaa2478"}),
+        (
+            _DTD,
+            {"dtd-r1.0.1.tar.gz": "sha256:e42855a52a4950a3b59612834602aa253914755c95b0cff9ead6d07395f8e205"},
+        ),
     )
+    for name, checksum in files.items()
 }
-_OMNIGLOT_ZIPS = ("images_background_small1.zip", "images_background_small2.zip")
+#: Public files that a set is made of.
+_PUBLIC_SETS = {
+    "omniglot": ("images_background_small1.zip", "images_background_small2.zip"),
+    "gtsrb": ("GTSRB-Training_fixed.zip",),
+    "dtd": ("dtd-r1.0.1.tar.gz",),
+}
 
 
 class Source(Protocol):
@@ -81,7 +107,10 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class FolderSource:
-    """A folder with ``weights/<network>.pkl`` and ``images/*.npz``.
+    """A folder with ``weights/<network>.pkl`` and ``images/``.
+
+    That holds sets as folders, ``images/<set>/CLASS/image.jpg`` as :func:`tinytrain.images.from_folder` reads them,
+    or packed in the ``.npz`` files named here.
 
     Attributes:
         folder: The folder.
@@ -103,14 +132,17 @@ class FolderSource:
         name = dataset or self.dataset
         if name == "digits":
             return images.digits()
+        folder = self.folder / "images"
+        if (folder / name).is_dir():
+            return images.from_folder(folder / name, name)
         if name not in _FILES:
-            raise _no_dataset(name, [*_FILES, "digits"])
-        return images.from_npz([self.folder / "images" / file for file in _FILES[name]], name)
+            raise _no_dataset(name, [*_FILES, "digits"], f"or lay it out as {folder / name}/CLASS/image.jpg")
+        return images.from_npz([folder / file for file in _FILES[name]], name)
 
 
 @dataclass(frozen=True)
 class CacheSource:
-    """Files fetched from their public homes and checked against their SHA-256, kept for the next time.
+    """Files fetched from their public homes and checked against their checksums, kept for the next time.
 
     Attributes:
         folder: The cache.
@@ -121,35 +153,33 @@ class CacheSource:
 
     @property
     def label(self) -> str:
-        return f"Omniglot and ImageNet weights from their public homes (cache {self.folder})"
+        return f"images and ImageNet weights from their public homes (cache {self.folder})"
 
     def holds(self, network: str | None, dataset: str | None) -> bool:
         """Whether everything that is needed lies in the cache already, undamaged."""
-        return all(
-            (self.folder / name).is_file()
-            and hashlib.sha256((self.folder / name).read_bytes()).hexdigest() == PUBLIC_FILES[name][1]
-            for name in self._needed(network, dataset)
-        )
+        return all(_is_whole(self.folder / name) for name in self.needed(network, dataset))
 
-    def _needed(self, network: str | None, dataset: str | None) -> list[str]:
+    def needed(self, network: str | None, dataset: str | None) -> list[str]:
+        """Names of the files that a network's weights and a set are in."""
         names = [f"{network}.pkl"] if f"{network}.pkl" in PUBLIC_FILES else []
-        return names + (list(_OMNIGLOT_ZIPS) if dataset in (None, "omniglot") else [])
+        return [*names, *_PUBLIC_SETS.get(dataset or self.dataset, ())]
 
     def fetch(self, network: str | None, dataset: str | None) -> None:
         """Download what is missing or damaged.
 
         Raises:
-            OSError: no connection. ValueError: a file's content is not what it should be.
+            OSError: no connection.
+        ValueError: a file's content is not what it should be.
         """
-        for name in self._needed(network, dataset):
+        for name in self.needed(network, dataset):
             self._path(name)
 
     def _path(self, name: str) -> Path:
         import pooch  # noqa: PLC0415  (only where something is fetched)
 
-        url, sha256 = PUBLIC_FILES[name]
+        url, checksum = PUBLIC_FILES[name]
         downloader = pooch.HTTPDownloader(timeout=(CONNECT_TIMEOUT_S, 30))
-        return Path(pooch.retrieve(url, f"sha256:{sha256}", name, self.folder, downloader=downloader))
+        return Path(pooch.retrieve(url, checksum, name, self.folder, downloader=downloader))
 
     def weights(self, network: str) -> dict[str, Tensor]:
         if f"{network}.pkl" not in PUBLIC_FILES:
@@ -160,9 +190,12 @@ class CacheSource:
         name = dataset or self.dataset
         if name == "digits":
             return images.digits()
-        if name != "omniglot":
-            raise _no_dataset(name, ["omniglot", "digits"])
-        return images.omniglot_from_zips([self._path(zip_name) for zip_name in _OMNIGLOT_ZIPS])
+        if name not in _PUBLIC_SETS:
+            raise _no_dataset(name, [*_PUBLIC_SETS, "digits"], f"or give --data DIR with images/{name}/CLASS/image.jpg")
+        paths = [self._path(file) for file in _PUBLIC_SETS[name]]
+        if name == "omniglot":
+            return archives.omniglot_from_zips(paths)
+        return archives.gtsrb_from_zip(*paths) if name == "gtsrb" else archives.dtd_from_tar(*paths)
 
 
 @dataclass(frozen=True)
@@ -195,7 +228,7 @@ class EmbeddedSource:
     def images(self, dataset: str | None = None) -> ImageSet:
         name = dataset or self.dataset
         if name != "digits":
-            raise _no_dataset(name, ["digits"])
+            raise _no_dataset(name, ["digits"], f"or give --data DIR or set {DATA_VARIABLE} ({self.why})")
         return images.digits(UNSEEN_DIGITS)
 
 
@@ -236,7 +269,8 @@ def locate(
     host_url = _TINY_TRAINING + "README.md"
     if not _reachable(host_url):
         return EmbeddedSource(f"{why} and the public homes cannot be reached")
-    tell(f"fetching weights and images from their public homes into {cache.folder}")
+    files = ", ".join(cache.needed(network, dataset))
+    tell(f"fetching weights and images from their public homes into {cache.folder} ({files})")
     try:
         cache.fetch(network, dataset)
     except (OSError, ValueError) as error:  # requests' exceptions are OSErrors; pooch's wrong checksum a ValueError
@@ -291,5 +325,14 @@ def _reachable(url: str) -> bool:
     return bool(answered)
 
 
-def _no_dataset(name: str, there: list[str]) -> UserError:
-    return UserError(f"there is no data set {name!r} in the data used", hint=f"take one of {', '.join(there)}")
+def _is_whole(path: Path) -> bool:
+    """Whether a public file is there as it should be."""
+    if not path.is_file():
+        return False
+    algorithm, wanted = PUBLIC_FILES[path.name][1].split(":")
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, algorithm).hexdigest() == wanted
+
+
+def _no_dataset(name: str, there: list[str], or_: str) -> UserError:
+    return UserError(f"there is no data set {name!r} in the data used", hint=f"take one of {', '.join(there)}, {or_}")

@@ -7,7 +7,7 @@ that it was trained from. Applied to these weights it gives the adapted network 
 from __future__ import annotations
 
 import hashlib
-import zipfile
+import io
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from profiler.errors import UserError
 from profiler.workloads.network import Network
 from profiler.workloads.plan import StepPlan
+from tinytrain import files
 from tinytrain.training import SparseTrainer, apply_plan
 
 _PLAN, _BASE = "plan", "base"
@@ -46,9 +47,10 @@ class Delta:
     def save(self, path: Path) -> int:
         """Write the file; returns its bytes. UserError where it cannot be written."""
         arrays = {name: value.numpy().astype(np.float32) for name, value in self.values.items()}
+        content = io.BytesIO()
+        np.savez(content, **{_PLAN: np.array(self.plan.to_json()), _BASE: np.array(self.base)}, **arrays)
         try:
-            with path.open("wb") as file:
-                np.savez(file, **{_PLAN: np.array(self.plan.to_json()), _BASE: np.array(self.base)}, **arrays)
+            files.write_whole(path, content.getbuffer())
         except OSError as error:
             raise UserError(
                 f"cannot write {path}: {error.strerror}", hint="give --out a file that you can write"
@@ -59,15 +61,16 @@ class Delta:
     def load(cls, path: Path) -> Delta:
         """Read :meth:`save`'s file; UserError where it is none."""
         try:
-            with np.load(path, allow_pickle=False) as arrays:
-                plan = StepPlan.from_json(str(arrays[_PLAN]), str(path))
-                values = {name: torch.from_numpy(arrays[name]) for name in arrays.files if name not in (_PLAN, _BASE)}
-                return cls(plan, str(arrays[_BASE]), values)
-        except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
+            arrays = files.read_arrays(path)
+            plan, base = StepPlan.from_json(str(arrays.pop(_PLAN)), str(path)), str(arrays.pop(_BASE))
+            if odd := [name for name, value in arrays.items() if value.dtype != np.float32]:
+                raise ValueError(f"{odd[0]} is of {arrays[odd[0]].dtype}, not float32")
+            return cls(plan, base, {name: torch.from_numpy(value) for name, value in arrays.items()})
+        except OSError as error:
             raise UserError(f"cannot read the delta {path}: {error.strerror}", hint="look for the file") from None
-        except (OSError, KeyError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+        except (ValueError, KeyError) as error:
             raise UserError(
-                f"{path} is no delta ({str(error).splitlines()[0]})", hint="make one with `tinytrain adapt --out`"
+                f"{path} is no delta ({files.reason(error)})", hint="make one with `tinytrain adapt --out`"
             ) from None
 
     def apply(self, model: nn.Module, network: Network) -> None:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from profiler.errors import UserError
+from tinytrain import files
 from tinytrain.images import ImageSet
 
 
@@ -101,7 +102,7 @@ def save(path: Path, episodes: Sequence[Episode], images: ImageSet) -> None:
         "fingerprint": images.fingerprint,
         "episodes": [asdict(episode) for episode in episodes],
     }
-    path.write_text(json.dumps(record) + "\n")
+    files.write_whole(path, json.dumps(record) + "\n")
 
 
 def load(path: Path, images: ImageSet) -> list[Episode]:

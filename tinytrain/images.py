@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import io
-import zipfile
+import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from profiler.errors import UserError
+from tinytrain import files
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,8 +128,7 @@ def from_npz(path: Path | Sequence[Path], name: str) -> ImageSet:
 
 def _read_part(path: Path) -> tuple[dict[str, np.ndarray], Callable[[int], np.ndarray]]:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {key: file[key] for key in file.files}
+        arrays = files.read_arrays(path)
         arrays["label"], arrays["class_names"]
         if "packed" in arrays:
             height, width = map(int, arrays["shape"])
@@ -141,42 +142,70 @@ def _read_part(path: Path) -> tuple[dict[str, np.ndarray], Callable[[int], np.nd
 
             def pixels(number: int) -> np.ndarray:
                 stream = blob[offset[number] : offset[number + 1]].tobytes()
-                return np.asarray(Image.open(io.BytesIO(stream)).convert("RGB"))
+                return decoded(io.BytesIO(stream), f"image {number} of {path}")
 
         return arrays, pixels
     except OSError as error:
         raise UserError(
-            f"cannot read the images {path}: {error.strerror or error}", hint="look what the data folder holds"
+            f"cannot read the images {path}: {error.strerror}", hint="look what the data folder holds"
         ) from None
-    except (KeyError, ValueError, zipfile.BadZipFile) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise UserError(
-            f"{path} is no image archive ({error})", hint="it needs blob and offset, or packed and shape, and label"
+            f"{path} is no image archive ({files.reason(error)})",
+            hint="it needs blob and offset, or packed and shape, and label",
         ) from None
+
+
+def decoded(file: Path | IO[bytes], what: str) -> np.ndarray:
+    """The pixels of an image file, in colour: uint8 of shape (height, width, 3).
+
+    Raises:
+        UserError: it cannot be read; ``what`` it is, is said.
+    """
+    try:
+        with Image.open(file) as image:
+            return np.asarray(image.convert("RGB"))
+    except (OSError, ValueError, SyntaxError, struct.error, Image.DecompressionBombError) as error:
+        raise UserError(f"cannot read {what}: {error}", hint="repair or remove it") from None
 
 
 #: Endings of the files that an image folder may hold.
 _IMAGE_ENDINGS = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".webp"})
+#: Folders that divide the classes of a set.
+_PARTS = frozenset({"train", "val", "test"})
 
 
 def from_folder(folder: Path, name: str | None = None) -> ImageSet:
     """Read images that lie in one folder a class: ``folder/CLASS/image.jpg``.
 
     A folder below that is a group, whose images stay on one side of a task: ``folder/CLASS/GROUP/image.jpg``. Where a
-    set has groups, every image that lies in none is a group of its own. Names that start with a dot are passed over.
+    set has groups, every image that lies in none is a group of its own. A set of which some classes are for training
+    and others for validation, such as mini-ImageNet, has them in ``folder/train/CLASS`` and ``folder/val/CLASS``
+    (``folder/test/CLASS``). Names that start with a dot are passed over.
 
     Args:
         folder: Holds a folder a class.
         name: Of the set; by default the folder's own.
 
     Raises:
-        UserError: no such folder, or fewer than two classes with images in it.
+        UserError: no such folder, fewer than two classes with images in it, or a class in two parts of the set.
     """
+    paths = [path.relative_to(folder) for path in sorted(folder.rglob("*"))] if folder.is_dir() else []
+    paths = [p for p in paths if p.suffix.lower() in _IMAGE_ENDINGS and not any(part[0] == "." for part in p.parts)]
+    tops = {p.parts[0] for p in paths if len(p.parts) > 2}
+    depth = 1 if {"train", "val"} <= tops <= _PARTS else 0
     found: list[tuple[str, str, Path]] = []
-    if folder.is_dir():
-        for path in sorted(folder.rglob("*")):
-            parts = path.relative_to(folder).parts
-            if path.suffix.lower() in _IMAGE_ENDINGS and len(parts) in (2, 3) and not any(p[0] == "." for p in parts):
-                found.append((parts[0], parts[1] if len(parts) == 3 else "", path))
+    part_of: dict[str, str] = {}
+    for path in paths:
+        class_name, *group = path.parts[depth:-1] or ("",)
+        if not class_name or len(group) > 1:
+            continue
+        if depth and part_of.setdefault(class_name, path.parts[0]) != path.parts[0]:
+            raise UserError(
+                f"the class {class_name!r} lies in {part_of[class_name]}/ and in {path.parts[0]}/ of {folder}",
+                hint="divide a set by classes, so that those to validate with are new, or leave train/ and val/ out",
+            )
+        found.append((class_name, "".join(group), folder / path))
     names = sorted({class_name for class_name, _, _ in found})
     if len(names) < 2:
         raise UserError(
@@ -191,38 +220,11 @@ def from_folder(folder: Path, name: str | None = None) -> ImageSet:
         groups = np.array([order[key] for key in keys])
 
     def pixels(image: int) -> np.ndarray:
-        path = found[image][2]
-        try:
-            with Image.open(path) as file:
-                return np.asarray(file.convert("RGB"))
-        except OSError as error:
-            raise UserError(f"cannot read the image {path}: {error}", hint="repair or remove it") from None
+        return decoded(found[image][2], f"the image {found[image][2]}")
 
-    return ImageSet(name or folder.name, np.array([number[c] for c, _, _ in found]), tuple(names), pixels, groups)
-
-
-def omniglot_from_zips(paths: Sequence[Path]) -> ImageSet:
-    """Read Omniglot's own archives: ``<set>/<alphabet>/<character>/<number>_<drawer>.png``, 1-bit, 105×105.
-
-    A character that stands in two archives is taken once.
-    """
-    drawings: dict[tuple[str, str], np.ndarray] = {}
-    for path in paths:
-        with zipfile.ZipFile(path) as archive:
-            for entry in archive.namelist():
-                parts = entry.split("/")
-                if not entry.endswith(".png") or len(parts) != 4:
-                    continue
-                key = ("/".join(parts[1:3]), parts[3].removesuffix(".png").split("_")[1])
-                if key not in drawings:
-                    image = Image.open(io.BytesIO(archive.read(entry)))
-                    drawings[key] = np.asarray(image.convert("L"))
-    keys = sorted(drawings)
-    names = sorted({character for character, _ in keys})
-    number = {character: index for index, character in enumerate(names)}
-    return ImageSet(
-        "omniglot", np.array([number[character] for character, _ in keys]), tuple(names), lambda n: drawings[keys[n]]
-    )
+    labels = np.array([number[c] for c, _, _ in found])
+    splits = np.array([part_of[class_name] for class_name in names]) if depth else None
+    return ImageSet(name or folder.name, labels, tuple(names), pixels, groups, splits)
 
 
 def digits(classes: Sequence[int] = range(10)) -> ImageSet:

@@ -3,38 +3,23 @@
 from __future__ import annotations
 
 import io
-import os
-import pickle
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
 from profiler.errors import UserError
+from tinytrain import files
 
 if TYPE_CHECKING:
     from tinytrain.meta_training import MetaTraining
 
 
 def write_checkpoint(path: Path, record: dict) -> None:
-    """Written beside the old one and put in its place, so that a whole one is there at every moment."""
+    """Write what :meth:`MetaTraining.record` gives."""
     content = io.BytesIO()
     torch.save(record, content)
-    _replace(path, content.getbuffer())
-
-
-def write_text(path: Path, text: str) -> None:
-    """A text file that is never half written."""
-    _replace(path, text.encode())
-
-
-def _replace(path: Path, content: bytes | memoryview) -> None:
-    beside = path.with_name(path.name + ".new")
-    with beside.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
+    files.write_whole(path, content.getbuffer())
 
 
 def read_checkpoint(path: Path) -> dict:
@@ -45,15 +30,15 @@ def read_checkpoint(path: Path) -> dict:
     """
     try:
         record = torch.load(path, weights_only=True)
-        if not isinstance(record, dict) or not {"settings", "images", "done", "model", "optimizer"} <= record.keys():
+        wanted = {"settings", "images", "done", "history", "smoothed_loss", "model", "optimizer"}
+        if not isinstance(record, dict) or not wanted <= record.keys() or not isinstance(record["settings"], dict):
             raise ValueError("it lacks what a checkpoint holds")
         return record
     except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
         raise UserError(f"cannot read the checkpoint {path}: {error.strerror}", hint="give another --out") from None
-    except (pickle.UnpicklingError, OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    except Exception as error:  # a damaged pickle makes its reader raise anything
         raise UserError(
-            f"{path} is no checkpoint of a meta-training ({reason})", hint="move it away to start anew"
+            f"{path} is no checkpoint of a meta-training ({files.reason(error)})", hint="move it away to start anew"
         ) from None
 
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from profiler.errors import UserError
-from tinytrain import episodes, meta_files
+from tinytrain import episodes, files, meta_files
 from tinytrain.backbones import Backbone, create
 from tinytrain.episodes import Episode
 from tinytrain.images import ImageSet
@@ -88,6 +88,9 @@ class MetaTraining:
         done: Episodes trained.
         history: Validations so far; the first is that of the start.
         smoothed_loss: Running mean of the episodes' losses, NaN before the first.
+
+    Raises:
+        UserError: no such backbone, other weights than its own, or a set that such episodes cannot be drawn from.
     """
 
     def __init__(self, settings: MetaSettings, images: ImageSet, weights: dict[str, Tensor] | None = None) -> None:
@@ -107,6 +110,7 @@ class MetaTraining:
             settings.min_ways, settings.max_ways, settings.max_support, max_queries=settings.max_queries
         )
         self.train_classes, self.validation_classes = parts(images)
+        self.sampler.draw(images, 0, classes=self.train_classes)  # such tasks can be drawn, and it is told at once
         self.done, self.history, self.smoothed_loss = 0, [], math.nan
 
     def run(
@@ -193,7 +197,11 @@ class MetaTraining:
         }
 
     def restore(self, record: dict) -> None:
-        """Go on from :meth:`record`'s state; UserError where it was made under other settings or with other images."""
+        """Go on from :meth:`record`'s state.
+
+        Raises:
+            UserError: it was made under other settings or with other images, or is damaged.
+        """
         own = asdict(self.settings)
         changed = [key for key in own if record["settings"].get(key) != own[key]]
         if changed or record["images"] != self.images.fingerprint:
@@ -202,10 +210,15 @@ class MetaTraining:
                 f"the checkpoint was made with {what or 'other images'}",
                 hint="give the same options to go on, or another --out to start anew",
             )
-        self.model.load_state_dict(record["model"])
-        self.optimizer.load_state_dict(record["optimizer"])
-        self.done, self.smoothed_loss = record["done"], record["smoothed_loss"]
-        self.history = [Validation(**validation) for validation in record["history"]]
+        try:
+            self.model.load_state_dict(record["model"])
+            self.optimizer.load_state_dict(record["optimizer"])
+            self.done, self.smoothed_loss = int(record["done"]), float(record["smoothed_loss"])
+            self.history = [Validation(**validation) for validation in record["history"]]
+        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            raise UserError(
+                f"the checkpoint is damaged ({files.reason(error)})", hint="move it away to start anew"
+            ) from None
 
     def _seed(self) -> int:
         return int(np.random.SeedSequence([self.settings.seed, self.done]).generate_state(1)[0])

@@ -59,7 +59,7 @@ class MetaDataset:
             raise UserError(
                 f"tasks of {self.min_ways} to {self.max_ways} ways cannot be drawn from the {len(present)} classes of "
                 f"{images.name}",
-                hint=f"give --ways from 2 to {most}",
+                hint=f"ask for 2 to {most} ways",
             )
         chosen = rng.choice(present, int(rng.integers(self.min_ways, most + 1)), replace=False)
         members = [rng.permutation(np.flatnonzero(images.labels == number)) for number in chosen]

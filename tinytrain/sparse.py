@@ -58,9 +58,13 @@ class SparseNetwork:
         self._model = model
         traced = model if isinstance(model, fx.GraphModule) else fx.symbolic_trace(model)
         self._modules = dict(traced.named_modules())
-        nodes = [node for node in traced.graph.nodes if node.op not in ("placeholder", "output")]
         (image,) = [n for n in traced.graph.nodes if n.op == "placeholder" and not n.args]
         output = next(n for n in traced.graph.nodes if n.op == "output").args[0]
+        read_by_output = {output}
+        for node in reversed(traced.graph.nodes):
+            if node in read_by_output:
+                read_by_output.update(node.all_input_nodes)
+        nodes = [node for node in traced.graph.nodes if node in read_by_output and node.op != "placeholder"]
         self.layers: dict[str, SparseLayer | SparseNorm] = {}
         folded: dict[fx.Node, fx.Node] = {}
         ops: dict[fx.Node, Op] = {}

@@ -73,8 +73,26 @@ class Clamp:
         return torch.ops.aten.hardtanh_backward(gradient, y, self.low, self.high)
 
 
+@dataclass(eq=False, kw_only=True)
+class Training:
+    """What may train in a node.
+
+    Attributes:
+        weight: Stands for the chosen weights in autograd: gradients are of its shape, its values are not read. None
+            where no weight trains.
+        bias: The same for biases.
+    """
+
+    weight: Tensor | None = None
+    bias: Tensor | None = None
+
+    @property
+    def parameters(self) -> list[Tensor]:
+        return [t for t in (self.weight, self.bias) if t is not None]
+
+
 @dataclass(eq=False)
-class SparseLayer:
+class SparseLayer(Training):
     """A convolution or linear layer under a plan.
 
     Attributes:
@@ -82,21 +100,12 @@ class SparseLayer:
         plan: What trains in it; None for nothing.
         clamp: Behind it, or None.
         output_kept: Whether what reads its output keeps it whole, so that nothing else is kept of the clamp.
-        weight: Stands for the chosen weights in autograd: gradients are of its shape, its values are not read. None
-            where no weight trains.
-        bias: The same for biases.
     """
 
     module: nn.Conv2d | nn.Linear
     plan: LayerPlan | None
     clamp: Clamp | None
     output_kept: bool = False
-    weight: Tensor | None = None
-    bias: Tensor | None = None
-
-    @property
-    def parameters(self) -> list[Tensor]:
-        return [t for t in (self.weight, self.bias) if t is not None]
 
     def forward(self, x: Tensor) -> Tensor:
         m = self.module
@@ -270,21 +279,15 @@ def _rows(x: Tensor) -> Tensor:
 
 
 @dataclass(eq=False)
-class SparseNorm:
+class SparseNorm(Training):
     """A GroupNorm under a plan, its scale and shift made of the chosen entries and the others; by torch's autograd.
 
     Attributes:
-        module, plan, weight, bias: As of :class:`SparseLayer`.
+        module, plan: As of :class:`SparseLayer`.
     """
 
     module: nn.GroupNorm
     plan: LayerPlan | None
-    weight: Tensor | None = None
-    bias: Tensor | None = None
-
-    @property
-    def parameters(self) -> list[Tensor]:
-        return [t for t in (self.weight, self.bias) if t is not None]
 
     def forward(self, x: Tensor) -> Tensor:
         module, values = self.module, []

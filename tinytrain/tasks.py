@@ -98,7 +98,7 @@ def load(
         tell: Takes lines for people.
 
     Raises:
-        UserError: no such network or data.
+        UserError: no such network or data, or weights for a network that brings its own.
     """
     if input_shape[0] != 3:
         raise UserError(
@@ -106,8 +106,14 @@ def load(
             hint="give --input 3xHEIGHTxWIDTH",
             exit_status=2,
         )
-    model, lowered = load_network(network, input_shape)
     is_backbone = network in backbones.GEOMETRIES
+    if weights_file is not None and not is_backbone:
+        raise UserError(
+            f"weights from a file are for backbones, and {network} brings its own",
+            hint=f"leave --weights out, or take one of {', '.join(backbones.GEOMETRIES)}",
+            exit_status=2,
+        )
+    model, lowered = load_network(network, input_shape)
     source = data.locate(
         data_folder,
         network=network if is_backbone and weights_file is None else None,

@@ -10,8 +10,7 @@ Batch normalisation is folded in already.
 
 from __future__ import annotations
 
-import pickle
-import zipfile
+import io
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from numpy._core.multiarray import _reconstruct, scalar
 from torch import Tensor
 
 from profiler.errors import UserError
+from tinytrain import files
 from tinytrain.backbones import GEOMETRIES, create
 
 _SAFE_TYPES = [
@@ -47,14 +47,14 @@ def read_pickle(path: Path, name: str) -> dict[str, Tensor]:
         found, tensors = _geometry(record), {}
         for layer, conv in _layers(record):
             tensors |= _dequantised(layer, conv)
-    except OSError as error:
+    except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
         raise UserError(
             f"cannot read the weights {path}: {error.strerror}", hint="give --data DIR with a folder weights/ in it"
         ) from None
-    except (pickle.UnpicklingError, KeyError, TypeError, ValueError, AttributeError, RuntimeError, EOFError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    except Exception as error:  # a damaged pickle makes its reader raise anything
         raise UserError(
-            f"{path} is no int8 weight file of mit-han-lab/tiny-training ({reason})", hint="fetch the file again"
+            f"{path} is no int8 weight file of mit-han-lab/tiny-training ({files.reason(error)})",
+            hint="fetch the file again",
         ) from None
     wanted = _expected_geometry(name)
     for layer, shape in wanted.items():
@@ -80,26 +80,28 @@ def read_npz(path: Path) -> dict[str, Tensor]:
     """
     tensors = {}
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            for key in arrays.files:
-                value = arrays[key].astype(np.float32)
-                scale_key = key.removesuffix("weight") + "scale"
-                if key.endswith(".weight") and scale_key in arrays.files:
-                    value = value * arrays[scale_key].reshape(-1, *[1] * (value.ndim - 1))
-                if not key.endswith(".scale"):
-                    tensors[key] = torch.from_numpy(value)
+        arrays = files.read_arrays(path)
+        for key, array in arrays.items():
+            value = array.astype(np.float32)
+            scale = arrays.get(key.removesuffix("weight") + "scale") if key.endswith(".weight") else None
+            if scale is not None:
+                value = value * scale.reshape(-1, *[1] * (value.ndim - 1))
+            if not key.endswith(".scale"):
+                tensors[key] = torch.from_numpy(value)
+        if not tensors:
+            raise ValueError("it is empty")
     except OSError as error:
+        raise UserError(f"cannot read the weights {path}: {error.strerror}", hint="look for the file") from None
+    except (ValueError, TypeError) as error:
         raise UserError(
-            f"cannot read the weights {path}: {error.strerror or error}", hint="look for the file"
+            f"{path} is no weight file ({files.reason(error)})", hint="give one that meta-train wrote"
         ) from None
-    except (ValueError, AttributeError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path} is no weight file ({error})", hint="give one that meta-train wrote") from None
     return tensors
 
 
 def write_half(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write weights and biases as float16: two bytes each, about 1e-3 of each value off."""
-    np.savez_compressed(path, **{key: value.detach().numpy().astype(np.float16) for key, value in tensors.items()})
+    _write(path, {key: value.detach().numpy().astype(np.float16) for key, value in tensors.items()})
 
 
 def write_npz(path: Path, tensors: Mapping[str, Tensor]) -> None:
@@ -114,7 +116,13 @@ def write_npz(path: Path, tensors: Mapping[str, Tensor]) -> None:
             arrays[key.removesuffix("weight") + "scale"] = scale
         else:
             arrays[key] = value.astype(np.float32)
-    np.savez_compressed(path, **arrays)
+    _write(path, arrays)
+
+
+def _write(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    content = io.BytesIO()
+    np.savez_compressed(content, **arrays)
+    files.write_whole(path, content.getbuffer())
 
 
 def _layers(record: dict) -> list[tuple[str, dict]]:

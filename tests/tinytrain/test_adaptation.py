@@ -3,6 +3,7 @@
 import copy
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from conftest import Small
@@ -88,6 +89,23 @@ def test_what_is_no_delta_is_refused(tmp_path):
     (tmp_path / "text.npz").write_text("text")
     with pytest.raises(UserError, match="is no delta"):
         Delta.load(tmp_path / "text.npz")
+
+
+def test_values_that_are_no_floats_are_refused(ready, tmp_path):
+    delta = trained(ready, plan_of(ready, linear=LayerPlan((0, 3))), steps=1)[2]
+    for kind in (np.complex64, np.int32, "U5"):
+        arrays = {name: value.numpy().astype(kind) for name, value in delta.values.items()}
+        path = tmp_path / "odd.npz"
+        np.savez(path, plan=np.array(delta.plan.to_json()), base=np.array(delta.base), **arrays)
+        with pytest.raises(UserError, match=r"is no delta \(linear.weight is of .*, not float32\)"):
+            Delta.load(path)
+
+
+@pytest.mark.parametrize("head", [Head("margin", 3), Head("cross_entropy", 3)])
+def test_a_head_that_gives_no_loss_of_the_task_is_refused(ready, head):
+    narrow = replace(ready, prototypes=ready.prototypes[:, :2])
+    with pytest.raises(UserError, match=f"the plan's head '{head.kind}' gives no loss of 3 classes from 2 outputs"):
+        adapt(narrow, replace(plan_of(ready, linear=LayerPlan((0,))), head=head), steps=1)
 
 
 def test_a_cached_pool_changes_the_time_and_not_the_result(ready):

@@ -1,5 +1,6 @@
 import json
 import pickle
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -159,6 +160,45 @@ def test_another_cost_model_of_the_same_device_is_refused(folder, capsys):
     assert "another cost model of fast" in capsys.readouterr().err
 
 
+def test_a_network_of_other_weights_is_refused(folder, capsys, monkeypatch):
+    assert benchmark(methods="none") == 0
+    lines = Path("out/results.jsonl").read_bytes()
+    text = Path("smallnet.py").read_text()
+    Path("smallnet.py").write_text(text.replace("manual_seed(0)", "manual_seed(12)"))
+    monkeypatch.delitem(sys.modules, "smallnet")
+    assert benchmark("--tasks", "3", methods="none") == 1
+    assert "was made with other weights of smallnet:create" in capsys.readouterr().err
+    assert Path("out/results.jsonl").read_bytes() == lines
+
+
+def test_other_contributions_are_refused(folder, capsys):
+    Path("c.json").write_text("{}")
+    words = ("--contributions", "smallnet:create=c.json")
+    assert benchmark(*words, methods="none") == 0
+    Path("c.json").write_text("{ }")
+    assert benchmark(*words, methods="none") == 1
+    assert "was made with other contributions of smallnet:create" in capsys.readouterr().err
+
+
+def test_damaged_files_of_a_benchmark_end_in_one_sentence(folder, capsys):
+    assert benchmark(methods="none") == 0
+    with Path("out/results.jsonl").open("ab") as file:
+        file.write(store_lines.encode({"schema": 1, "method": "none"}))  # whole, and no result
+    assert benchmark(methods="none") == 0
+    assert "1 damaged lines of out/results.jsonl" in capsys.readouterr().err
+    Path("out/tasks/digits.json").write_text("[]")
+    assert benchmark(methods="none") == 1
+    assert "is no file of episodes" in capsys.readouterr().err
+
+
+def test_learning_rates_that_are_none_are_refused(tmp_path):
+    with Results(tmp_path, Settings(), ()) as opened:
+        for text in ('[{"method": "none"}]', "[1]", "{"):
+            (tmp_path / "learning_rates.json").write_text(text)
+            with pytest.raises(UserError, match=r"holds no learning rates .*remove it"):
+                opened.keep_rates({})
+
+
 def test_no_plan_within_the_budget_is_a_result_of_its_own(folder, capsys):
     assert benchmark("--memory-bytes", "10", methods="none,tinytrain") == 0
     assert "tinytrain has no plan for 2 tasks on fast: no plan fits" in capsys.readouterr().err
@@ -186,6 +226,9 @@ def test_no_plan_within_the_budget_is_a_result_of_its_own(folder, capsys):
         (("--costs", "fast.model"), 1, "two of the cost models are of the same device"),
         (("--weights", "smallnet:create"), 2, "names no network and file"),
         (("--weights", "smallnet:create=nowhere.npz"), 1, "there is no file nowhere.npz, as --weights says"),
+        (("--weights", "mcunet-5fps=smallnet.py"), 2, "--weights is given for mcunet-5fps, which is none of the netw"),
+        (("--contributions", "other=smallnet.py"), 2, "--contributions is given for other, which is none"),
+        (("--weights", "smallnet:create=smallnet.py"), 2, "smallnet:create brings its own"),
         (("--domain", "mini-imagenet", "--choose-lr"), 2, "learning rates are chosen on mini-imagenet"),
         (("--domain", "birds"), 1, "no data set 'birds'"),
         (("--ways", "9"), 1, "9 ways"),

@@ -1,7 +1,9 @@
+import errno
 import functools
 import hashlib
 import http.server
 import io
+import tarfile
 import threading
 import zipfile
 from pathlib import Path
@@ -12,7 +14,11 @@ import torch
 from PIL import Image
 
 from profiler.errors import UserError
-from tinytrain import backbones, data, images
+from tinytrain import archives, backbones, data, images
+
+
+def sha256(content: bytes) -> str:
+    return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
 @pytest.fixture
@@ -80,7 +86,7 @@ def test_the_cache_is_used_only_where_its_files_have_the_right_checksum(offline,
     for name, value in content.items():
         (cache / name).write_bytes(value)
     assert data.locate(network="mcunet-5fps").label.startswith("embedded")
-    sums = {name: (url, hashlib.sha256(content[name]).hexdigest()) for name, (url, _) in data.PUBLIC_FILES.items()}
+    sums = {name: (url, sha256(content[name])) for name, (url, _) in data.PUBLIC_FILES.items()}
     monkeypatch.setattr(data, "PUBLIC_FILES", sums)
     assert "from their public homes" in data.locate(network="mcunet-5fps").label
     (cache / "images_background_small2.zip").unlink()
@@ -100,7 +106,7 @@ def public_home(offline, monkeypatch, tmp_path):
     for name in data.PUBLIC_FILES:
         (home / name).write_bytes(name.encode())
         url = f"http://127.0.0.1:{server.server_address[1]}/{name}"
-        files[name] = (url, hashlib.sha256(name.encode()).hexdigest())
+        files[name] = (url, sha256(name.encode()))
     monkeypatch.setattr(data, "PUBLIC_FILES", files)
     monkeypatch.setattr(data, "_reachable", lambda url: True)
     yield home
@@ -144,10 +150,96 @@ def test_omniglot_archives_are_read_and_duplicates_taken_once(tmp_path):
 
     first = archive("one", {"Latin/character02/0002_01": 0, "Latin/character01/0001_02": 1})
     second = archive("two", {"Latin/character01/0001_02": 4, "Greek/character01/0009_01": 2})
-    read = images.omniglot_from_zips([first, second])
+    read = archives.omniglot_from_zips([first, second])
     assert read.class_names == ("Greek/character01", "Latin/character01", "Latin/character02")
     assert read.labels.tolist() == [0, 1, 2]
     assert read.pixels(1)[0].tolist() == [255, 0, 255, 255, 255]
+
+
+def picture(colour: tuple[int, int, int], kind: str, size: int = 6) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (size, size), colour).save(buffer, kind)
+    return buffer.getvalue()
+
+
+def gtsrb_archive(path: Path) -> Path:
+    """Two classes of two tracks of three frames each, as GTSRB is packed."""
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("GTSRB/Readme-Images.txt", "read me")
+        for sign in range(2):
+            file.writestr(f"GTSRB/Training/{sign:05}/GT-{sign:05}.csv", "Filename;Width")
+            for track in range(2):
+                for frame in range(3):
+                    colour = (100 * sign, 100 * track, 10 * frame)
+                    name = f"GTSRB/Training/{sign:05}/{track:05}_{frame:05}.ppm"
+                    file.writestr(name, picture(colour, "PPM", 6 + frame))
+    return path
+
+
+def test_gtsrb_is_read_with_a_group_a_physical_sign(tmp_path):
+    read = archives.gtsrb_from_zip(gtsrb_archive(tmp_path / "gtsrb.zip"))
+    assert (read.name, read.class_names) == ("gtsrb", ("00000", "00001"))
+    assert read.labels.tolist() == [0] * 6 + [1] * 6
+    assert read.groups.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]
+    assert read.pixels(11).shape == (8, 8, 3)
+    assert read.pixels(11)[0, 0].tolist() == [100, 100, 20]
+
+
+def dtd_archive(path: Path) -> Path:
+    with tarfile.open(path, "w:gz") as file:
+        for entry in ("images/banded/banded_0001.jpg", "images/dotted/dotted_0001.jpg", "images/banded/.directory"):
+            content = picture((200, 30, 30) if "banded" in entry else (30, 200, 30), "JPEG")
+            info = tarfile.TarInfo(f"dtd/{entry}")
+            info.size = len(content)
+            file.addfile(info, io.BytesIO(content))
+    return path
+
+
+def test_dtd_is_unpacked_once_and_never_half(tmp_path, monkeypatch):
+    path = dtd_archive(tmp_path / "dtd-r1.0.1.tar.gz")
+
+    def no_room(self, *args, **options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as full:
+        full.setattr(tarfile.TarFile, "extractall", no_room)
+        with pytest.raises(UserError, match=r"cannot unpack .*No space left.*TINYTRAIN_CACHE"):
+            archives.dtd_from_tar(path)
+    assert [left.name for left in tmp_path.iterdir()] == [path.name]
+    read = archives.dtd_from_tar(path)
+    assert (read.name, read.class_names, read.labels.tolist()) == ("dtd", ("banded", "dotted"), [0, 1])
+    assert read.pixels(1)[0, 0, 1] > 150
+    path.write_bytes(b"")  # not read again
+    assert archives.dtd_from_tar(path).class_names == read.class_names
+
+
+def test_gtsrb_and_dtd_come_from_their_public_homes(public_home, tmp_path, monkeypatch):
+    made = {
+        "gtsrb": gtsrb_archive(public_home / "GTSRB-Training_fixed.zip"),
+        "dtd": dtd_archive(public_home / "dtd-r1.0.1.tar.gz"),
+    }
+    for path in made.values():
+        url = data.PUBLIC_FILES[path.name][0]
+        monkeypatch.setitem(data.PUBLIC_FILES, path.name, (url, sha256(path.read_bytes())))
+    for dataset, path in made.items():
+        told = []
+        source = data.locate(dataset=dataset, tell=told.append)
+        assert path.name in told[0]
+        assert "from their public homes" in source.label
+        assert len(source.images(dataset).class_names) == 2
+    assert {path.name for path in (tmp_path / "cache").iterdir()} == {"dtd", *(p.name for p in made.values())}
+    with pytest.raises(UserError, match=r"no data set 'birds'.*gtsrb, dtd"):
+        source.images("birds")
+
+
+def test_a_data_folder_may_hold_sets_as_folders(tmp_path):
+    (tmp_path / "weights").mkdir()
+    for entry in ("train/a/0.png", "train/b/0.png", "val/c/0.png", "val/d/0.png"):
+        path = tmp_path / "images" / "mini-imagenet" / entry
+        path.parent.mkdir(parents=True)
+        path.write_bytes(picture((9, 9, 9), "PNG"))
+    read = data.locate(tmp_path).images("mini-imagenet")
+    assert (read.name, read.classes("val").tolist()) == ("mini-imagenet", [2, 3])
 
 
 def test_inputs_are_normalised_resized_and_have_three_channels():

@@ -95,6 +95,30 @@ def test_a_damaged_checkpoint_is_refused_in_one_sentence(digits, tmp_path):
         meta_files.read_checkpoint(path)
 
 
+@pytest.mark.parametrize(
+    "damage", [{"model": {}}, {"optimizer": {}}, {"done": "all"}, {"history": [{"a": 1}]}, {"smoothed_loss": None}]
+)
+def test_a_checkpoint_that_lacks_something_is_refused(digits, damage):
+    with pytest.raises(UserError, match="the checkpoint is damaged"):
+        started(digits).restore(started(digits).record() | damage)
+
+
+def test_what_cannot_be_trained_is_told_before_anything_is_computed(digits, tmp_path, capsys, monkeypatch):
+    with pytest.raises(UserError, match=r"9 to 9 ways cannot be drawn from the 8 classes"):
+        started(digits, min_ways=9, max_ways=9)
+    monkeypatch.setattr(MetaTraining, "__init__", lambda *_: pytest.fail("it had begun"))
+    (tmp_path / "file").write_text("")
+    for words, says in (
+        (("--out", str(tmp_path / "file")), "is a file, where a folder is to be"),
+        (("--out", str(tmp_path / "file" / "below")), "Not a directory"),
+        (("--out", str(tmp_path / "meta"), "--min-ways", "4"), "--min-ways 4 is more than --max-ways 3"),
+    ):
+        with pytest.raises(SystemExit) as leaving:
+            cli.main([*COMMAND, *words])
+        assert leaving.value.code in (1, 2)
+        assert says in capsys.readouterr().err
+
+
 def test_classes_to_train_and_to_validate_are_never_the_same(digits, images):
     train, validation = parts(digits)
     assert validation.tolist() == [4, 9]

@@ -94,6 +94,25 @@ def test_folders_below_the_classes_are_groups(tmp_path):
     assert len({groups[0], groups[2], groups[3], groups[4]}) == 4
 
 
+def test_parts_of_a_set_divide_its_classes(tmp_path):
+    entries = ["train/a/0.png", "train/b/t1/1.png", "val/c/2.png", "val/d/3.png", "test/e/4.png"]
+    read = image_sets.from_folder(folder_of(tmp_path, entries))
+    assert read.class_names == ("a", "b", "c", "d", "e")
+    assert [read.classes(part).tolist() for part in ("train", "val", "test")] == [[0, 1], [2, 3], [4]]
+    assert read.groups is not None
+
+
+def test_classes_called_train_and_val_are_classes(tmp_path):
+    read = image_sets.from_folder(folder_of(tmp_path, ["train/0.png", "train/1.png", "val/2.png", "val/3.png"]))
+    assert read.class_names == ("train", "val")
+    assert read.splits is None
+
+
+def test_a_set_divided_by_images_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"the class 'a' lies in train/ and in val/ of .*divide a set by classes"):
+        image_sets.from_folder(folder_of(tmp_path, ["train/a/0.png", "train/b/1.png", "val/a/2.png"]))
+
+
 def test_folders_without_classes_and_broken_images_are_refused(tmp_path):
     with pytest.raises(UserError, match="images of 1 classes"):
         image_sets.from_folder(folder_of(tmp_path, ["only/a.png"]))

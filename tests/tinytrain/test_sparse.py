@@ -135,6 +135,24 @@ def test_gradients_of_a_backbone_are_the_chosen_part_of_the_full_gradient():
     assert all(gradient.abs().max() > 1e-6 for gradient in expected)
 
 
+class Unread(Odd):
+    """Computes what its output does not depend on."""
+
+    def forward(self, x):
+        y = self.left(self.wide(self.dense(self.stem(x))))
+        self.right(y)
+        return super().forward(x) if y is None else self.linear(self.hidden(y.mean((2, 3))))
+
+
+def test_what_the_output_does_not_read_is_left_out():
+    torch.manual_seed(1)
+    model = Unread().double().eval()
+    network = lower(model, SHAPE, "unread")
+    layers = {layer.name: LayerPlan.whole(layer) for layer in network.trainable if layer.name != "right"}
+    expected = compare(model, network, StepPlan.for_network(network, layers, head=HEAD))
+    assert all(gradient.abs().max() > 0 for gradient in expected)
+
+
 def test_the_output_is_the_networks_own(small):
     model = fold_norms(small)
     images = torch.rand(2, 3, 10, 10)

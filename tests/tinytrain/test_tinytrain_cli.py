@@ -9,7 +9,7 @@ from costmodels.model import CostModel
 from profiler.workloads.lower import load_network
 from profiler.workloads.plan import Head, StepPlan
 from profiler.workloads.step import network_ops, training_step
-from tinytrain import cli
+from tinytrain import cli, data, weights
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "costmodels"))
 import synthetic
@@ -165,6 +165,44 @@ def test_bad_input_ends_in_one_sentence_and_a_status(arguments, status, says, ca
     assert says in printed.err
     assert "Traceback" not in printed.err
     assert not out.exists()
+
+
+@pytest.mark.parametrize("verb", [("adapt", "--method", "last"), ("select", *ANALYTICAL, "--latency-ms", 80)])
+def test_where_the_result_goes_is_looked_at_before_anything_else(verb, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("tinytrain.tasks.prepare", lambda *_, **__: pytest.fail("it had begun"))
+    assert run(*verb, "--out", tmp_path) == 1
+    assert "is a folder, where a file is to go" in capsys.readouterr().err
+    assert run(*verb, "--out", tmp_path / "none" / "out") == 1
+    assert "No such file or directory; give --out a file that you can write" in capsys.readouterr().err
+
+
+def test_a_plan_is_chosen_and_trained_with_the_weights_of_a_file(tmp_path, capsys):
+    state = data.EmbeddedSource("in a test").weights("mcunet-5fps")
+    weights.write_half(tmp_path / "own.npz", {name: 1.02 * value for name, value in state.items()})
+    own = ["--weights", tmp_path / "own.npz"]
+    plan = tmp_path / "plan.json"
+    assert run("select", *COMMON, *own, *ANALYTICAL, "--latency-ms", 80, "--out", plan) == 0
+    assert f"weights: {tmp_path / 'own.npz'}" in capsys.readouterr().out
+    first = StepPlan.load(plan).notes["gain"]
+    assert run("select", *COMMON, *ANALYTICAL, "--latency-ms", 80, "--out", plan) == 0
+    assert StepPlan.load(plan).notes["gain"] != pytest.approx(first, rel=1e-3)
+    assert run("select", "--network", "smallnet:create", *own, *ANALYTICAL, "--latency-ms", 80, "--out", plan) == 2
+    assert "weights from a file are for backbones" in capsys.readouterr().err
+
+
+def test_notes_that_name_no_task_are_passed_over(plan_file, tmp_path, capsys):
+    record = json.loads(plan_file[0].read_text())
+    record["notes"]["episode"] = {"dataset": 5, "seed": -1, "shots": "many"}
+    (tmp_path / "odd.json").write_text(json.dumps(record))
+    assert run("adapt", "--plan", tmp_path / "odd.json", "--data", "embedded", "--steps", 1) == 0
+    assert "digits episode 0" in capsys.readouterr().out
+
+
+def test_an_int8_plan_trains_in_float32_and_that_is_said(tmp_path, capsys):
+    plan = tmp_path / "plan.json"
+    assert run("select", *COMMON, *ANALYTICAL, "--latency-ms", 80, "--dtype", "s8", "--out", plan) == 0
+    assert run("adapt", "--plan", plan, "--data", "embedded", "--steps", 1) == 0
+    assert "the plan's step is s8 on the device; here its channels are trained in float32" in capsys.readouterr().err
 
 
 def test_a_users_own_network_is_selected_for_with_its_own_weights(tmp_path, monkeypatch, capsys):

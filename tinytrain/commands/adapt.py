@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from profiler.cli_support import message, parse_input_shape, print_json, print_table, progress
+from profiler.cli_support import message, parse_input_shape, print_json, print_table, progress, warn
 from profiler.errors import UserError
 from tinytrain.commands.options import (
     DataOption,
@@ -17,6 +17,9 @@ from tinytrain.commands.options import (
     WeightsOption,
     check_learning_rate,
 )
+
+if TYPE_CHECKING:
+    from profiler.workloads.plan import StepPlan
 
 
 def adapt(
@@ -67,7 +70,7 @@ def adapt(
 ) -> None:
     """Train a plan, or a method that needs none, on an episode in torch; query accuracy before and after."""
     from profiler.workloads.plan import StepPlan  # noqa: PLC0415
-    from tinytrain import adaptation, episodes  # noqa: PLC0415
+    from tinytrain import adaptation, episodes, files  # noqa: PLC0415
     from tinytrain.baselines import edited, find_method  # noqa: PLC0415
     from tinytrain.delta import Delta  # noqa: PLC0415
     from tinytrain.tasks import prepare  # noqa: PLC0415
@@ -79,10 +82,11 @@ def adapt(
             exit_status=2,
         )
     check_learning_rate(learning_rate)
+    if out is not None:
+        files.check_file(out, "--out")
     delta = None if apply is None else Delta.load(apply)
     chosen = delta.plan if delta is not None else StepPlan.load(plan) if plan is not None else None
-    noted = None if chosen is None else chosen.notes.get("episode")
-    noted = noted if isinstance(noted, dict) else {}
+    noted = {} if chosen is None else _noted_episode(chosen)
     trains = None if method is None else find_method(method)
     ready = prepare(
         network if chosen is None else chosen.network,
@@ -109,6 +113,8 @@ def adapt(
             "accuracy_after_percent": 100 * episodes.accuracy(ready.model, ready.task, ready.episode.ways),
         }
     else:
+        if chosen.dtype != "f32":
+            warn(f"the plan's step is {chosen.dtype} on the device; here its channels are trained in float32")
         with progress(steps, "training", quiet=as_json) as ticker:
             result, changed = adaptation.adapt(
                 ready,
@@ -130,3 +136,14 @@ def adapt(
             title=f"{chosen.network}, {ready.episode.dataset} episode {ready.episode.seed}",
             caption=f"data: {ready.data}",
         )
+
+
+def _noted_episode(plan: StepPlan) -> dict[str, Any]:
+    """``dataset``, ``seed`` and ``shots`` of the task that the plan was chosen for, as far as its notes say."""
+    noted = plan.notes.get("episode")
+    noted = noted if isinstance(noted, dict) else {}
+    found = {"dataset": noted["dataset"]} if isinstance(noted.get("dataset"), str) else {}
+    for key, least in (("seed", 0), ("shots", 1)):
+        if isinstance(noted.get(key), int) and noted[key] >= least:
+            found[key] = noted[key]
+    return found

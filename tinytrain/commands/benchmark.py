@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -171,7 +172,7 @@ def benchmark(
         )
     limits = Limits(latency_ms, latency_share, energy_mj, memory_bytes, confidence)
     if limits.given:
-        check_budget(latency_ms or latency_share, energy_mj, memory_bytes, confidence)
+        check_budget(latency_share if latency_ms is None else latency_ms, energy_mj, memory_bytes, confidence)
     elif budgeted := [method.name for method in asked if method.budgeted]:
         raise UserError(
             f"the method {budgeted[0]} asks for a budget",
@@ -207,6 +208,13 @@ def benchmark(
     _check_domains(domains, settings)
     devices, ports = _devices(costs or [], port or [], no_device)
     place = Place(data, _files("--weights", weights or []), _files("--contributions", contributions or []))
+    for option, given in (("--weights", place.weights), ("--contributions", place.contributions)):
+        if strange := dict(given).keys() - set(networks):
+            raise UserError(
+                f"{option} is given for {min(strange)}, which is none of the networks compared",
+                hint=f"give it for {', '.join(networks)}, or name --network {min(strange)}, too",
+                exit_status=2,
+            )
     lacking = set(networks) - dict(place.contributions).keys()
     if lacking and any(method.name == SEARCHED for method in asked):
         raise UserError(
@@ -217,6 +225,8 @@ def benchmark(
     with Results(out, settings, devices) as results:
         if results.damaged:
             warn(f"{len(results.damaged)} damaged lines of {out / 'results.jsonl'} are left out, and done again")
+        contributed = {name: hashlib.sha256(file.read_bytes()).hexdigest()[:16] for name, file in place.contributions}
+        results.check_same("contributions", contributed)
         comparison = Comparison(results, place, devices, asked, networks, domains, tasks, tuple(reuse or ()))
         _train(comparison, jobs, scheduler, quiet=as_json)
         failures = _measure(comparison, ports, repetitions, energy, quiet=as_json)

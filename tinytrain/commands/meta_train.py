@@ -58,13 +58,18 @@ def meta_train(
     import torch  # noqa: PLC0415  (takes seconds, and --help should not)
 
     from tinytrain import data as sources  # noqa: PLC0415
-    from tinytrain import meta_files, weights  # noqa: PLC0415
+    from tinytrain import files, meta_files, weights  # noqa: PLC0415
     from tinytrain.images import digits  # noqa: PLC0415
     from tinytrain.meta_training import MetaSettings, MetaTraining, Validation  # noqa: PLC0415
 
     if start not in ("pretrained", "nothing"):
         raise UserError(f"there is no start {start!r}", hint="give pretrained or nothing", exit_status=2)
     check_learning_rate(learning_rate)
+    if min_ways > max_ways:
+        raise UserError(
+            f"--min-ways {min_ways} is more than --max-ways {max_ways}", hint="give it at most as many", exit_status=2
+        )
+    files.make_folder(out, "--out")
     if threads is not None:
         torch.set_num_threads(threads)
     settings = MetaSettings(
@@ -86,12 +91,6 @@ def meta_train(
     # All ten digits, where the embedded source gives those that its weights have not seen.
     images = digits() if dataset == "digits" else sources.image_set(source, dataset)
     training = MetaTraining(settings, images, source.weights(network) if start == "pretrained" else None)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"cannot write {out}: {error.strerror}", hint="give --out a folder that you can write"
-        ) from None
     checkpoint = out / "checkpoint.pt"
     if checkpoint.exists():
         training.restore(meta_files.read_checkpoint(checkpoint))
@@ -102,14 +101,14 @@ def meta_train(
             f"episode {validation.episode}: validation accuracy {validation.accuracy_percent:.2f} "
             f"± {validation.half_interval:.2f} %"
         )
-        meta_files.write_text(out / "validations.json", json.dumps([asdict(v) for v in training.history], indent=1))
+        files.write_whole(out / "validations.json", json.dumps([asdict(v) for v in training.history], indent=1))
 
     with progress(episodes - training.done, "meta-training", quiet=as_json) as ticker:
         training.run(checkpoint, advance=lambda note: ticker.advance(note=note), told=told)
     path = out / f"{network}.npz"
     weights.write_half(path, training.backbone().state_dict())
     label = sources.pictures_label(source, images, dataset)
-    meta_files.write_text(out / f"{network}.md", meta_files.card(training, byte_count=path.stat().st_size, label=label))
+    files.write_whole(out / f"{network}.md", meta_files.card(training, byte_count=path.stat().st_size, label=label))
     first, last = training.history[0], training.history[-1]
     record = {
         "weights": str(path),

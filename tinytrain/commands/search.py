@@ -104,6 +104,7 @@ def search(
     """
     from profiler.workloads.lower import load_network  # noqa: PLC0415  (torch takes seconds, and --help should not)
     from profiler.workloads.plan import Head  # noqa: PLC0415
+    from tinytrain import files  # noqa: PLC0415
     from tinytrain.contributions import AnalysisSettings  # noqa: PLC0415
     from tinytrain.scheme_search import search as find  # noqa: PLC0415
 
@@ -117,8 +118,10 @@ def search(
         check_learning_rate(learning_rate)
         saved = parse_savings(savings, dtype, images, optimizer)
         asked = costs_option(costs, us_per_mac, scale_from, accounting)
+        files.check_file(out, "--out")
     elif any(limit is not None for limit in limits):
         raise UserError("a budget, and nothing that says what steps cost", hint="give --costs, too", exit_status=2)
+    files.check_file(contributions, "--contributions")
     settings = AnalysisSettings(ways=ways, shots=shots, queries=queries, seed=seed, steps=steps)
     found = _measured(
         contributions, tasks, settings, quiet=as_json, network=network, shape=shape, dataset=dataset, data=data,

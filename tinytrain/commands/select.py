@@ -14,6 +14,7 @@ from tinytrain.commands.options import (
     InputOption,
     JsonOption,
     NetworkOption,
+    WeightsOption,
     check_learning_rate,
     costs_option,
 )
@@ -86,9 +87,10 @@ def select(
     episode: Annotated[int, typer.Option(min=0, metavar="SEED", help="Seed of the episode.")] = 0,
     dataset: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="omniglot, gtsrb, dtd or digits; by default what the data source is for."),
+        typer.Option(metavar="NAME", help="omniglot, gtsrb, dtd, digits, or a folder; by default the source's own."),
     ] = None,
     data: DataOption = None,
+    weights: WeightsOption = None,
     ratios: RatiosOption = DEFAULT_RATIOS,
     inspect: InspectOption = DEFAULT_INSPECTED_SHARE,
     last_biases: Annotated[
@@ -110,7 +112,7 @@ def select(
     as_json: JsonOption = False,
 ) -> None:
     """Choose layers and channels for one episode under a budget, and write the step plan."""
-    from tinytrain import show  # noqa: PLC0415  (torch takes seconds, and --help should not)
+    from tinytrain import files, show  # noqa: PLC0415  (torch takes seconds, and --help should not)
     from tinytrain.explain import explain as reasons  # noqa: PLC0415
     from tinytrain.fisher import fisher_information  # noqa: PLC0415
     from tinytrain.selection import inspected_layers, select_biases, step_table  # noqa: PLC0415
@@ -129,11 +131,20 @@ def select(
     shares = parse_ratios(ratios)
     shape = parse_input_shape(input_shape)
     asked = costs_option(costs, us_per_mac, scale_from, accounting)
+    files.check_file(out, "--out")
 
     with progress(4, "selecting", quiet=as_json) as ticker:
         ticker.note("loading the episode")
         ready = prepare(
-            network, shape, data_folder=data, dataset=dataset, seed=episode, ways=ways, shots=shots, tell=message
+            network,
+            shape,
+            data_folder=data,
+            weights_file=weights,
+            dataset=dataset,
+            seed=episode,
+            ways=ways,
+            shots=shots,
+            tell=message,
         )
         ticker.advance(note="Fisher information")
         layers = inspected_layers(ready.network, inspect)
