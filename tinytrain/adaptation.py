@@ -10,13 +10,14 @@ import torch
 from torch import Tensor
 
 from profiler.errors import UserError
+from profiler.workloads.head import HEAD_KINDS
 from profiler.workloads.plan import StepPlan
 from tinytrain import episodes
 from tinytrain.cache import AugmentationPool, PrefixCache, TaskActivations, fresh_batches
 from tinytrain.delta import Delta, weights_hash
 from tinytrain.sparse import SparseNetwork
 from tinytrain.tasks import Prepared
-from tinytrain.training import HEADS, SparseTrainer, apply_plan
+from tinytrain.training import SparseTrainer, apply_plan
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def adapt(
         UserError: the plan is for another network, or its head is none that this task has a loss by.
     """
     head, features = plan.head, ready.prototypes.shape[1]
-    if head.kind not in HEADS or (head.kind == "cross_entropy" and features < ready.episode.ways):
+    if head.kind not in HEAD_KINDS or (head.kind == "cross_entropy" and features < ready.episode.ways):
         raise UserError(
             f"the plan's head {head.kind!r} gives no loss of {ready.episode.ways} classes from {features} outputs",
             hint="select a new plan for this network and task",

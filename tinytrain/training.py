@@ -30,8 +30,6 @@ from profiler.workloads.plan import Head, LayerPlan, StepPlan
 from tinytrain.sparse import SparseNetwork
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
-#: How an output becomes a loss, see :func:`head_loss`.
-HEADS = ("cosine_prototype", "cross_entropy")
 
 
 def head_loss(output: Tensor, labels: Tensor, head: Head, prototypes: Tensor | None) -> Tensor:
