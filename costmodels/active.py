@@ -2,9 +2,10 @@
 
 Of each family of ops relative errors are taken to be a Gaussian process: a Bayesian linear model over the kernel's work
 counts, each as its share of the op's cost, and a Matérn process over geometry features on top, as large as the family's
-errors on held-out ops. What measuring an op does to the mean variance over a sample of the space is then known before
-it is measured (Cohn, Ghahramani and Jordan, JAIR 4, 1996): the square of its covariance with every other, over its own
-variance. Chosen is, one after the other, the op with the largest drop in expected error a second.
+errors on held-out ops. Families with the same loops, as those for the other axis that trains, tell of one another. What
+measuring an op does to the mean variance over a sample of the space is then known before it is measured (Cohn,
+Ghahramani and Jordan, JAIR 4, 1996): the square of its covariance with every other, over its own variance. Chosen is,
+one after the other, the op with the largest drop in expected error a second.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 
 from costmodels.features import WorkFunction, geometry_features, kernel_work
-from costmodels.group import known_terms
+from costmodels.group import known_terms, same_loops
 from costmodels.target import TargetModel
 from profiler.measure.chosen import Known
 from profiler.ops import Op
@@ -27,6 +28,8 @@ from profiler.workloads.op_space import Family
 TERM_SHARE = 0.3
 #: Relative deviation of a measured cost from the model's, at least: what work counts leave out from op to op.
 LEAST_NOISE = 0.002
+#: How much more of a family with the same loops: what a unit of work costs may be a little different there.
+LENT_NOISE = 0.01
 #: Relative error that a family is taken to have before held-out ops tell, and how many of those that is worth.
 UNKNOWN_ERROR, UNKNOWN_WEIGHT = 0.03, 1.0
 #: How many held-out ops it is worth what the measured ones say of a family when each is left out.
@@ -96,13 +99,16 @@ class ActiveChooser:
             if not ops:
                 continue
             latency = self.predict(ops)
-            measured = known.get(family, [])
+            own, others = known.get(family, []), self._lent(family, ops[0], known)
+            measured = [*own, *others]
             observed = np.array([self._known[op] for op in measured]).reshape(-1, 2)
+            observed[len(own) :, 1] += LENT_NOISE
             belief = Belief(
                 *self._described([*measured, *ops]),
                 np.concatenate([observed[:, 0], latency]),
                 np.concatenate([observed[:, 1], np.zeros(len(ops))]),
                 n_measured=len(measured),
+                n_own=len(own),
                 scatter=expected[family],
             )
             told = len(errors.get(family, ())) + UNKNOWN_WEIGHT
@@ -111,6 +117,11 @@ class ActiveChooser:
             )
             contenders.append(_Contender(belief, list(ops), seconds(latency), weights[family]))
         return _best_for_their_time(contenders, budget_s)
+
+    def _lent(self, family: Family, op: Op, known: Mapping[Family, list[Op]]) -> list[Op]:
+        """Ops of other families that tell what the loops of ``op``, of this one, cost."""
+        others = (ops for other, ops in known.items() if other != family and same_loops(ops[0], op, self.work))
+        return [op for ops in others for op in ops]
 
     def _described(self, ops: Sequence[Op]) -> tuple[np.ndarray, np.ndarray]:
         """Work counts and geometry features of one family's ops; candidates come again and again, so both are kept."""
@@ -141,11 +152,12 @@ class Belief:
         features: Geometry features of the same.
         cost: Of each, measured or predicted.
         noise: Relative standard errors of the measured ones.
-        n_measured: How many of them are measured.
+        n_measured: How many of them are measured,
+        n_own: and how many of these, the first, are the family's; the others lend what they tell of the same loops.
         scatter: Relative deviation of costs from what the work counts tell.
 
     Attributes:
-        left_out_error: Mean absolute relative error of the measured ops, each foretold from the others.
+        left_out_error: Mean absolute relative error of the family's measured ops, each foretold from the others.
         covariance: Of the relative errors of the ops that stand for the space.
         error: Mean relative error expected now; ``scatter``, unless somebody knows better.
     """
@@ -158,6 +170,7 @@ class Belief:
         noise: np.ndarray,
         *,
         n_measured: int,
+        n_own: int,
         scatter: float,
     ) -> None:
         shares = counts / np.maximum(cost, 1e-9)[:, None]
@@ -175,8 +188,9 @@ class Belief:
             self.covariance -= cross.T @ cho_solve(factor, cross)
             # Of relative costs, which are all 1 (Rasmussen and Williams, eq. 5.12).
             inverse = cho_solve(factor, np.eye(n_measured))
-            left_out = inverse.sum(axis=1) / np.diag(inverse)
-            self.left_out_error = float(np.minimum(np.abs(left_out), LARGEST_ERROR).mean())
+            left_out = (inverse.sum(axis=1) / np.diag(inverse))[:n_own]
+            if n_own:
+                self.left_out_error = float(np.minimum(np.abs(left_out), LARGEST_ERROR).mean())
         self.error = scatter
 
     @property

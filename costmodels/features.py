@@ -118,6 +118,12 @@ def group_key(op: Op) -> str:
     return "/".join(parts)
 
 
+def loops_key(op: Op) -> str:
+    """Groups of one such key run the same loops, but for which axis trains: their terms go by the same names."""
+    key = group_key(op)
+    return key.rpartition("/")[0] if op.pass_ in (Pass.GRAD_WEIGHT, Pass.UPDATE) else key
+
+
 def work_terms(ops: Sequence[Op], work: WorkFunction) -> tuple[tuple[str, ...], np.ndarray]:
     """Names of the work terms of one group's ops, and their counts.
 

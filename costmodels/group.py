@@ -9,7 +9,7 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_is_fitted
 
 from costmodels.control_terms import CONTROL_TERMS, control_terms
-from costmodels.estimators import ChosenRegressor
+from costmodels.estimators import ChosenRegressor, LentOps
 from costmodels.features import (
     GEOMETRY_FEATURES,
     GEOMETRY_TERMS,
@@ -20,6 +20,7 @@ from costmodels.features import (
     geometry_key,
     geometry_terms,
     kernel_work,
+    loops_key,
     plain_terms,
     remainder_features,
     work_terms,
@@ -79,8 +80,11 @@ class OpRegressor(RegressorMixin, BaseEstimator):
         self.prior = prior
         self.random_state = random_state
 
-    def fit(self, ops: Sequence[Op], measured, noise=None) -> OpRegressor:
-        """Learn from ops of one group, what each of them cost, positive, and its relative standard error (None: 0)."""
+    def fit(self, ops: Sequence[Op], measured, noise=None, lent: LentOps | None = None) -> OpRegressor:
+        """Learn from ops of one group, what each of them cost, positive, and its relative standard error (None: 0).
+
+        ``lent`` are ops of groups with the same terms, see :func:`lent_ops`.
+        """
         geometries = np.array([geometry_key(op) for op in ops])
         self.blocking_: Blocking | None = None
         if self.work is None and all(map(has_loops, ops)):
@@ -95,7 +99,7 @@ class OpRegressor(RegressorMixin, BaseEstimator):
             method=self.method,
             prior=self.prior,
             random_state=self.random_state,
-        ).fit(X, measured, geometries, _weights(noise))
+        ).fit(X, measured, geometries, _weights(noise), lent)
         self.probe_ = (ops[0], tuple(T[0].astype(int).tolist()))
         return self
 
@@ -169,6 +173,22 @@ def known_terms(ops: Sequence[Op], work: WorkFunction) -> tuple[tuple[str, ...],
         return names, T
     parts = [(names, T), uncounted_terms(ops), control_terms(ops)]
     return tuple(name for part, _ in parts for name in part), np.hstack([counts for _, counts in parts])
+
+
+def same_loops(op: Op, other: Op, work: WorkFunction) -> bool:
+    """Whether the kernels of two ops run loops whose terms go by the same names."""
+    return loops_key(op) == loops_key(other) and known_terms([op], work)[0] == known_terms([other], work)[0]
+
+
+def lent_ops(ops: Sequence[Op], measured: np.ndarray, noise: np.ndarray, work: WorkFunction) -> LentOps:
+    """Ops of one group, as :meth:`OpRegressor.fit` of another takes them."""
+    weight = _weights(noise)
+    return LentOps(
+        X=known_terms(ops, work)[1],
+        y=measured,
+        groups=np.array([geometry_key(op) for op in ops]),
+        weight=np.ones(len(ops)) if weight is None else weight,
+    )
 
 
 def _weights(noise) -> np.ndarray | None:

@@ -17,7 +17,7 @@ from costmodels.measured import Measured
 from profiler.errors import UserError
 from profiler.measure.chosen import Known
 from profiler.ops import Op
-from profiler.workloads.op_space import Family
+from profiler.workloads.op_space import Family, weight_of
 
 #: Numbers of ops at which errors are looked at.
 SIZES = (10, 20, 40, 80)
@@ -128,7 +128,7 @@ def _active_order(
                 if row_of[op] not in set(taken):
                     candidates.setdefault(Family.of(op), []).append(op)
             batch = min(size - len(taken), max(2, round(BATCH_SHARE * len(taken))))
-            weights = dict.fromkeys(candidates, 1.0)
+            weights = {family: weight_of(family) for family in candidates}
             seconds = lambda latency: np.ones(len(latency))  # noqa: E731 - by number, not by time
             chosen = chooser.choose(candidates, {}, weights=weights, seconds=seconds, budget_s=batch)
             taken += [row_of[op] for op in chosen[:batch]]

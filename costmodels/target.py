@@ -11,9 +11,9 @@ from joblib import Parallel, cpu_count, delayed, parallel_config
 from threadpoolctl import threadpool_limits
 
 from costmodels import saved
-from costmodels.estimators import NonNegativeTerms
+from costmodels.estimators import LentOps, NonNegativeTerms
 from costmodels.features import WorkFunction, group_key, kernel_work, plain_terms
-from costmodels.group import OpRegressor, typical_error_percent
+from costmodels.group import OpRegressor, lent_ops, same_loops, typical_error_percent
 from costmodels.intervals import Intervals, scores_of
 from costmodels.priors import prior_costs
 from profiler.ops import Op
@@ -165,10 +165,26 @@ class TargetModel:
         for key in chosen:
             rows = rows_of[key]
             regressor = OpRegressor(work=self.work, method=self.method, prior=priors.get(key))
-            fits.append((regressor, [ops[i] for i in rows], y[rows], noise[rows]))
+            lent = self._lent(key, rows_of, ops, y, noise)
+            fits.append((regressor, [ops[i] for i in rows], y[rows], noise[rows], lent))
         for done, (key, regressor) in enumerate(zip(chosen, _fitted(fits), strict=True)):
             self.groups[key] = regressor
             on_group(done + 1, len(chosen), key)
+
+    def _lent(
+        self, key: str, rows_of: dict[str, list[int]], ops: Sequence[Op], y: np.ndarray, noise: np.ndarray
+    ) -> LentOps | None:
+        """What the groups with the same loops have measured."""
+        if self.work is None:
+            return None
+        first = ops[rows_of[key][0]]
+        others = [
+            i
+            for other, rows in rows_of.items()
+            if other != key and same_loops(ops[rows[0]], first, self.work)
+            for i in rows
+        ]
+        return lent_ops([ops[i] for i in others], y[others], noise[others], self.work) if others else None
 
     def _priors(self, ops: Sequence[Op], y: np.ndarray, rows_of: dict[str, list[int]]) -> dict[str, np.ndarray]:
         fits = {}

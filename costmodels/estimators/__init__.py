@@ -11,7 +11,7 @@ which is asked for nothing but growing trees.
 from costmodels.estimators.chosen import METHODS, ChosenRegressor, folds_by, typical_size
 from costmodels.estimators.corrected import CorrectedTerms
 from costmodels.estimators.process import ResidualProcess
-from costmodels.estimators.terms import NonNegativeTerms
+from costmodels.estimators.terms import LentOps, NonNegativeTerms
 from costmodels.estimators.trees import BoostedTrees
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "BoostedTrees",
     "ChosenRegressor",
     "CorrectedTerms",
+    "LentOps",
     "NonNegativeTerms",
     "ResidualProcess",
     "folds_by",

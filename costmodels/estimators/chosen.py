@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted, check_X_y
 from costmodels.estimators.corrected import CorrectedTerms
 from costmodels.estimators.inputs import matrix
 from costmodels.estimators.process import ResidualProcess
-from costmodels.estimators.terms import EXACT, NonNegativeTerms
+from costmodels.estimators.terms import EXACT, LentOps, NonNegativeTerms
 from costmodels.estimators.trees import BoostedTrees
 
 #: What is compared, the simplest first, and what each is.
@@ -167,10 +167,11 @@ class ChosenRegressor(RegressorMixin, BaseEstimator):
         self.trees_from = trees_from
         self.random_state = random_state
 
-    def fit(self, X, y, groups=None, sample_weight=None) -> ChosenRegressor:
+    def fit(self, X, y, groups=None, sample_weight=None, lent: LentOps | None = None) -> ChosenRegressor:
         """Learn from X of shape (n_ops, n_columns), costs y of shape (n_ops,) and the geometry of each op.
 
-        ``sample_weight`` says how much each op counts, in fitting and in comparing; None: all as much.
+        ``sample_weight`` says how much each op counts, in fitting and in comparing; None: all as much. ``lent`` are ops
+        of other kernels, which never judge, with the ``n_work`` work counts alone.
         """
         X, y = check_X_y(X, y, dtype=np.float64, y_numeric=True)
         if not 0 < self.n_work <= X.shape[1] - self.n_plain:
@@ -180,14 +181,14 @@ class ChosenRegressor(RegressorMixin, BaseEstimator):
         groups = np.arange(len(y)) if groups is None else np.asarray(groups)
         self.low_, self.high_ = X.min(axis=0), X.max(axis=0)
         self.n_ops_, self.n_features_in_ = X.shape
-        choice = self._choose(X, y, groups, None, sample_weight)
+        choice = self._choose(X, y, groups, None, sample_weight, lent=lent)
         self.weights_, self.method_ = choice.weights, choice.method
         self.parts_ = {name: choice.fitted[name] for name in choice.weights}
         self.scores_percent_ = {name: 100 * error for name, error in choice.scores.items()}
         self.errors_ = self.stds_ = np.empty(0)
         self.std_scale_, self.cv_error_percent_ = 1.0, float("nan")
         if len(np.unique(groups)) >= self.n_folds:
-            self.errors_, self.stds_ = self._judge(X, y, groups, choice, sample_weight)
+            self.errors_, self.stds_ = self._judge(X, y, groups, choice, sample_weight, lent=lent)
             self.cv_error_percent_ = 100 * typical_size(np.expm1(self.errors_), sample_weight)
             # Errors over stated deviations should scatter with 1; a robust spread, as one op must not widen all.
             z = np.abs(self.errors_) / np.maximum(self.stds_, EXACT)
@@ -238,13 +239,20 @@ class ChosenRegressor(RegressorMixin, BaseEstimator):
         return found
 
     def _choose(
-        self, X: np.ndarray, y: np.ndarray, groups: np.ndarray, like: _Choice | None, weight: np.ndarray | None
+        self,
+        X: np.ndarray,
+        y: np.ndarray,
+        groups: np.ndarray,
+        like: _Choice | None,
+        weight: np.ndarray | None,
+        *,
+        lent: LentOps | None,
     ) -> _Choice:
         """The best method for these ops, fitted to them; ``like`` is the choice for more of the same ops."""
         fitted: dict[str, CorrectedTerms] = {}
         unseen: dict[str, np.ndarray] = {}
         scores: dict[str, float] = {}
-        parts = _Parts(X, y, weight, folds_by(groups, self.n_folds, self.random_state))
+        parts = _Parts(X, y, weight, folds_by(groups, self.n_folds, self.random_state), groups=groups, lent=lent)
         enough = len(np.unique(groups)) >= max(self.n_folds, 2)
         # One method alone is not compared; trees only learn from it how far they are off.
         compares = enough and self.method in ("auto", "stack", "terms_trees")
@@ -289,12 +297,15 @@ class ChosenRegressor(RegressorMixin, BaseEstimator):
             weights = stack if best == "stack" else {best: 1.0}
         return _Choice(fitted, weights, best, scores, frozenset(scores) - contenders.keys())
 
-    def _judge(self, X, y, groups, choice: _Choice, weight: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    def _judge(
+        self, X, y, groups, choice: _Choice, weight: np.ndarray | None, *, lent: LentOps | None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Log errors and stated relative deviations of every op when its fold is left out of choosing and fitting."""
         errors, stds = np.empty(len(y)), np.empty(len(y))
         for train, test in folds_by(groups, self.n_outer, self.random_state + 1):
             counts = None if weight is None else weight[train]
-            chosen = self._choose(X[train], y[train], groups[train], choice, counts)
+            others = lent and lent.without(groups[test])
+            chosen = self._choose(X[train], y[train], groups[train], choice, counts, lent=others)
             predicted, stds[test] = chosen.predict(X[test])
             errors[test] = np.log(y[test] / np.maximum(predicted, 1e-6 * y[test]))
         return errors, stds
@@ -312,8 +323,11 @@ class _Parts:
         y: np.ndarray,
         weight: np.ndarray | None,
         folds: Iterable[tuple[np.ndarray, np.ndarray]],
+        *,
+        groups: np.ndarray,
+        lent: LentOps | None,
     ) -> None:
-        self._X, self._y, self._weight = X, y, weight
+        self._X, self._y, self._groups, self._weight, self._lent = X, y, groups, weight, lent
         self._folds = list(folds)
         self._terms: dict[tuple[tuple[int, int], int | None], NonNegativeTerms] = {}
 
@@ -321,8 +335,13 @@ class _Parts:
         """The terms of a candidate, fitted to all ops or to those of all folds but one."""
         key = candidate.terms, without
         if key not in self._terms:
-            rows = slice(None) if without is None else self._folds[without][0]
-            self._terms[key] = candidate.fitted_terms(self._X[rows], self._y[rows], self._weights(rows))
+            rows, lent = slice(None), self._lent
+            if without is not None:
+                rows, test = self._folds[without]
+                lent = lent and lent.without(self._groups[test])
+            if candidate.terms[0] > 0:
+                lent = None  # terms that need no kernel
+            self._terms[key] = candidate.fitted_terms(self._X[rows], self._y[rows], self._weights(rows), lent)
         return self._terms[key]
 
     def _weights(self, rows: slice | np.ndarray) -> np.ndarray | None:

@@ -8,7 +8,7 @@ from sklearn.utils.validation import check_is_fitted, check_X_y
 
 from costmodels.estimators.inputs import matrix
 from costmodels.estimators.process import ResidualProcess
-from costmodels.estimators.terms import EXACT, NonNegativeTerms
+from costmodels.estimators.terms import EXACT, LentOps, NonNegativeTerms
 from costmodels.estimators.trees import BoostedTrees
 
 
@@ -69,9 +69,9 @@ class CorrectedTerms(RegressorMixin, BaseEstimator):
         other.residual_ = self.residual_.conditioned(self._looks_at(X), left, sample_weight)
         return other
 
-    def fitted_terms(self, X, y, sample_weight=None) -> NonNegativeTerms:
-        """The terms alone, learned from these ops."""
-        return NonNegativeTerms(prior=self.prior).fit(self._counts(X), y, sample_weight)
+    def fitted_terms(self, X, y, sample_weight=None, lent: LentOps | None = None) -> NonNegativeTerms:
+        """The terms alone, learned from these ops, and from what other kernels lend."""
+        return NonNegativeTerms(prior=self.prior).fit(self._counts(X), y, sample_weight, lent)
 
     def _with_terms(self, X: np.ndarray, y: np.ndarray, terms: NonNegativeTerms | None, weight) -> np.ndarray:
         """Take or fit the terms; the log residuals that they leave."""

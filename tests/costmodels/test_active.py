@@ -53,7 +53,7 @@ def learn(chooser, ops) -> None:
 def belief(measured, rest, scatter=0.05) -> Belief:
     ops = [*measured, *rest]
     what = (work_terms(ops, kernels.work)[1], geometry_features(ops), cost(ops), np.zeros(len(ops)))
-    return Belief(*what, n_measured=len(measured), scatter=scatter)
+    return Belief(*what, n_measured=len(measured), n_own=len(measured), scatter=scatter)
 
 
 def test_gains_are_what_measuring_then_does_to_the_variance() -> None:
@@ -134,6 +134,27 @@ def test_a_budget_ends_the_choice_and_so_does_the_last_candidate() -> None:
     learn(chooser, draw(RELU, 4))
     assert choose(chooser, {RELU: draw(RELU, 9, "more")}, 0.0) == []
     assert len(choose(chooser, {RELU: draw(RELU, 9, "more"), DEPTHWISE: []}, 99)) == 9
+
+
+def test_ops_for_one_axis_tell_of_those_for_the_other() -> None:
+    out, into = (Family("conv2d", Pass.GRAD_WEIGHT, "f32", trains=axis) for axis in ("out", "in"))
+    space = OpSpace((out, into), MEMORY, seed=2)
+    many, few, rest = (
+        list(itertools.islice(space.draw(family, stream), n))
+        for family, stream, n in ((into, "much", 90), (out, "little", 10), (out, "rest", 60))
+    )
+    lending, alone = ActiveChooser(), ActiveChooser()
+    learn(lending, [*few, *many])
+    learn(alone, few)
+    errors = [np.abs(chooser.predict(rest) / cost(rest) - 1).mean() for chooser in (lending, alone)]
+    assert errors[0] < 0.2 * errors[1]
+    # What is known of the other axis is not worth measuring again: relu is.
+    relu = draw(RELU, 30, "more")
+    share = [
+        sum(op in relu for op in choose(chooser, {out: rest, RELU: relu}, 12, {out: [0.03], RELU: [0.03]}))
+        for chooser in (lending, alone)
+    ]
+    assert share[0] > share[1]
 
 
 def test_chosen_ops_teach_more_than_random_ones() -> None:

@@ -13,6 +13,7 @@ from costmodels.estimators import (
     BoostedTrees,
     ChosenRegressor,
     CorrectedTerms,
+    LentOps,
     NonNegativeTerms,
     ResidualProcess,
     folds_by,
@@ -332,6 +333,55 @@ def test_terms_that_nobody_ever_saw_widen_it_even_without_a_prior():
     fitted = NonNegativeTerms().fit(X, X @ [5.0, 2.0, 0.0])
     (_, known), (_, unknown) = (fitted.predict([row], return_std=True) for row in ([1, 10, 0], [1, 10, 10]))
     assert unknown[0] > 10 * known[0]
+
+
+def lent(X, y):
+    return LentOps(X, np.asarray(y), np.array([f"lent {i}" for i in range(len(X))]), np.ones(len(X)))
+
+
+def test_ops_of_another_kernel_tell_apart_what_a_kernels_own_do_not():
+    rng = np.random.default_rng(3)
+    X, few = counts(40, rng), counts(3, rng)
+    there, here = np.array([5.0, 0.2, 0.1, 3.0]), np.array([5.0, 0.2001, 0.1, 3.001])
+    test = counts(50, rng)
+    errors = [
+        np.abs(NonNegativeTerms().fit(few, few @ here, lent=of_others).predict(test) / (test @ here) - 1).mean()
+        for of_others in (None, lent(X, X @ there))
+    ]
+    assert errors[0] > 0.02
+    assert errors[1] < 1e-3
+
+
+def test_ops_of_another_kernel_that_costs_otherwise_hardly_count():
+    rng = np.random.default_rng(4)
+    X, others = counts(40, rng), counts(200, rng)
+    fitted = NonNegativeTerms().fit(X, X @ [5, 0.2, 0.1, 3], lent=lent(others, others @ [50, 0.4, 0.3, 1]))
+    np.testing.assert_allclose(fitted.predict(X), X @ [5, 0.2, 0.1, 3], rtol=0.01)
+
+
+def test_what_only_another_kernels_ops_do_costs_what_it_costs_there():
+    X = np.column_stack([np.arange(1, 11.0), np.zeros(10)])
+    others = np.column_stack([np.arange(1, 11.0), np.arange(10, 0, -1.0)])
+    fitted = NonNegativeTerms(prior=[1.0, 9.0]).fit(X, 2 * X[:, 0], lent=lent(others, others @ [2.0, 4.0]))
+    np.testing.assert_allclose(fitted.coef_, [2, 4], rtol=1e-3)
+    sure, unsure = (
+        fit.predict([[10.0, 5.0]], return_std=True)[1][0]
+        for fit in (fitted, NonNegativeTerms(prior=[1.0, 9.0]).fit(X, 2 * X[:, 0]))
+    )
+    assert sure < 0.1 * unsure
+
+
+def test_lent_ops_of_a_judged_geometry_take_no_part_in_its_fold():
+    # Each op has a loop of its own, of which nobody else knows the cost.
+    X = np.column_stack([np.ones(10), np.diag(np.arange(1.0, 11))])
+    y = X @ np.arange(1.0, 12)
+    same = np.arange(10).astype(str)
+    own = ChosenRegressor(n_work=11, method="terms").fit(X, y, same)
+    twins = ChosenRegressor(n_work=11, method="terms").fit(X, y, same, None, LentOps(X, y, same, np.ones(10)))
+    others = ChosenRegressor(n_work=11, method="terms").fit(X, y, same, None, lent(X, y))
+    np.testing.assert_allclose(twins.errors_, own.errors_, atol=1e-3)
+    assert np.abs(own.errors_).min() > 0.3
+    assert np.abs(others.errors_).max() < 0.01
 
 
 def test_a_prior_of_another_length_is_refused():
