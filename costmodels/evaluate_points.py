@@ -14,6 +14,7 @@ from costmodels.baselines import Baseline, baselines_of
 from costmodels.measured import Measured
 from costmodels.model import CostModel
 from costmodels.training_ops import TrainingOps
+from costmodels.unseen_bounds import unseen_bounds
 from profiler.ops import Pass
 
 #: What is predicted, and the unit in which the model's table has it.
@@ -62,7 +63,8 @@ def judge(model: CostModel, training: TrainingOps, judged: Measured) -> Points:
         table["low"], table["high"] = np.nan, np.nan
         if target in model.targets:
             bounds = predicted[names].to_numpy(dtype=np.float64)
-            table[["low", "high"]] = _unseen_bounds(model, judged, target, measured, bounds)[known]
+            calibrated = model.card_.get("calibrated_geometries", ())
+            table[["low", "high"]] = unseen_bounds(model.targets[target], calibrated, judged, measured, bounds)[known]
         judged_ops = [op for op, keep in zip(judged.ops, known, strict=True) if keep]
         for name, baseline in fitted_baselines(model, training, target).items():
             table[name] = baseline.predict(judged_ops) if baseline and judged_ops else np.nan
@@ -82,29 +84,6 @@ def fitted_baselines(model: CostModel, training: TrainingOps, target: str) -> di
         found = baselines_of(target, model.latencies_us)
         known[target] = {b.name: b.fit(ops, costs) if len(ops) else None for b in found}
     return known[target]
-
-
-def _unseen_bounds(
-    model: CostModel, judged: Measured, target: str, measured: np.ndarray, bounds: np.ndarray
-) -> np.ndarray:
-    """``bounds`` (low and high, of shape (n_ops, 2)), but of ops that the model's intervals were calibrated on those of
-    intervals that were calibrated on the other half of them, or on none where that is too few: their own hold 90 % of
-    them by construction.
-    """
-    calibrated = set(model.card_.get("calibrated_geometries", ()))
-    geometries = np.array(judged.geometries)
-    names = np.array(sorted(calibrated & set(geometries)))
-    halves = np.array_split(np.random.default_rng(0).permutation(names), 2)
-    bounds = bounds.copy()
-    for own, other in (halves, halves[::-1]):
-        rows, others = (np.flatnonzero(np.isin(geometries, half) & (measured > 0)) for half in (own, other))
-        if len(rows):
-            half_calibrated = (
-                model.targets[target].uncalibrated().calibrate([judged.ops[i] for i in others], measured[others])
-            )
-            foreseen = half_calibrated.predict([judged.ops[i] for i in rows])
-            bounds[rows] = np.column_stack([foreseen.low_90, foreseen.high_90])
-    return bounds
 
 
 def _measured(judged: Measured, target: str) -> np.ndarray:

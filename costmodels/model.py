@@ -23,6 +23,7 @@ from costmodels.steps import StepCosts
 from costmodels.target import OnGroup, TargetModel, silent
 from costmodels.training_ops import TrainingOps
 from costmodels.transfer import transferred
+from costmodels.unseen_bounds import unseen_bounds
 from profiler.errors import UserError
 from profiler.ops import Layer, Op, Optimizer
 from profiler.workloads.network import Network
@@ -120,11 +121,14 @@ class CostModel:
         judged = measured.subset(held_out)
         figures = None
         if not include_held_out and judged.ops:
-            foreseen = np.array([cost[:4] for cost in self.costs("latency", judged.ops)])
-            figures = accuracy(judged.latency_us, foreseen[:, 0], foreseen[:, 2], foreseen[:, 3])
-            # Judged first: intervals that are calibrated on these ops hold them by construction.
             self.calibrate(judged)
-            self.card_["calibrated_geometries"] = sorted(set(judged.geometries))
+            self.card_["calibrated_geometries"] = calibrated = sorted(set(judged.geometries))
+            # Judged as an evaluation does: on layer shapes that the fit saw in no pass.
+            unseen = ~np.isin(judged.geometries, self.card_["fitted_geometries"])
+            judged = judged.subset(unseen) if unseen.any() else judged
+            foreseen = np.array([cost[:4] for cost in self.costs("latency", judged.ops)])
+            bounds = unseen_bounds(self.targets["latency"], calibrated, judged, judged.latency_us, foreseen[:, 2:4])
+            figures = accuracy(judged.latency_us, foreseen[:, 0], *bounds.T)
         self.card_ |= {"held_out_accuracy": figures, "run_hash": measured.run_hash}
         if step_runs:
             check_same_device(step_runs, measured.identity)

@@ -19,6 +19,8 @@ EXACT = 1e-6
 SMALL_SHARE = 1e-3
 #: Unit costs that leave a mean relative error below this are as good as the same in two kernels.
 SAME_COSTS = 5e-4
+#: With so many ops of its own for each term a kernel tells its loops apart itself, and nothing is lent to it.
+ENOUGH_A_TERM = 2
 #: The least that an op of another kernel counts: it still decides where nothing else does.
 LEAST_LENT = 1e-6
 
@@ -117,7 +119,7 @@ class NonNegativeTerms(RegressorMixin, BaseEstimator):
             raise ValueError(f"prior must be {n_terms} costs of at least 0, got {self.prior!r}")
         relative = X / y[:, None]
         scale = np.sqrt(np.mean(relative**2, axis=0))
-        borrows = lent is not None and len(lent.y) > 0
+        borrows = lent is not None and len(lent.y) > 0 and len(y) < ENOUGH_A_TERM * n_terms
         B, lent_known = (lent.X / lent.y[:, None], lent.weight) if borrows else (relative[:0], np.empty(0))
         if borrows:
             scale = np.where(scale > 0, scale, np.sqrt(np.mean(B**2, axis=0)))
@@ -136,8 +138,8 @@ class NonNegativeTerms(RegressorMixin, BaseEstimator):
         if borrows:
             alone, together = solved(known, LEAST_LENT * lent_known), solved(known, lent_known)
             error = _mean_size(A @ alone - 1, known)
-            of_both = _mean_size(np.vstack([A, B]) @ together - 1, np.concatenate([known, lent_known]))
-            lent_known = lent_known * np.clip((error / of_both) ** 2, LEAST_LENT, 1.0)
+            shared = max(_mean_size(A @ together - 1, known), _mean_size(B @ together - 1, lent_known))
+            lent_known = lent_known * np.clip((error / shared) ** 2, LEAST_LENT, 1.0)
         w, lent_w = known, lent_known
         v = np.zeros(n_terms)
         for _ in range(self.reweightings):

@@ -354,13 +354,23 @@ def test_ops_of_another_kernel_tell_apart_what_a_kernels_own_do_not():
 
 def test_ops_of_another_kernel_that_costs_otherwise_hardly_count():
     rng = np.random.default_rng(4)
-    X, others = counts(40, rng), counts(200, rng)
+    X, others = counts(7, rng), counts(200, rng)
     fitted = NonNegativeTerms().fit(X, X @ [5, 0.2, 0.1, 3], lent=lent(others, others @ [50, 0.4, 0.3, 1]))
     np.testing.assert_allclose(fitted.predict(X), X @ [5, 0.2, 0.1, 3], rtol=0.01)
 
 
+def test_nothing_is_lent_to_a_kernel_that_has_ops_enough():
+    rng = np.random.default_rng(5)
+    X, others = counts(8, rng), counts(200, rng)
+    y = X @ [5, 0.2, 0.1, 3] * np.exp(0.02 * rng.normal(size=8))
+    lends = lent(others, others @ [5, 0.2, 0.1, 3])
+    enough, few = (NonNegativeTerms().fit(X[:n], y[:n], lent=lends).coef_ for n in (8, 7))
+    np.testing.assert_array_equal(enough, NonNegativeTerms().fit(X, y).coef_)
+    assert np.abs(few - NonNegativeTerms().fit(X[:7], y[:7]).coef_).max() > 1e-3
+
+
 def test_what_only_another_kernels_ops_do_costs_what_it_costs_there():
-    X = np.column_stack([np.arange(1, 11.0), np.zeros(10)])
+    X = np.column_stack([np.arange(1, 4.0), np.zeros(3)])
     others = np.column_stack([np.arange(1, 11.0), np.arange(10, 0, -1.0)])
     fitted = NonNegativeTerms(prior=[1.0, 9.0]).fit(X, 2 * X[:, 0], lent=lent(others, others @ [2.0, 4.0]))
     np.testing.assert_allclose(fitted.coef_, [2, 4], rtol=1e-3)
