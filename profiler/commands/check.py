@@ -12,6 +12,8 @@ from profiler.commands.options import JsonOption
 from profiler.measure.findings import Weight
 from profiler.store_read import TRIALS
 
+#: Bytes from which on progress counts megabytes: it shows whole numbers, and of few of them no progress is seen.
+_MEGABYTES_FROM = 10_000_000
 #: What people read for a finding's weight.
 _WEIGHTS = {Weight.NOTE: "note", Weight.CARE: "care", Weight.STOP: "stop"}
 
@@ -32,9 +34,10 @@ def check(
     from profiler.measure.trust import Verdict, examine_run  # noqa: PLC0415 - keeps --help fast
 
     trials = run / TRIALS
-    megabytes = trials.stat().st_size / 1e6 if trials.exists() else 0.0
-    with progress(megabytes, "reading, MB") as ticker:
-        trust = examine_run(run, lambda byte: ticker.advance(byte / 1e6 - ticker.done))
+    total = trials.stat().st_size if trials.exists() else 0
+    unit, unit_bytes = ("MB", 1e6) if total >= _MEGABYTES_FROM else ("kB", 1e3)
+    with progress(total / unit_bytes, f"reading, {unit}") as ticker:
+        trust = examine_run(run, lambda byte: ticker.advance(byte / unit_bytes - ticker.done))
     device, timer = trust.manifest["device"], trust.manifest["labels"]["timer"]
     ops = len({key for key, _ in trust.evidence.timings})
     if json_:

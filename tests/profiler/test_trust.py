@@ -16,6 +16,7 @@ from made_up_run import OPS, REFERENCE, TIMER_HZ, manifest, trial, trials
 from runs import write
 
 from profiler import cli_support, store
+from profiler.commands import check as command
 from profiler.devices.state import MachineState
 from profiler.errors import UserError
 from profiler.measure.evidence import MOST_READINGS, MOST_REFERENCES, Evidence
@@ -414,4 +415,6 @@ def test_a_long_run_says_how_far_reading_it_is(tmp_path, monkeypatch):
     examine_run(folder, told.append)
     assert len(told) == 3 and told == sorted(set(told)) and told[0] < 0.1 * size < 0.7 * size < told[-1] <= size
     monkeypatch.setattr(cli_support, "PlainTicker", functools.partial(cli_support.PlainTicker, every_s=0.0))
-    assert f"of {size / 1e6:.0f}, about" in profile("check", folder)[2]
+    assert f"of {size / 1e3:.0f}, about" in profile("check", folder)[2]
+    monkeypatch.setattr(command, "_MEGABYTES_FROM", size)
+    assert f"reading, MB: 0 of {size / 1e6:.0f}" in profile("check", folder)[2]
