@@ -127,7 +127,8 @@ class Run:
                 raise
         except OSError as error:
             raise UserError(
-                f"cannot write the run {folder}: {error.strerror}", hint="give --out a folder that you can write"
+                f"cannot write the run {folder}: {_reason(error)}",
+                hint="give --out a folder that you can write, on a disk with room",
             ) from None
         return run
 

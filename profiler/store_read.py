@@ -22,6 +22,13 @@ MANIFEST = "manifest.json"
 TRIALS = "trials.jsonl"
 #: The same, compressed by `xz`: of a run that is kept and not gone on with.
 PACKED_TRIALS = f"{TRIALS}.xz"
+#: Types of a manifest's parts.
+_SHAPE: dict[str, type] = {
+    "device": str, "identity": dict, "labels": dict, "plan": dict, "policy": dict, "not_measured": list,
+    "sittings": list,
+}  # fmt: skip
+#: Those that every manifest has.
+_NEEDED = frozenset({"device", "identity", "labels"})
 #: Default root of runs.
 MEASUREMENTS = Path("measurements")
 #: Read at once: a hundred lines or so.
@@ -83,23 +90,37 @@ def manifest_and_schema(folder: Path) -> tuple[dict[str, Any], int]:
     path = folder / MANIFEST
     try:
         manifest = json.loads(path.read_text())
-        schema = manifest["schema"]
-        if not isinstance(schema, int) or schema < 1:
-            raise ValueError(f"schema {schema!r}")
+        schema = manifest.get("schema") if isinstance(manifest, dict) else None
+        if type(schema) is not int or schema < 1:
+            raise ValueError("it names no schema")
         if schema <= SCHEMA:
             manifest = upgraded_manifest(manifest)
+            _check_shape(manifest)
     except FileNotFoundError:
         raise UserError(f"{folder} holds no run ({MANIFEST} is missing)", hint=_runs_hint(folder)) from None
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}", hint=_runs_hint(folder)) from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        said = error if type(error) is ValueError else repr(error)
         raise UserError(
-            f"{path} is no manifest ({error!r})",
+            f"{path} is no manifest ({said})",
             hint=f"restore it from a copy; the trials themselves are in {TRIALS}, a line each",
         ) from None
     if schema > SCHEMA:
         raise _newer(f"the run {folder}", schema, manifest.get("versions"))
     return manifest, schema
+
+
+def _check_shape(manifest: dict[str, Any]) -> None:
+    """Raise ValueError unless what every reader of a run relies on is of the right type."""
+    for name, type_ in _SHAPE.items():
+        if name not in manifest and name in _NEEDED:
+            raise ValueError(f"it has no {name}")
+        if not isinstance(manifest.get(name, type_()), type_):
+            raise ValueError(f"its {name} is {str(manifest[name])[:40]!r}")
+    timer_hz = manifest["identity"].get("timer_hz")
+    if not isinstance(timer_hz, int | float) or not timer_hz > 0:
+        raise ValueError(f"its identity has the timer_hz {str(timer_hz)[:40]!r}")
 
 
 def _newer(what: str, schema: int, versions: Any) -> UserError:

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import gc
+import json
 import os
 import signal
 import subprocess
@@ -131,9 +132,9 @@ def test_what_cannot_be_cut_off_is_cut_off_before_the_next_trial(folder, monkeyp
 def test_a_writer_killed_at_any_moment_leaves_every_synced_trial(tmp_path):
     program = textwrap.dedent(
         """
-        import sys
+        import json, sys
         from profiler import store, store_export, store_lines
-        run = store.Run.create(sys.argv[1], {"device": "d"})
+        run = store.Run.create(sys.argv[1], json.loads(sys.argv[2]))
         for i in range(10**6):
             run.append({"type": "op", "n": i, "padding": "x" * 3000})
             print(i, flush=True)
@@ -141,7 +142,8 @@ def test_a_writer_killed_at_any_moment_leaves_every_synced_trial(tmp_path):
     )
     for attempt in range(5):
         folder = tmp_path / str(attempt)
-        process = subprocess.Popen([sys.executable, "-c", program, str(folder)], stdout=subprocess.PIPE)
+        arguments = [sys.executable, "-c", program, str(folder), json.dumps(MANIFEST)]
+        process = subprocess.Popen(arguments, stdout=subprocess.PIPE)
         assert process.stdout is not None
         process.stdout.readline()
         time.sleep(0.01 + 0.013 * attempt)

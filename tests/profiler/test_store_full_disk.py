@@ -115,7 +115,7 @@ def test_a_disk_without_room_for_a_manifest_makes_no_run_and_keeps_no_lock(small
         folder,
         before=[*command, "8k", folder],
     )
-    assert "cannot write the run" in found[0] and "No space left on device" in found[0]
+    assert "cannot write the run" in found[0] and "the disk is full" in found[0]
     assert found[1] == "qemu-stm32f405"
 
 

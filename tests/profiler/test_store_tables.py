@@ -189,6 +189,11 @@ def test_the_held_out_side_of_a_geometry_never_changes():
     assert sides == HELD_OUT_OF_RELU
 
 
+def tell(folder, **changes):
+    """Write a manifest that is right but for ``changes``."""
+    (folder / "manifest.json").write_text(json.dumps({"schema": store.SCHEMA} | MANIFEST | changes))
+
+
 HELD_OUT_OF_RELU = "0010000011001001000101101010000000000000"
 
 
@@ -197,6 +202,11 @@ HELD_OUT_OF_RELU = "0010000011001001000101101010000000000000"
     [
         (lambda folder: None, "holds no run"),
         (lambda folder: (folder / "manifest.json").write_text("{"), "is no manifest"),
+        (lambda folder: (folder / "manifest.json").write_text("[]"), "is no manifest .it names no schema"),
+        (lambda folder: tell(folder, identity=None), "is no manifest .its identity is 'None'"),
+        (lambda folder: tell(folder, sittings="none"), "is no manifest .its sittings is 'none'"),
+        (lambda folder: tell(folder, identity={"timer_hz": 0}), "is no manifest .its identity has the timer_hz '0'"),
+        (lambda folder: (folder / "manifest.json").write_text('{"schema": 2, "device": "d"}'), "it has no identity"),
         (lambda folder: (folder / "manifest.json").write_text('{"schema": 99}'), "schema 99.*reads schemas up to 2"),
         (lambda folder: (folder / "manifest.json").write_text(json.dumps({"schema": 1} | MANIFEST)), "no trials.jsonl"),
     ],
