@@ -277,6 +277,8 @@ def _open(url: str, baud: int) -> serial.SerialBase:
 def _cannot_open(url: str, error: OSError) -> PortError:
     if url.startswith(network.SCHEMES):
         return network.cannot_open(url, error)
+    if not url:
+        return PortError("the name of the port is empty", hint="`profile devices` lists ports", exit_status=2)
     if not Path(url).exists() and "://" not in url:
         there = ", ".join(sorted(p.device for p in list_ports.comports())) or "none"
         return PortError(
@@ -289,6 +291,8 @@ def _cannot_open(url: str, error: OSError) -> PortError:
         return PortError(why.reason, hint=why.fix)
     if code in (errno.EBUSY, errno.EAGAIN) or "lock" in str(error):
         return in_use(url, find_holder(url))
+    if "://" not in url and not Path(url).is_char_device():
+        return PortError(f"{url} is no serial port", hint="`profile devices` lists those that are there", exit_status=2)
     return PortError(f"{url} cannot be opened: {error}", hint="check cable, name and that it is a serial port")
 
 
