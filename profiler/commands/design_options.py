@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from profiler.commands.options import parse_dtypes, parse_passes, wanted_ops
+from profiler.commands.options import parse_dtypes, parse_passes
+from profiler.commands.wanted import wanted_ops
 from profiler.errors import UserError
 from profiler.measure.design_terms import DesignName, Goal
 from profiler.ops import Op, Pass

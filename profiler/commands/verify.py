@@ -28,8 +28,8 @@ from profiler.commands.options import (
     TargetPowerOption,
     TrialLimitOption,
     open_chosen_device,
-    wanted_ops,
 )
+from profiler.commands.wanted import wanted_ops
 from profiler.errors import UserError
 from profiler.link.errors import DeviceReset, Refused, Stopped
 from profiler.link.transport import BAUD
