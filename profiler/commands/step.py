@@ -334,6 +334,8 @@ def _sit(
     ):
         stack.callback(lambda: [run.append(trial) for trial in trials.values() if trial["ticks"] and meter is None])
         for round_ in range(policy.rounds_max):
+            if round_ >= policy.rounds_min:
+                ticker.grow(len(prepared))
             for item in prepared:
                 ticker.note(item.name)
                 if round_ == 0:
