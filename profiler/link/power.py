@@ -90,7 +90,7 @@ class TargetSupply:
     on_cycle: Callable[[str], None] = lambda sentence: None
 
     def run(self, reason: str) -> None:
-        """Switch off, wait, switch on; on also where the waiting is interrupted.
+        """Switch off, wait, switch on; on also where switching off or waiting is interrupted.
 
         Args:
             reason: What the device did, in words.
@@ -99,8 +99,8 @@ class TargetSupply:
             UserError: the instrument does not do it.
         """
         self.on_cycle(f"{reason}: switching the target off and on (Joulescope)")
-        self.switch(False)
         try:
+            self.switch(False)
             time.sleep(self.off_s)
         finally:
             self.switch(True)
