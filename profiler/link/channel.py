@@ -176,7 +176,7 @@ class Channel:
             if reply:
                 return reply.answer
             silent = silent + 1 if self.statistics.bytes_received == received_bytes else 0
-            if silent == self._patience.attempts or time.monotonic() > min(give_up_s, ended_s):
+            if silent >= self._patience.attempts or time.monotonic() > min(give_up_s, ended_s):
                 break
         raise NoAnswer(
             f"{self.identity.board} at {self.url} stopped answering ({attempt + 1} attempts)",

@@ -199,7 +199,12 @@ class HangingBoard:
         url: The device's port.
         folder: Where the process's id stands in a file, for the command.
         hangs: Called with (command, how many requests of its type there were) of every request.
+
+    Attributes:
+        hung: Whether a board hangs, of the one there is at a time.
     """
+
+    hung = threading.Event()
 
     def __init__(self, url: str, folder: Path, hangs: Callable[[list, int], bool]) -> None:
         ports.register()
@@ -227,12 +232,14 @@ class HangingBoard:
         self._server.close()
         self._thread.join(5.0)
         self._device.close()
+        self.hung.clear()
 
     def _power_on(self) -> None:
         if self.powered:
             self._device.close()
             self._device.open()
         self.powered += 1
+        self.hung.clear()
         self._pid_file.write_text(str(self._device.process_id))
 
     def _serve(self) -> None:
@@ -278,6 +285,7 @@ class HangingBoard:
         self.requests[command[0]] += 1
         if self._hangs(command, self.requests[command[0]]):
             os.kill(self._device.process_id, signal.SIGSTOP)
+            self.hung.set()
 
 
 class Liar:

@@ -1,15 +1,17 @@
 """A session limits its runs: what a stopped one measured is kept, and a restart is told with its reason and op."""
 
-import time
+from collections import deque
 
+import cbor2
 import numpy as np
 import pytest
 from peers import IDENTITY, ScriptedDevice, long_program, reply
 
-from profiler.link import channel, expectation
+from profiler.link import channel, expectation, frames
 from profiler.link.errors import DeviceReset, NoAnswer, Refused, WrongProtocol
 from profiler.link.patience import Patience
 from profiler.link.session import open_device
+from profiler.link.transport import LinkStatistics
 from profiler.ops import Conv2d, Empty, Op, Pass, Relu
 from profiler.workloads.program import microbenchmark
 
@@ -168,8 +170,45 @@ def test_a_restart_without_a_reason_is_told_without_one():
 
 # ---------------------------------------------------------------- how long is waited
 
-#: Quick in everything but a run that was accepted.
-IMPATIENT = Patience(attempts=4, most_attempts=8, first_wait_s=0.02, longest_wait_s=0.05)
+
+class VirtualLine:
+    """Instead of a port and its clock: replies come at once, and silence takes as long as was to be waited.
+
+    Args:
+        script: As of :class:`peers.ScriptedDevice`.
+    """
+
+    url = "virtual"
+
+    def __init__(self, script):
+        self.now_s = 0.0
+        self.statistics = LinkStatistics()
+        self._script, self._requests, self._replies, self._boot_id = script, frames.Decoder(), frames.Decoder(), 0
+        self._received = deque()
+
+    def monotonic(self):
+        return self.now_s
+
+    def transfer_s(self, byte_count):
+        return 0.0
+
+    def send(self, data):
+        for request in self._requests.feed(data):
+            if request.payload:
+                request_id, command = cbor2.loads(request.payload)
+                self._boot_id = self._boot_id or command[1]
+                answer = self._script(request_id, command, self._boot_id)
+                self.statistics.bytes_received += len(answer)
+                self._received += self._replies.feed(answer)
+
+    def receive(self, deadline_s):
+        if self._received:
+            return self._received.popleft()
+        self.now_s = max(self.now_s, deadline_s)
+        return None
+
+    def discard_input(self):
+        self._received.clear()
 
 
 def silent_after_accepted(watchdog_ms):
@@ -181,22 +220,20 @@ def silent_after_accepted(watchdog_ms):
     return script
 
 
-@pytest.mark.parametrize(("watchdog_ms", "limit_s"), [(200, 0.2), (200, None), (0, 0.2)])
-def test_with_a_watchdog_a_device_that_is_silent_beyond_its_limit_is_dead(watchdog_ms, limit_s, monkeypatch):
-    monkeypatch.setattr(channel, "PATIENCE", IMPATIENT)
-    script = silent_after_accepted(watchdog_ms)
-    ends = watchdog_ms and limit_s
-    # Who knows of no end waits 2, then 4, then 8 times the expectation, and so on.
-    expected_s = 10 if ends else 0.3
-    with ScriptedDevice(script) as peer, open_device(peer.url, timeout_s=2.0, run_limit_s=limit_s) as device:
-        start_s = time.monotonic()
-        with pytest.raises(NoAnswer):
-            device.run(microbenchmark(EMPTY, device.memory), repetitions=1, expected_s=expected_s)
-        waited_s = time.monotonic() - start_s
-    if ends:
-        assert 2.5 < waited_s < 20  # 1.5 * 0.4 s and the time of a start
-    else:
-        assert waited_s > 3.0
+@pytest.mark.parametrize(("watchdog_ms", "limit_ms"), [(200, 200), (200, 0), (0, 200)])
+def test_with_a_watchdog_a_device_that_is_silent_beyond_its_limit_is_dead(watchdog_ms, limit_ms, monkeypatch):
+    line = VirtualLine(silent_after_accepted(watchdog_ms))
+    monkeypatch.setattr(channel, "time", line)
+    patience = Patience(attempts=4, first_wait_s=0.1, longest_wait_s=0.4)
+    asked = channel.Channel(line, timeout_s=2.0, patience=patience, run_limit_ms=limit_ms)
+    line.now_s = 0.0
+    with pytest.raises(NoAnswer):
+        asked.ask_run([4, 1], expected_s=10.0)
+    if watchdog_ms and limit_ms:
+        end_s = 1.5 * 0.4 + 2.0  # both limits with room, and the time of a start
+        assert end_s <= line.now_s <= end_s + 2 * patience.longest_wait_s
+    else:  # who knows of no end waits 2, then 4, then 8 times the expectation, and so on
+        assert line.now_s > (2 + 4 + 8) * 10.0
 
 
 def expected(device, program, executions=1, **options):
