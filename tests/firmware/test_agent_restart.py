@@ -7,6 +7,7 @@ import time
 import cbor2
 import pytest
 import raw_device as raw
+from processes import wait_until_computed
 from test_agent import Line, agent, line, start  # noqa: F401 - fixtures
 
 from profiler.link import frames
@@ -18,12 +19,12 @@ WATCHDOG_MS, RESET = 21, 22
 LONG = Op(Conv2d(200, 200, 16, 16, 27, 27, pad_h=13, pad_w=13), Pass.FORWARD, variant="reference")
 
 
-def begin_long_run(line):  # noqa: F811
+def begin_long_run(process, line):  # noqa: F811
     """Gives the number of the entry that then runs, for seconds."""
     header, entries = raw.program(LONG)
     os.write(line.ours, b"\0" + frames.encode(cbor2.dumps([77, [raw.RUN, 1, 0, 1, header, entries]])))
-    assert line.answer(77, timeout_s=20.0) == [raw.ACCEPTED]
-    time.sleep(1.0)
+    assert line.answer(77, timeout_s=60.0) == [raw.ACCEPTED]
+    wait_until_computed(process.pid, 0.5)
     return len(entries)
 
 
@@ -61,16 +62,15 @@ def test_a_fault_while_it_waits_is_told_by_the_next_life_alone(start, line, numb
 def test_a_fault_in_the_middle_of_a_run_names_the_entry(start, line):  # noqa: F811
     process = start("--port", line.path, "--arena", "64")
     line.identify(1)
-    entry = begin_long_run(line)
+    entry = begin_long_run(process, line)
     process.send_signal(signal.SIGSEGV)
     assert line.identify(2)[RESET][:2] == [FAULT, entry]
 
 
 def test_the_watchdog_ends_an_op_that_takes_too_long_and_names_it(start, line):  # noqa: F811
-    start("--port", line.path, "--watchdog", 2, "--arena", "64")
+    process = start("--port", line.path, "--watchdog", 2, "--arena", "64")
     assert line.identify(1)[WATCHDOG_MS] == 2000
-    entry = begin_long_run(line)
-    time.sleep(1.5)
+    entry = begin_long_run(process, line)
     assert line.identify(2)[RESET] == [WATCHDOG, entry, []]
 
 

@@ -87,7 +87,7 @@ def lines(path):
 
 def emulators(mark):
     """Processes, other than those already dead, of commands that were started with this mark."""
-    deadline_s = time.monotonic() + 10
+    deadline_s = time.monotonic() + 60
     while True:
         found = []
         for process in Path("/proc").glob("[0-9]*"):

@@ -61,7 +61,11 @@ def test_a_device_that_never_stops_talking_is_given_up(pieces, identifies, monke
         start_s = time.monotonic()
         tracemalloc.start()
         try:
-            with pytest.raises((NoAnswer, WrongProtocol)) as caught, open_device(peer.url, timeout_s=0.5) as device:
+            timeout_s = 5.0 if identifies else 0.5  # who does must be met
+            with (
+                pytest.raises((NoAnswer, WrongProtocol)) as caught,
+                open_device(peer.url, timeout_s=timeout_s) as device,
+            ):
                 device.run(microbenchmark(Op(Empty(), Pass.FORWARD), device.memory), repetitions=2)
             assert tracemalloc.get_traced_memory()[1] < MOST_BYTES
         finally:
@@ -132,7 +136,7 @@ def test_an_identity_that_cannot_be_is_said_to_be_the_reason():
     with (
         Liar("native://", changed(6, ["timer", 0, 32, 0, 1])) as peer,
         pytest.raises(WrongProtocol, match="a timer that does not count"),
-        open_device(peer.url, timeout_s=0.5),
+        open_device(peer.url, timeout_s=2.0),
     ):
         pass
 
@@ -193,7 +197,7 @@ def test_what_a_device_says_that_cannot_be_true_harms_nothing(lie, tmp_path, war
     ops = small_ops(2)
     with Liar("native://", change) as peer:
         try:
-            with open_device(peer.url, timeout_s=0.5) as device:
+            with open_device(peer.url) as device:
                 measured = measure(device, tmp_path / "run", ops)
         except (UserError, AssertionError) as error:  # the latter: measure() wants every op placed
             assert status is None or status in str(error)

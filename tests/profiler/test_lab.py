@@ -200,7 +200,7 @@ def test_a_board_whose_process_is_killed_has_failed_and_a_killed_lab_leaves_noth
     wait_for(lambda: trials_in("runs/b") > there + 1, process)  # the other does not mind
     below = children(process.pid)
     process.kill()
-    process.communicate(timeout=30)
+    process.communicate(timeout=200)
     wait_for(lambda: not any(map(alive, below)))
     for run in ("runs/a", "runs/b"):
         assert slots(run)

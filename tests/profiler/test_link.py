@@ -136,7 +136,7 @@ def answers(device, request_id, command, count):
     """Send a request as it is and take ``count`` replies."""
     link = device.channel.transport
     link.send(frames.encode(messages.encode_request(request_id, command)))
-    received = [link.receive(time.monotonic() + 10) for _ in range(count)]
+    received = [link.receive(time.monotonic() + 60) for _ in range(count)]
     return [replies.decode_reply(frame.payload).answer for frame in received]
 
 
@@ -261,7 +261,7 @@ def test_a_killed_host_leaves_no_process(url):
         process_id = int(host.stdout.readline())
         host.kill()
     status = Path(f"/proc/{process_id}/stat")
-    deadline_s = time.monotonic() + 5
+    deadline_s = time.monotonic() + 60
     while status.exists() and " Z " not in status.read_text() and time.monotonic() < deadline_s:
         time.sleep(0.01)
     assert not status.exists() or " Z " in status.read_text()  # whoever inherited it may be slow to collect it

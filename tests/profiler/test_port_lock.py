@@ -10,6 +10,7 @@ import sys
 import textwrap
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from peers import pseudo_terminal
@@ -136,7 +137,7 @@ def test_a_killed_holder_has_nothing_any_more(path, how):
     with held_by_ours(path) as holder:
         assert lock_file(path).exists()
         holder.send_signal(how)
-        time.sleep(0.2)  # nobody has waited for it yet: it is a zombie
+        os.waitid(os.P_PID, holder.pid, os.WEXITED | os.WNOWAIT)  # that leaves it a zombie
         assert opens(path)
     assert not lock_file(path).exists()
 
@@ -246,10 +247,13 @@ def test_whoever_has_the_other_end_of_a_pseudo_terminal_is_no_rival():
         emulator.stdin.close()
 
 
-def test_a_passing_holder_is_waited_for(path):
-    script = "import sys, time; port = open(sys.argv[1], 'rb', 0); print(1, flush=True); time.sleep(0.05)"
-    with process(sys.executable, "-c", script, path):
+def test_a_passing_holder_is_waited_for(path, monkeypatch):
+    script = "import sys; port = open(sys.argv[1], 'rb', 0); print(1, flush=True); sys.stdin.read()"
+    with process(sys.executable, "-c", script, path) as holder:
+        passes = SimpleNamespace(monotonic=lambda: 0.0, sleep=lambda seconds: holder.communicate())
+        monkeypatch.setattr(port_lock, "time", passes)
         assert opens(path)
+        assert holder.poll() == 0
 
 
 def test_no_writable_folder_for_lock_files_is_no_obstacle(path, tmp_path, monkeypatch):
