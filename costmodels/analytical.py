@@ -14,7 +14,7 @@ from typing import Literal
 
 import pandas as pd
 
-from costmodels.sources import MemoryBounds, StepCost, StepSums
+from costmodels.sources import MemoryBounds, Moment, StepCost, StepSums
 from profiler.errors import UserError
 from profiler.ops import WORD_BYTES, Conv2d, Depthwise, Geometry, Layer, Op, Optimizer, Pass
 from profiler.workloads.network import Network
@@ -215,6 +215,10 @@ class AnalyticalCosts:
         """:func:`memory_bytes`, twice."""
         counted = memory_bytes(network, plan)
         return MemoryBounds(counted, counted)
+
+    def step_moments(self, network: Network, plan: StepPlan) -> dict[Moment, int]:
+        """:func:`memory_bytes`: formulas know no moments."""
+        return {(): memory_bytes(network, plan)}
 
     def layer_cost(self, layer: Layer, *, images: int, optimizer: Optimizer) -> tuple[float, str]:
         """M_i, the layer's own MACs, as published: neither images nor optimizer count."""

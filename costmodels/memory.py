@@ -6,10 +6,10 @@ import dataclasses
 from collections.abc import Collection, Hashable
 from typing import TYPE_CHECKING
 
-from costmodels.sources import MemoryBounds
+from costmodels.sources import MemoryBounds, Moment
 from profiler.devices.identity import Identity
 from profiler.ops import Op, Pass
-from profiler.workloads.arena import Placement, aligned, place
+from profiler.workloads.arena import Placement, aligned, bytes_alive, place
 from profiler.workloads.network import Network
 from profiler.workloads.plan import LayerPlan, StepPlan
 from profiler.workloads.program import DeviceMemory, DoesNotFit, microbenchmark, resident_weights
@@ -87,6 +87,13 @@ class ArenaMemory:
             self._bounds[key] = MemoryBounds(low, placement.peak_bytes)
         return self._bounds[key]
 
+    def plan_moments(self, network: Network, plan: StepPlan) -> dict[Moment, int]:
+        """See :meth:`costmodels.sources.CostSource.step_moments`."""
+        if plan.dtype != "s8":
+            return {(): self.plan_bounds(network, plan).low}
+        step = training_step(network, plan)
+        return moments_of(step, self._resident(step))
+
     def _known(self, network: Network, plan: StepPlan) -> tuple[int, int]:
         """Peak and lower bound of what does not live through the whole step."""
         key, _ = self._key_of(network, plan)
@@ -111,8 +118,10 @@ class ArenaMemory:
         return (network.fingerprint, plan.dtype, plan.head, tuple(sorted(structure))), persistent
 
     def _placed(self, step: TrainingStep, *, search: bool = True) -> Placement:
-        resident: Collection[str] = () if self._roomy is None else resident_weights(step, self._roomy)
-        return place(step, resident=resident, search=search)
+        return place(step, resident=self._resident(step), search=search)
+
+    def _resident(self, step: TrainingStep) -> Collection[str]:
+        return () if self._roomy is None else resident_weights(step, self._roomy)
 
     def _op_bytes(self, op: Op, scratch_bytes: int) -> int:
         if self._memory is None:
@@ -121,6 +130,33 @@ class ArenaMemory:
             return microbenchmark(op, self._memory).arena_bytes
         except DoesNotFit:
             return microbenchmark(op, self._roomy).arena_bytes
+
+
+def moments_of(step: TrainingStep, resident: Collection[str] = ()) -> dict[Moment, int]:
+    """Bytes alive while each op runs that every step with this frontier has, and while a layer's own gradient does.
+
+    Args:
+        step: The training step.
+        resident: Frozen weights that lie in the arena.
+
+    Returns:
+        By layer, pass, kind and how often these came before; by layer and ``own`` of its weights' gradient, or update
+        where the two are one. No peak is below any.
+    """
+    found: dict[Moment, int] = {}
+    # What lies highest need not end on a multiple of the alignment.
+    slack = aligned(1) - 1
+    for item, alive in zip(step.ops, bytes_alive(step, resident=resident), strict=True):
+        if not item.per_image:
+            continue
+        if item.op.pass_ in (Pass.GRAD_WEIGHT, Pass.UPDATE):
+            found[item.layer, "own"] = max(found.get((item.layer, "own"), 0), alive - slack)
+            continue
+        count = 0
+        while (key := (item.layer, str(item.op.pass_), item.op.kind, count)) in found:
+            count += 1
+        found[key] = alive - slack
+    return found
 
 
 def _of_layer(geometry: Geometry, layer_plan: LayerPlan, plan: StepPlan) -> tuple[int, tuple[int, ...]]:

@@ -17,7 +17,7 @@ from costmodels.features import GEOMETRY_FEATURES, PLAIN_TERMS, WorkFunction, ke
 from costmodels.measured import Measured, read_warm_and_cold
 from costmodels.measured_steps import MeasuredStep, check_same_device, is_step_run, read_steps
 from costmodels.memory import ArenaMemory
-from costmodels.sources import MemoryBounds, StepCost, StepSums
+from costmodels.sources import MemoryBounds, Moment, StepCost, StepSums
 from costmodels.stack import StackPeaks
 from costmodels.steps import StepCosts
 from costmodels.target import OnGroup, TargetModel, silent
@@ -296,6 +296,10 @@ class CostModel:
     def step_memory(self, network: Network, plan: StepPlan) -> MemoryBounds:
         """Bounds of ``step(network, plan).memory_bytes``; most plans are not placed in the arena for it."""
         return self.steps.memory(network, plan)
+
+    def step_moments(self, network: Network, plan: StepPlan) -> dict[Moment, int]:
+        """Bytes that it takes at least, by the moment."""
+        return self.steps.moments(network, plan)
 
     def step_latency_ms(self, network: Network, plan: StepPlan) -> float:
         """``step(network, plan).latency_ms`` up to rounding; most plans are not lowered to ops for it."""

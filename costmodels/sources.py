@@ -148,6 +148,10 @@ class MemoryBounds(NamedTuple):
     high: int
 
 
+#: Names what runs at a moment of a step; empty where nothing is known of when its memory is fullest.
+Moment = tuple[str | int, ...]
+
+
 @runtime_checkable
 class CostSource(Protocol):
     """What selection, reports and commands ask for costs."""
@@ -173,6 +177,10 @@ class CostSource(Protocol):
 
     def step_memory(self, network: Network, plan: StepPlan) -> MemoryBounds:
         """Bounds of ``step(network, plan).memory_bytes`` for much less work."""
+
+    def step_moments(self, network: Network, plan: StepPlan) -> dict[Moment, int]:
+        """Bytes that the step takes at least, by the moment at which: what a layer adds is the same at each, whatever
+        else trains, where at the peak it is not."""
 
     def layer_cost(self, layer: Layer, *, images: int, optimizer: Optimizer) -> tuple[float, str]:
         """What training all of one layer costs by itself, an image: the criterion's c_i, and its unit."""

@@ -11,7 +11,7 @@ import numpy as np
 from costmodels.context import StepContext, StepObservation, context_key
 from costmodels.features import group_key
 from costmodels.measured_steps import MeasuredStep
-from costmodels.sources import MemoryBounds, StepCost, StepRow, StepRows, StepSums
+from costmodels.sources import MemoryBounds, Moment, StepCost, StepRow, StepRows, StepSums
 from costmodels.step_energy import StepEnergy
 from costmodels.sums import OpSums
 from profiler.devices.identity import INSTRUCTIONS
@@ -98,6 +98,11 @@ class StepCosts:
         low, high = self._model.memory.plan_bounds(network, plan)
         _, stack = self._totals(network, plan)
         return MemoryBounds(low + stack, high + stack)
+
+    def moments(self, network: Network, plan: StepPlan) -> dict[Moment, int]:
+        """Bytes at moments of a step."""
+        _, stack = self._totals(network, plan)
+        return {moment: taken + stack for moment, taken in self._model.memory.plan_moments(network, plan).items()}
 
     def layer_latency_us(self, layer: Layer, *, images: int, optimizer: Optimizer) -> float:
         """An image's backward ops of one layer, all of it trained, and its share of the update."""

@@ -10,24 +10,24 @@ import math
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from shown_commands import ShownCommands
+from study_devices import DEVICES, Device
 from study_figures import Figures
 
 from costmodels.model import CostModel
 from costmodels.plots import timer_note
 from profiler.cli_support import message, parse_input_shape, print_table, progress
 from profiler.workloads.lower import load_network
-from profiler.workloads.plan import Dtype, Optimizer, Saving
 from tinytrain import study_frozen, study_run, tasks
 from tinytrain.benchmark_tables import interval
 from tinytrain.study import StudySettings
 from tinytrain.study_plots import write_plot
 from tinytrain.study_store import Study
-from tinytrain.study_tables import choice_table, factor_table, measured_table, method_table
+from tinytrain.study_tables import choice_table, factor_table, measured_table, memory_table, method_table
 
 MAIN, *OTHERS = BACKBONES = ("mcunet-5fps", "mbv2-w0.35", "proxyless-w0.3")
 DOMAINS = ("omniglot", "gtsrb", "dtd")
@@ -58,56 +58,6 @@ QUICK = (
     {"episodes": 20, "measure": 2, "tasks": 2, "study-tasks": 2}
     | dict.fromkeys(("meta-dataset-tasks", "batch-tasks", "head-tasks"), 1)
     | {"searched-tasks": 0, "rate-tasks": 0}
-)
-
-
-@dataclass(frozen=True)
-class Device:
-    """A device that the study is made on.
-
-    Attributes:
-        name: Of its folder below measurements/.
-        port: What --port takes.
-        what: In words, for titles.
-        runs: That its cost model is fitted to, below its folder.
-        input_: Of the network.
-        dtype: Of the plans.
-        optimizer: Of the update.
-        savings: Of memory, for dtype ``s8``.
-        memory_bytes: Most of a step; None: it has more than any step takes.
-    """
-
-    name: str
-    port: str
-    what: str
-    runs: tuple[str, ...]
-    input_: str
-    dtype: Dtype = "f32"
-    optimizer: Optimizer = "adam"
-    savings: tuple[Saving, ...] = ()
-    memory_bytes: int | None = None
-
-
-DEVICES = (
-    Device(
-        "qemu-mps2-an500",
-        "qemu://mps2-an500",
-        "emulated Cortex-M7 (MPS2 AN500)",
-        ("active-5m", "steps-mlperf-tiny-vww"),
-        "3x84x84",
-    ),
-    Device(
-        "qemu-stm32f405",
-        "qemu://stm32f405",
-        "emulated Cortex-M4 (STM32F405, 128 KiB)",
-        ("active-5m", "steps-mlperf-tiny-vww"),
-        "3x64x64",
-        "s8",
-        "sgd",
-        ("stream", "in_place", "fused_update"),
-        120 * 1024,
-    ),
-    Device("native", "native://", "this host's processor", ("active-5m", "steps-mlperf-tiny-vww"), "3x84x84"),
 )
 
 
@@ -257,10 +207,13 @@ class Reproduction:
         message(f"{measured} steps were measured; {most} of the {waiting} others are now, on {device.port}")
         own.measure(device.port, most=most)
         rows, factors, methods = choice_table(own), factor_table(own), method_table(own)
-        steps = measured_table(own)
+        steps, memory = measured_table(own), memory_table(own)
         tables = {"methods": methods, "budgets": method_table(own, by_budget=True), "factors": factors, "steps": steps}
         for name, part in tables.items():
             self.figures.write(f"study-{device.name}-{name}", part)
+        if len(memory):
+            self.figures.write(f"study-{device.name}-memory", memory)
+            print_table(memory, title=f"Steps that take more than {device.memory_bytes:,} bytes")
         title = f"{MAIN} at {device.input_}, {device.dtype}, {rows.task.nunique()} tasks, {device.what}, {timer}"
         write_plot(rows, self.figures.folder / f"study-{device.name}.png", title)
         print_table(factors, title="What changing one factor alone does", caption=title)

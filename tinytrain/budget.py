@@ -56,7 +56,7 @@ class Budget:
         }
         return {name: limit for name, limit in limits.items() if limit != math.inf}
 
-    def upper(self, cost: StepCost, quantity: str) -> float:
+    def upper(self, cost: StepCost | StepSums, quantity: str) -> float:
         """What a quantity stays below with the asked confidence; memory is taken as it is predicted.
 
         Raises:

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 from torch import Tensor
@@ -50,7 +51,6 @@ class Selection:
 
     Attributes:
         plan: The step plan.
-        cost: What the cost source predicts for it.
         budget: What it had to keep.
         solver: Who chose.
         order: The inspected layers, best score first.
@@ -62,7 +62,6 @@ class Selection:
     """
 
     plan: StepPlan
-    cost: StepCost
     budget: Budget
     solver: Solver
     order: tuple[Taken, ...]
@@ -71,6 +70,12 @@ class Selection:
     fisher_share: float
     problem: Problem
     seconds: float
+
+    @cached_property
+    def cost(self) -> StepCost:
+        """What the cost source predicts for the plan. Asked for when it is first looked at: planning memory to the byte
+        may take seconds, and that the plan keeps its budget is known without."""
+        return self.problem.table.step_cost(self.plan.layers)
 
 
 def inspected_layers(network: Network, share: float = INSPECTED_SHARE) -> tuple[str, ...]:
@@ -192,11 +197,9 @@ def select(
     if not solution.picked:
         raise nothing_fits(problem)
     plan = table.plan(problem.chosen(solution.picked))
-    cost = problem.cost(solution.picked)
     seconds = time.monotonic() - begin
     return Selection(
         plan=plan,
-        cost=cost,
         budget=budget,
         solver=solver,
         order=_order(problem, solution, standing),
@@ -239,12 +242,11 @@ def select_biases(
             "not even the bias of the last layer can train under the budget", hint="raise the budget, or fewer --images"
         )
     layers = last_biases(network, fewest)
-    cost = table.step_cost(layers)
     standing = scores_of(information, table.terms(table.source, denominator, frontier=False))
     nothing = Solution((), 0.0)
     seconds = time.monotonic() - begin
     return Selection(
-        table.plan(layers), cost, budget, "biases", _order(problem, nothing, standing), 0.0, 0.0, 0.0, problem, seconds
+        table.plan(layers), budget, "biases", _order(problem, nothing, standing), 0.0, 0.0, 0.0, problem, seconds
     )
 
 

@@ -3,8 +3,9 @@
 A cost source answers for whole steps. Solvers look at millions of plans, so a :class:`StepTable` asks it for one step a
 choice and takes differences: what a choice costs where it is the frontier, and what it adds behind a frontier. In
 float32 those sums are the steps' own latencies and energies, because all else of a step depends on the frontier only;
-int8 steps differ by how neighbouring layers share what they save. Memory is a peak: its sum is a lower bound. So what a
-solver settles on is always asked for whole, by :meth:`StepTable.step_cost`.
+int8 steps differ by how neighbouring layers share what they save. Memory is a peak, and where it lies depends on the
+plan: where the source tells bytes by the moment of a step (int8), those of each are summed, else what stays all the
+time; both are lower bounds. So what a solver settles on is always asked for whole.
 
 The table holds nothing of a task: a device and a network need one, whatever the images.
 """
@@ -18,8 +19,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.optimize import nnls
 
-from costmodels.analytical import gradient_layers
-from costmodels.sources import CostSource, StepCost, StepSums
+from costmodels.analytical import AnalyticalCosts, gradient_layers
+from costmodels.sources import CostSource, MemoryBounds, Moment, StepCost, StepSums
 from profiler.ops import Layer, Op, Pass
 from profiler.workloads.network import Network
 from profiler.workloads.plan import LayerPlan, StepPlan
@@ -41,22 +42,27 @@ class Sums:
         means: Latency and, where wanted, energy; shape (..., quantities).
         parts: Standard deviations, apart by what shares its errors: those of one part add up, and the parts are
             independent of one another; shape (..., quantities, parts).
-        memory_bytes: Not more than the step's memory; shape (...).
+        moments_bytes: At moments of the step, not more than its memory; shape (..., moments).
     """
 
     means: np.ndarray
     parts: np.ndarray
-    memory_bytes: np.ndarray
+    moments_bytes: np.ndarray
+
+    @property
+    def memory_bytes(self) -> np.ndarray:
+        """Not more than the step's memory; shape (...)."""
+        return self.moments_bytes.max(-1)
 
     def __getitem__(self, index: object) -> Sums:
-        return Sums(self.means[index], self.parts[index], self.memory_bytes[index])
+        return Sums(self.means[index], self.parts[index], self.moments_bytes[index])
 
     def __add__(self, other: Sums) -> Sums:
-        return Sums(self.means + other.means, self.parts + other.parts, self.memory_bytes + other.memory_bytes)
+        return Sums(self.means + other.means, self.parts + other.parts, self.moments_bytes + other.moments_bytes)
 
     def total(self) -> Sums:
         """The sum over the first axis."""
-        return Sums(self.means.sum(0), self.parts.sum(0), self.memory_bytes.sum(0))
+        return Sums(self.means.sum(0), self.parts.sum(0), self.moments_bytes.sum(0))
 
     def upper(self, deviations: float) -> np.ndarray:
         """Means plus so many standard deviations, shape (..., quantities)."""
@@ -99,6 +105,7 @@ class StepTable:
         self.layer_of = np.repeat(np.arange(len(choices)), [len(plans) for plans in choices.values()])
         self.asked = 0
         self._known: dict[tuple, StepCost] = {}
+        self._bounds: dict[tuple, MemoryBounds] = {}
         self._terms: dict[tuple, Terms] = {}
         self._build()
 
@@ -123,11 +130,30 @@ class StepTable:
 
     def step_cost(self, layers: Mapping[str, LayerPlan]) -> StepCost:
         """What the source says of the whole step; asked once for plans with as many channels of the same layers."""
-        key = tuple(sorted((name, p.axis, len(p.channels), p.bias) for name, p in layers.items()))
+        key = _step_of(layers)
         if key not in self._known:
             self.asked += 1
             self._known[key] = self.source.step(self.network, self.plan(layers))
         return self._known[key]
+
+    def step_sums(self, layers: Mapping[str, LayerPlan]) -> StepSums:
+        """What adds up of :meth:`step_cost`, for much less work."""
+        return self.source.step_sums(self.network, self.plan(layers))
+
+    def step_memory(self, layers: Mapping[str, LayerPlan]) -> MemoryBounds:
+        """Bounds of :meth:`step_cost`'s memory, for less work: seconds less where the planner would search."""
+        key = _step_of(layers)
+        if key in self._known:
+            exact = self._known[key].memory_bytes
+            return MemoryBounds(exact, exact)
+        if key not in self._bounds:
+            self._bounds[key] = self.source.step_memory(self.network, self.plan(layers))
+        return self._bounds[key]
+
+    def fits(self, layers: Mapping[str, LayerPlan], memory_bytes: float) -> bool:
+        """Whether a step's memory is at most this; planned to the byte only where bounds do not tell."""
+        low, high = self.step_memory(layers)
+        return high <= memory_bytes or (low <= memory_bytes and self.step_cost(layers).memory_bytes <= memory_bytes)
 
     def sums(self, picked: Sequence[int]) -> Sums:
         """Costs of the step with these choices, at most one a layer, as a sum."""
@@ -164,7 +190,7 @@ class StepTable:
             where = [(layers < front).reshape(shape), (layers == front).reshape(shape)]
             return np.select(where, [a, b], new)
 
-        return Sums(pick("means"), pick("parts"), pick("memory_bytes"))
+        return Sums(pick("means"), pick("parts"), pick("moments_bytes"))
 
     def chosen(self, picked: Sequence[int]) -> dict[str, LayerPlan]:
         """Layer names to plans."""
@@ -177,41 +203,57 @@ class StepTable:
         alone = [self._ask(member) for member in members]
         behind = [self._ask(before | member) for member in members]
         added = self._means(behind) - self._means([reference])
-        parts = _Parts(self.network, self.step_cost({name: p for member in members for name, p in member.items()}))
+        everything = {name: plan for member in members for name, plan in member.items()}
+        parts = _Parts(self.network, self.step_cost(everything))
         own = parts.own_of(self)
         fronts = np.array([parts.without_own(self.plan(member)) for member in members]) + own
         scales = [self._scales(q, alone, fronts) for q in self.summed]
         idle = parts.without_own(self.template)[None]
-        self.nothing = self._sums(self._means([nothing]), idle, scales, [nothing[1]])[0]
-        self.first = self._sums(self._means(alone), fronts, scales, [memory for _, memory in alone])
-        # Where a plan is fullest differs: what stays in memory all the time is what it needs in any case.
-        kept = [persistent_bytes(self.network[self.layers[self.layer_of[i]]], plan, self.template, saved_input=False)
-                for i, plan in enumerate(self.plans)]  # fmt: skip
-        memory = np.array([low for _, low in behind]) - reference[1]
-        self.added = self._sums(added, own, scales, np.clip(memory, 0, kept))
+        moments = _Moments([nothing[1], reference[1], *(m for _, m in alone), *(m for _, m in behind)])
+        first = moments.bytes_of([m for _, m in alone])
+        self.nothing = self._sums(self._means([nothing]), idle, scales, moments.bytes_of([nothing[1]]))[0]
+        self.first = self._sums(self._means(alone), fronts, scales, first)
+        memory = moments.bytes_of([m for _, m in behind]) - moments.bytes_of([reference[1]])
+        if moments.known:
+            # Two layers may save the same: what a layer adds where all others train is the least it adds.
+            least = moments.bytes_of([self._moments(before | everything | member) for member in members])
+            for layer, name in enumerate(self.layers):
+                without = {other: plan for other, plan in everything.items() if other != name}
+                rows = self.layer_of == layer
+                least[rows] -= moments.bytes_of([self._moments(before | without)])
+            memory = np.minimum(memory, least)
+        elif not isinstance(self.source, AnalyticalCosts):  # formulas count no peak
+            # Where a plan is fullest differs: what stays in memory all the time is what it needs in any case.
+            named = (self.network[self.layers[layer]] for layer in self.layer_of)
+            kept = [persistent_bytes(layer, plan, self.template, saved_input=False)
+                    for layer, plan in zip(named, self.plans, strict=True)]  # fmt: skip
+            memory = np.clip(memory, 0, np.array(kept)[:, None])
+        self.added = self._sums(added, own, scales, memory)
         self.chain = all(
             set(self.layers[layer:]) <= self.plan(members[i]).influenced(self.network)
             for layer, i in enumerate(np.flatnonzero(np.diff(self.layer_of, prepend=-1)))
         )
 
-    def _ask(self, layers: Mapping[str, LayerPlan]) -> tuple[StepSums, int]:
+    def _ask(self, layers: Mapping[str, LayerPlan]) -> tuple[StepSums, dict[Moment, int]]:
         """What adds up of the step that trains these, and bytes that it needs at least: quicker than the whole step,
         whose memory is planned."""
-        plan = self.plan(layers)
-        return self.source.step_sums(self.network, plan), self.source.step_memory(self.network, plan).low
+        return self.step_sums(layers), self._moments(layers)
 
-    def _means(self, costs: Sequence[tuple[StepSums, int]]) -> np.ndarray:
+    def _moments(self, layers: Mapping[str, LayerPlan]) -> dict[Moment, int]:
+        return self.source.step_moments(self.network, self.plan(layers))
+
+    def _means(self, costs: Sequence[tuple[StepSums, dict[Moment, int]]]) -> np.ndarray:
         """Of every step and quantity, shape (steps, quantities)."""
         return np.array([[mean_and_std(sums, name)[0] for name in self.summed] for sums, _ in costs])
 
     @staticmethod
-    def _sums(means: np.ndarray, parts: np.ndarray, scales: Sequence[np.ndarray], memory: Sequence[float]) -> Sums:
+    def _sums(means: np.ndarray, parts: np.ndarray, scales: Sequence[np.ndarray], memory: np.ndarray) -> Sums:
         scaled = [
             np.column_stack([scale[0] * parts, scale[1] * means[:, q]]) for q, scale in enumerate(scales)
         ]  # fmt: skip
-        return Sums(means, np.stack(scaled, axis=1), np.array(memory, dtype=float))
+        return Sums(means, np.stack(scaled, axis=1), memory)
 
-    def _scales(self, quantity: str, costs: Sequence[tuple[StepSums, int]], parts: np.ndarray) -> np.ndarray:
+    def _scales(self, quantity: str, costs: Sequence[tuple[StepSums, object]], parts: np.ndarray) -> np.ndarray:
         """(a, b) so that the standard deviations of these steps are nearest to √(a² Σ parts² + b² mean²)."""
         means, stds = np.array([mean_and_std(sums, quantity) for sums, _ in costs]).T
         if not stds.any():
@@ -227,6 +269,30 @@ class StepTable:
         layer = self.network[names[max(0, names.index(self.layers[0]) - 1)]]
         has_bias = bool(layer.geometry.bias_elements)  # type: ignore[attr-defined]
         return {layer.name: LayerPlan(() if has_bias else (0,), "out", has_bias)}
+
+
+class _Moments:
+    """Moments of steps in one order.
+
+    Args:
+        steps: Bytes by moment, of steps among which are all that there will be.
+    """
+
+    def __init__(self, steps: Sequence[Mapping[Moment, int]]) -> None:
+        self._order = list(dict.fromkeys(moment for step in steps for moment in step))
+        self.known = self._order != [()]
+        #: While a layer's own gradient would be computed, a step that does not train it takes what it does while the
+        #: gradient of the layer's input is.
+        self._instead: dict[Moment, Moment] = {}
+        for moment in self._order:
+            if len(moment) > 1 and moment[1] == str(Pass.GRAD_INPUT) and moment[2] != "requantize":
+                self._instead[moment[0], "own"] = moment
+
+    def bytes_of(self, steps: Sequence[Mapping[Moment, int]]) -> np.ndarray:
+        """Bytes at every moment, 0 at those that a step does not have; shape (steps, moments)."""
+        return np.array(
+            [[step.get(m, step.get(self._instead.get(m, m), 0)) for m in self._order] for step in steps], dtype=float
+        )
 
 
 class _Parts:
@@ -290,6 +356,11 @@ class _Parts:
             if of_head or layer in (carrying if carries else influenced):
                 total += parts
         return total
+
+
+def _step_of(layers: Mapping[str, LayerPlan]) -> tuple:
+    """Equal for plans whose steps cost the same."""
+    return tuple(sorted((name, p.axis, len(p.channels), p.bias) for name, p in layers.items()))
 
 
 def _own_op(layer: Layer, plan: LayerPlan, pass_: Pass, template: StepPlan) -> Op:

@@ -79,7 +79,21 @@ class Problem:
 
     def allows(self, picked: Sequence[int]) -> bool:
         """Whether the whole step keeps the budget, as the source says."""
-        return self.budget.allows(self.cost(picked))
+        return not self.excess(picked)
+
+    def excess(self, picked: Sequence[int]) -> dict[str, float]:
+        """By how much the whole step passes each limit that it breaks, as a share of it; of memory, at least that.
+
+        Memory is planned to the byte only where bounds of it do not tell.
+        """
+        layers, budget = self.chosen(picked), self.budget
+        sums = self.table.step_sums(layers)
+        limits = {name: limit for name, limit in budget.limits.items() if name != "memory_bytes"}
+        shares = {name: budget.upper(sums, name) / limit - 1 for name, limit in limits.items()}
+        if np.isfinite(self.memory_limit):
+            fits = self.table.fits(layers, self.memory_limit)
+            shares["memory_bytes"] = 0.0 if fits else self.table.step_memory(layers).low / self.memory_limit - 1
+        return {name: share for name, share in shares.items() if share > 0}
 
     def gain(self, picked: Sequence[int]) -> float:
         return float(self.gains[list(picked)].sum())
@@ -194,12 +208,12 @@ def _climb(problem: Problem, layer: int, picked: list[int], banned: set[int]) ->
         states.append(picked)
     front = next(i for i in picked if table.layer_of[i] == layer)
     own = problem.of_layer(layer)
-    means, parts, memory = (getattr(table.added, name).copy() for name in ("means", "parts", "memory_bytes"))
+    means, parts, memory = (getattr(table.added, name).copy() for name in ("means", "parts", "moments_bytes"))
     means[own] = table.first.means[own] - table.first.means[front]
     parts[own] = table.first.parts[own] - table.first.parts[front]
-    memory[own] = table.first.memory_bytes[own] - table.first.memory_bytes[front]
+    memory[own] = table.first.moments_bytes[own] - table.first.moments_bytes[front]
     now = table.sums(picked)
-    now_means, now_parts, now_memory = now.means, now.parts, now.memory_bytes
+    now_means, now_parts, now_memory = now.means, now.parts, now.moments_bytes
     gained = problem.gains.copy()
     limits = problem.limits * (1 + _ROUNDING)
 
@@ -214,10 +228,11 @@ def _climb(problem: Problem, layer: int, picked: list[int], banned: set[int]) ->
         take(i)
     while True:
         upper = now_means + means + deviations * np.linalg.norm(now_parts + parts, axis=-1)
-        fits = open_ & (gained > 0) & (upper <= limits).all(1) & (now_memory + memory <= problem.memory_limit)
+        fits = open_ & (gained > 0) & (upper <= limits).all(1)
+        fits &= (now_memory + memory <= problem.memory_limit).all(1)
         if not fits.any():
             return states
-        shares = np.maximum((means / problem.limits).max(1), memory / problem.memory_limit)
+        shares = np.maximum((means / problem.limits).max(1), memory.max(1) / problem.memory_limit)
         worth = np.where(fits, gained / np.maximum(shares, _LEAST_SHARE), -1.0)
         best = int(np.argmax(worth))
         now_means, now_parts, now_memory = now_means + means[best], now_parts + parts[best], now_memory + memory[best]
@@ -246,7 +261,7 @@ def _climb_unaware(problem: Problem, picked: list[int], banned: set[int]) -> lis
         added, old = table.added[moves], table.added[held[moves]]
         holds = held[moves] >= 0
         shares = (added.means - np.where(holds[:, None], old.means, 0.0)) / problem.limits
-        memory = (added.memory_bytes - np.where(holds, old.memory_bytes, 0.0)) / problem.memory_limit
+        memory = (added.moments_bytes - np.where(holds[:, None], old.moments_bytes, 0.0)).max(1) / problem.memory_limit
         worth = gained[moves] / np.maximum(np.maximum(shares.max(1), memory), _LEAST_SHARE)
         best = moves[np.argmax(worth)]
         current[table.layer_of[best]] = best

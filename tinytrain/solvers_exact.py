@@ -7,8 +7,9 @@ again.
 
 * The upper end of an interval, mean + z · √Σ parts², is convex in the choices: its tangent at the solution, which lies
   nowhere above it.
-* Memory is a peak. Every plan needs the sum of what its choices keep all the time; beyond it, what the solution's
-  layers keep from the forward pass. That is charged to each plan that trains all of those layers.
+* Memory is a peak. Every plan needs the sums of what its choices take at the moments of a step, or of what they keep
+  all the time; beyond it, what the solution's layers keep from the forward pass. That is charged to each plan that
+  trains at least as many channels of all of those layers.
 * What is left (a rounding, an uncertainty that is other than the sums', int8 layers that share what they save): that
   this very solution is none, and after :data:`_MOST_SINGLE` of these, that all plans lie as far above their sums.
 
@@ -99,7 +100,19 @@ class _Program:
             if np.isfinite(limit):
                 self._cut_tangent(q, self._parts(self.own[:1]))
         if np.isfinite(problem.memory_limit):
-            self._add(self.sums.memory_bytes / problem.memory_limit, 1.0)
+            for row in self._memory_rows():
+                self._add(row, 1.0)
+
+    def _memory_rows(self) -> list[np.ndarray]:
+        """A row a moment that may be over the limit, as shares of it, without those that another implies."""
+        rows = np.unique(self.sums.moments_bytes.T, axis=0) / self.problem.memory_limit
+        layers = self.problem.table.layer_of[self.variables]
+        most = sum(rows[:, layers == layer].max(1).clip(0) for layer in np.unique(layers))
+        kept: list[np.ndarray] = []
+        for row in rows[most > 1][np.argsort(-most[most > 1])]:
+            if not any((other >= row).all() for other in kept):
+                kept.append(row)
+        return kept
 
     @cached_property
     def relaxed_gain(self) -> float:
@@ -126,7 +139,7 @@ class _Program:
             picked = tuple(sorted(self.variables[taken].tolist()))
             gain = float(gains[taken].sum() * self.total)
             bound = min(bound, gain)
-            excess = problem.budget.excess(problem.cost(picked))
+            excess = problem.excess(picked)
             if not excess:
                 return Solution(picked, problem.gain(picked), bound)
             self._cut(taken, excess)
@@ -198,32 +211,39 @@ class _Program:
         self._add(upper / self.problem.limits[q], 1.0 + 1e-10 - self._above[q])
 
     def _cut_memory(self, taken: np.ndarray) -> bool:
+        """Charge what a solution's layers keep beyond the sums to all that train at least as much of them."""
         problem = self.problem
-        picked = self.variables[taken]
-        beyond = self._beyond(picked.tolist())
-        for i in picked[::-1].tolist():  # layers without which as much is kept belong to no reason
-            fewer = [j for j in picked.tolist() if j != i]
-            if problem.table.layer_of[i] != self.frontier and self._beyond(fewer) >= beyond:
-                picked = np.array(fewer)
-        layers = frozenset(problem.table.layer_of[picked].tolist())
-        if beyond <= self._charged.get(layers, 0.0):
+        picked = self.variables[taken].tolist()
+        beyond, at = self._beyond(picked)
+        if problem.table.sums(picked).moments_bytes[at] + beyond <= problem.memory_limit:
+            return False  # it is for how it is placed that it does not fit
+        for i in picked[::-1]:  # layers without which as much is kept belong to no reason
+            fewer = [j for j in picked if j != i]
+            if problem.table.layer_of[i] != self.frontier and self._beyond(fewer, at)[0] >= beyond:
+                picked = fewer
+        key = frozenset(picked)
+        if beyond <= self._charged.get(key, 0.0):
             return False
-        self._charged[layers] = beyond
+        self._charged[key] = beyond
+        layer_of = problem.table.layer_of
+        charged = np.zeros(len(self.variables))
+        for i in picked:
+            charged += (layer_of[self.variables] == layer_of[i]) & (self.variables >= i)
         charge = beyond / problem.memory_limit
-        row = self.sums.memory_bytes / problem.memory_limit
-        later = [layer for layer in layers if layer != self.frontier]
-        row = row + charge * np.isin(problem.table.layer_of[self.variables], later)
-        self._add(row, 1.0 + charge * (len(later) - 1) if later else 1.0 - charge)
+        row = self.sums.moments_bytes[:, at] / problem.memory_limit
+        self._add(row + charge * charged, 1.0 + charge * (len(picked) - 1))
         return True
 
-    def _beyond(self, picked: list[int]) -> float:
-        """Bytes that a step takes above its sum."""
+    def _beyond(self, picked: list[int], at: int | None = None) -> tuple[float, int]:
+        """Bytes that a step takes at least above its sum at a moment, by default the fullest; and the moment."""
         table = self.problem.table
-        return self.problem.cost(picked).memory_bytes - float(table.sums(picked).memory_bytes)
+        sums = table.sums(picked).moments_bytes
+        at = int(np.argmax(sums)) if at is None else at
+        return table.step_memory(table.chosen(picked)).low - float(sums[at]), at
 
 
 def _joined(first: Sums, added: Sums) -> Sums:
-    names = ("means", "parts", "memory_bytes")
+    names = ("means", "parts", "moments_bytes")
     return Sums(*(np.concatenate([getattr(first, name), getattr(added, name)]) for name in names))
 
 

@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -28,6 +29,9 @@ from tinytrain.selection_costs import StepTable
 
 Accounting = Literal["own", "chain", "measured"]
 ACCOUNTINGS: tuple[Accounting, ...] = ("own", "chain", "measured")
+
+#: Random plans that do not fit in memory, for each that is wanted, before they are given up.
+_MOST_REFUSED = 1000
 
 
 @dataclass(frozen=True)
@@ -174,12 +178,16 @@ class Methods:
         return self.tables["measured"]
 
     def budgets_ms(self) -> tuple[float, ...]:
-        """The study's budgets: shares of the way from the cheapest plan to the one that trains all inspected layers."""
+        """The study's budgets: shares of the way from the cheapest plan to the one that trains all inspected layers.
+
+        Where memory is limited, to the random plan that takes longest.
+        """
         table = self.judge
-        deviations = Budget(confidence=self.settings.confidence).deviations
-        least = float(table.first.upper(deviations)[:, 0].min())
+        budget = Budget(confidence=self.settings.confidence)
+        least = float(table.first.upper(budget.deviations)[:, 0].min())
         everything = {table.layers[layer]: table.plans[i] for i, layer in enumerate(table.layer_of)}
-        most = Budget(confidence=self.settings.confidence).upper_latency_ms(table.step_cost(everything))
+        longest = (everything,) if self.settings.memory_bytes is None else self.random_steps
+        most = max(budget.upper(table.step_sums(layers), "latency_ms") for layers in longest)
         return tuple(least + share * (most - least) for share in self.settings.budget_shares)
 
     def choose(self, method: Method, information: Mapping[str, Tensor], budget_ms: float) -> Selection | None:
@@ -198,21 +206,47 @@ class Methods:
         except UserError:
             return None
 
+    def fits(self, layers: Mapping[str, LayerPlan]) -> bool:
+        """Whether the device has the memory that a step takes."""
+        memory_bytes = self.settings.memory_bytes
+        return memory_bytes is None or self.judge.fits(layers, memory_bytes)
+
+    @property
     def random_steps(self) -> tuple[dict[str, LayerPlan], ...]:
         """Random plans over the same layers and ratios: a frontier, and each later layer or not, by its table's plans.
 
-        Which channels they are depends on the task: those of highest information, as methods take them.
+        Which channels they are depends on the task: those of highest information, as methods take them. Where memory is
+        limited, plans are drawn until so many fit, as they are first placed.
         """
+        return self._random[0]
+
+    @property
+    def random_refused(self) -> int:
+        """How many random plans were drawn that memory excludes."""
+        return self._random[1]
+
+    @cached_property
+    def _random(self) -> tuple[tuple[dict[str, LayerPlan], ...], int]:
         rng = np.random.default_rng(self.settings.seed)
-        table = self.judge
-        found = []
-        for _ in range(self.settings.random_plans):
+        table, limit = self.judge, self.settings.memory_bytes
+        found: list[dict[str, LayerPlan]] = []
+        refused = 0
+        while len(found) < self.settings.random_plans:
             frontier = int(rng.integers(len(table.layers)))
             density = rng.random()
             layers = [frontier, *(i for i in range(frontier + 1, len(table.layers)) if rng.random() < density)]
             picked = [int(rng.choice(np.flatnonzero(table.layer_of == layer))) for layer in layers]
-            found.append(table.chosen(picked))
-        return tuple(found)
+            plans = table.chosen(picked)
+            if limit is None or (table.sums(picked).memory_bytes <= limit and table.step_memory(plans).high <= limit):
+                found.append(plans)
+            else:
+                refused += 1
+            if refused > _MOST_REFUSED * self.settings.random_plans:
+                raise UserError(
+                    f"hardly a random plan fits in {limit:,} bytes: {len(found)} of the first {len(found) + refused}",
+                    hint="give the study more memory, or a smaller input",
+                )
+        return tuple(found), refused
 
 
 def plan_key(plan: StepPlan) -> str:

@@ -53,7 +53,7 @@ class Study:
             _check_same(path, record)
         else:
             path.write_text(json.dumps(record, indent=1) + "\n")
-        self.random = {step_key(layers): layers for layers in methods.random_steps()}
+        self.random = {step_key(layers): layers for layers in methods.random_steps}
 
     # ---------------------------------------------------------------------------------------------- choosing
 
@@ -118,7 +118,7 @@ class Study:
                 step_key(plan.layers),
                 selection.gain,
                 selection.fisher_share,
-                selection.cost.latency_ms,
+                self.methods.tables[method.accounting].step_sums(plan.layers).latency_ms,
                 selection.seconds,
             )
             _save_once(self.folder / "plans" / f"{choice.plan}.json", plan)

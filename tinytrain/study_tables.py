@@ -19,24 +19,29 @@ def choice_table(study: Study) -> pd.DataFrame:
 
         * ``latency_ms`` of the step and ``latency_is``: ``measured``, or ``predicted`` by the fitted model;
         * ``over_budget_percent``: above 0 where the budget is broken; NaN where nothing was chosen;
-        * ``kept``: whether something was chosen and keeps the budget;
+        * ``fits``: whether something was chosen and keeps the study's limit of memory, as the fitted model's planner
+          has it, whatever the method counts memory by;
+        * ``kept``: whether it keeps the budget, too;
         * ``best_gain``: the most that any plan of any method, for any budget, or a random one has for this task within
-          this budget, by the same latencies;
+          this budget and that limit, by the same latencies;
         * ``regret``: ``1 - gain / best_gain`` of plans that keep the budget; NaN of others.
     """
     measured = study.measured_ms()
     latencies = {key: (value, "measured") for key, value in measured.items()}
     table = study.methods.judge
     for key, layers in study.random.items():
-        latencies.setdefault(key, (table.step_cost(layers).latency_ms, "predicted"))
+        latencies.setdefault(key, (table.step_sums(layers).latency_ms, "predicted"))
     choices = study.choices()
-    for step, plan in {c.step: c.plan for c in choices if c.step and c.step not in latencies}.items():
-        latencies[step] = (table.step_cost(study.plan(plan).layers).latency_ms, "predicted")
+    fits = {"": False}
+    for step, plan in {c.step: c.plan for c in choices if c.step}.items():
+        layers = study.plan(plan).layers
+        latencies.setdefault(step, (table.step_sums(layers).latency_ms, "predicted"))
+        fits[step] = study.methods.fits(layers)
     random = study.random_gains()
     within: dict[tuple[str, float], float] = {}
     of_task: dict[str, dict[tuple[str, float], float]] = {}
     for c in choices:
-        if c.step:
+        if fits[c.step]:
             of_task.setdefault(c.task, {})[c.plan, latencies[c.step][0]] = c.gain
     rows = []
     for c in choices:
@@ -45,7 +50,7 @@ def choice_table(study: Study) -> pd.DataFrame:
             others = [g for key, g in random[c.task][1].items() if latencies[key][0] <= c.budget_ms]
             within[c.task, c.budget_ms] = max(own + others, default=math.nan)
         ms, kind = latencies[c.step] if c.step else (math.nan, "")
-        kept = bool(ms <= c.budget_ms)
+        kept = bool(ms <= c.budget_ms and fits[c.step])
         best = within[c.task, c.budget_ms]
         rows.append(
             vars(c)
@@ -53,6 +58,7 @@ def choice_table(study: Study) -> pd.DataFrame:
                 "latency_ms": ms,
                 "latency_is": kind,
                 "over_budget_percent": 100 * (ms / c.budget_ms - 1),
+                "fits": fits[c.step],
                 "kept": kept,
                 "best_gain": best,
                 "regret": 1 - c.gain / best if kept and best > 0 else math.nan,
@@ -66,16 +72,18 @@ def method_table(study: Study, *, by_budget: bool = False) -> pd.DataFrame:
 
     Returns:
         ``method[, budget_ms], n`` (tasks and budgets); ``none`` chosen; ``measured`` (how many of the steps were),
-        ``fisher_share_mean``; ``broken_percent`` of those chosen, ``over_budget_percent_mean`` of those that break it
-        and ``over_budget_percent_most`` of all; ``regret_mean`` of those that keep it; ``distinct_plans``;
+        ``fisher_share_mean``; ``broken_percent`` of those chosen, by time or memory, ``over_budget_percent_mean`` of
+        those that break the budget and ``over_budget_percent_most`` of all; where memory is limited
+        ``too_large_percent`` of those chosen; ``regret_mean`` of those that keep both; ``distinct_plans``;
         ``selection_ms_median``.
     """
     table = choice_table(study)
+    limited = study.methods.settings.memory_bytes is not None
     keys = ["method", "budget_ms"] if by_budget else ["method"]
     rows = []
     for names, group in table.groupby(keys, sort=False):
         chosen = group[group.plan != ""]
-        broken = chosen[~chosen.kept]
+        over = chosen[chosen.over_budget_percent > 0]
         rows.append(
             dict(zip(keys, names, strict=True))
             | {
@@ -83,15 +91,40 @@ def method_table(study: Study, *, by_budget: bool = False) -> pd.DataFrame:
                 "none": int((group.plan == "").sum()),
                 "measured": int((chosen.latency_is == "measured").sum()),
                 "fisher_share_mean": group.fisher_share.mean(),
-                "broken_percent": 100 * len(broken) / len(chosen) if len(chosen) else math.nan,
-                "over_budget_percent_mean": broken.over_budget_percent.mean(),
+                "broken_percent": _missed_percent(chosen.plan, chosen.kept),
+                "over_budget_percent_mean": over.over_budget_percent.mean(),
                 "over_budget_percent_most": chosen.over_budget_percent.max(),
+            }
+            | ({"too_large_percent": _missed_percent(chosen.plan, chosen.fits)} if limited else {})
+            | {
                 "regret_mean": chosen.regret.mean(),
                 "distinct_plans": chosen.plan.nunique(),
                 "selection_ms_median": 1e3 * chosen.seconds.median(),
             }
         )
     return pd.DataFrame.from_records(rows)
+
+
+def memory_table(study: Study) -> pd.DataFrame:
+    """What the study's limit of memory excludes: a row an accounting, of the distinct steps that its methods chose, and
+    one of the random plans, which are drawn until enough of them fit.
+
+    Returns:
+        ``steps, n, too_large, too_large_percent``; no row where memory is not limited.
+    """
+    methods = study.methods
+    if methods.settings.memory_bytes is None:
+        return pd.DataFrame()
+    table = choice_table(study)
+    accounting = {method.name: method.accounting for method in factorial()}
+    chosen = table[table.step != ""]
+    counts = [("random", len(methods.random_steps) + methods.random_refused, methods.random_refused)]
+    for name, group in chosen.groupby(chosen.method.map(accounting), sort=False):
+        steps = group.drop_duplicates("step")
+        counts.append((f"chosen by {name}", len(steps), int((~steps.fits).sum())))
+    return pd.DataFrame.from_records(
+        [{"steps": s, "n": n, "too_large": over, "too_large_percent": 100 * over / n} for s, n, over in counts]
+    )
 
 
 def identical_plans(study: Study) -> pd.DataFrame:
@@ -106,7 +139,7 @@ def measured_table(study: Study) -> pd.DataFrame:
     table, rows = study.methods.judge, []
     for step, measured in study.measured_ms().items():
         layers = study.step(step).layers
-        predicted = table.step_cost(layers).latency_ms
+        predicted = table.step_sums(layers).latency_ms
         rows.append(
             {
                 "step": step,
@@ -137,7 +170,7 @@ def factor_table(study: Study) -> pd.DataFrame:
     Returns:
         ``factor, from, to, pairs`` (of methods, times tasks and budgets), ``tasks``; ``same_plan_percent``;
         ``fisher_points`` (mean change of the Fisher share, in points) with ``low_95_points, high_95_points`` over
-        tasks; ``broken_from_percent, broken_to_percent`` of the plans chosen.
+        tasks; ``broken_from_percent, broken_to_percent`` of the plans chosen, by time or memory.
     """
     table = choice_table(study)
     of = {method.name: method for method in factorial()}
@@ -168,8 +201,8 @@ def factor_table(study: Study) -> pd.DataFrame:
                     "fisher_points": mean,
                     "low_95_points": low,
                     "high_95_points": high,
-                    "broken_from_percent": _broken_percent(both.plan_from, both.kept_from),
-                    "broken_to_percent": _broken_percent(both.plan_to, both.kept_to),
+                    "broken_from_percent": _missed_percent(both.plan_from, both.kept_from),
+                    "broken_to_percent": _missed_percent(both.plan_to, both.kept_to),
                 }
             )
     return pd.DataFrame.from_records(rows)
@@ -185,7 +218,8 @@ def _differ_only(a: Method, b: Method, factor: str, before: object, after: objec
     return all(getattr(a, name) == getattr(b, name) for name in names if name not in ignored)
 
 
-def _broken_percent(plans: pd.Series, kept: pd.Series) -> float:
+def _missed_percent(plans: pd.Series, kept: pd.Series) -> float:
+    """Of what was chosen, how much is not kept."""
     chosen = plans != ""
     return 100 * float((~kept[chosen].astype(bool)).mean()) if chosen.any() else math.nan
 

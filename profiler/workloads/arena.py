@@ -4,93 +4,18 @@ Tensors that live through the whole run (trained weights, gradients, moments) li
 The others live from the op that first writes them to the last that reads them; two may share bytes only where no op
 needs both, or where the kernel declares that its output may overwrite an input that nothing reads afterwards, from the
 same byte on or trailing what has been read of it.
-Finding the lowest peak is a packing problem that is hard in general; a few greedy orders are tried, and the search
-stops at the first that reaches the largest sum of tensors alive at once, below which nothing can go.
+Finding the lowest peak is a packing problem: :mod:`profiler.workloads.packing`.
 """
 
 from __future__ import annotations
 
-import math
-import random
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from itertools import accumulate
 
+from profiler.workloads.packing import SEARCHES, Block, aligned, changes_of, largest_sum, pack
 from profiler.workloads.step import TRANSIENT, Role, StepOp, StepTensor, TrainingStep
 from profiler.workloads.traits import in_place, scratch_bytes, trailing
-
-#: Every buffer starts at a multiple of this: the low bits of a reference are its region.
-ALIGNMENT_BYTES = 16
-
-
-def aligned(byte_count: int) -> int:
-    """``byte_count`` rounded up to the arena's alignment."""
-    return -(-byte_count // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
-
-
-class Rectangle(NamedTuple):
-    """Bytes that are taken for some ops: ``size`` bytes from ``offset`` on, from op ``start`` to op ``stop``."""
-
-    offset: int
-    size: int
-    start: int
-    stop: int
-
-
-@dataclass
-class Block:
-    """Memory that is placed as one: a tensor, and those that take over its bytes one after the other.
-
-    Attributes:
-        rectangles: What each takes and when; offsets are from the block's beginning. Those of one block may overlap,
-            where an op writes one tensor over another.
-        names: The tensors, in the same order; none for scratch.
-    """
-
-    rectangles: list[Rectangle]
-    names: list[str] = field(default_factory=list)
-
-    @classmethod
-    def of(cls, size: int, start: int, stop: int, name: str | None = None) -> Block:
-        """A block of one tensor, or of scratch."""
-        return cls([Rectangle(0, size, start, stop)], [] if name is None else [name])
-
-    @property
-    def byte_count(self) -> int:
-        return max(r.offset + r.size for r in self.rectangles)
-
-    @property
-    def start(self) -> int:
-        return min(r.start for r in self.rectangles)
-
-    @property
-    def stop(self) -> int:
-        return max(r.stop for r in self.rectangles)
-
-    @property
-    def longest_life(self) -> int:
-        """Ops of the longest-lived tensor."""
-        return max(r.stop - r.start for r in self.rectangles)
-
-    def take_over(self, name: str, source: str, ahead: int, rectangle: tuple[int, int, int]) -> None:
-        """Give ``name`` (size, start, stop) the bytes from ``ahead`` bytes before ``source`` on; the block grows."""
-        offset = self.rectangles[self.names.index(source)].offset - ahead
-        shift = max(0, -offset)
-        self.rectangles = [r._replace(offset=r.offset + shift) for r in self.rectangles]
-        self.rectangles.append(Rectangle(offset + shift, *rectangle))
-        self.names.append(name)
-
-    def bytes_at(self, op: int) -> int:
-        """Bytes taken while an op runs, overlaps counted once and sizes rounded up."""
-        if len(self.rectangles) == 1:
-            only = self.rectangles[0]
-            return aligned(only.size) if only.start <= op <= only.stop else 0
-        total = end = 0
-        for r in sorted(r for r in self.rectangles if r.start <= op <= r.stop):
-            top = r.offset + aligned(r.size)
-            total += max(0, top - max(end, r.offset))
-            end = max(end, top)
-        return total
 
 
 @dataclass(frozen=True)
@@ -142,7 +67,7 @@ def place(
         peak = bottom + tensor.byte_count
         bottom = aligned(peak)
     blocks, shared, scratch_of = _blocks(step)
-    block_offsets, top, bound = pack(blocks, searches=_SEARCHES if search and step.plan.savings else 0)
+    block_offsets, top, bound = pack(blocks, searches=SEARCHES if search and step.plan.savings else 0)
     scratch: dict[int, int] = {}
     for index, (block, offset) in enumerate(zip(blocks, block_offsets, strict=True)):
         for name, rectangle in zip(block.names, block.rectangles, strict=False):
@@ -157,7 +82,15 @@ def place(
 def lowest_peak(step: TrainingStep, *, resident: Collection[str] = ()) -> int:
     """The lower bound of :func:`place`'s peak, to the alignment: for much less work where placing searches."""
     persistent = sum(aligned(t.byte_count) for t in step.tensors.values() if _persists(t, resident))
-    return persistent + _largest_sum(_blocks(step)[0])
+    return persistent + largest_sum(_blocks(step)[0])
+
+
+def bytes_alive(step: TrainingStep, *, resident: Collection[str] = ()) -> list[int]:
+    """Bytes that tensors and scratch take together while each op of the step runs: no placement's peak is below the
+    largest, but for the alignment of what lies highest."""
+    persistent = sum(aligned(t.byte_count) for t in step.tensors.values() if _persists(t, resident))
+    changes = changes_of(_blocks(step)[0])
+    return [persistent + alive for alive in accumulate(changes.get(op, 0) for op in range(len(step.ops)))]
 
 
 def _persists(tensor: StepTensor, resident: Collection[str]) -> bool:
@@ -232,133 +165,3 @@ def _joined(step_op: StepOp, position: int, source: StepTensor, byte_count: int)
     together = max(byte_count, ahead + source.byte_count)
     saved = byte_count + source.byte_count - together
     return ahead if saved >= _WORTH_TRAILING_BYTES else None
-
-
-def pack(blocks: Sequence[Block], *, searches: int = 0) -> tuple[list[int], int, int]:
-    """Offsets such that no two blocks overlap in both time and memory.
-
-    Args:
-        blocks: What to place.
-        searches: How many random changes of the order are tried where the bound is not reached; always the same.
-
-    Returns:
-        The offset of each block, the peak, and the lower bound of any peak (with sizes rounded up to the alignment).
-    """
-    bound = _largest_sum(blocks)
-    best: list[int] = []
-    best_peak = -1
-    best_order: list[int] = []
-    for key in _ORDERS:
-        order = sorted(range(len(blocks)), key=lambda i: key(blocks[i]))
-        offsets, peak = _best_fit(blocks, order)
-        if best_peak < 0 or peak < best_peak:
-            best, best_peak, best_order = offsets, peak, order
-        if aligned(best_peak) <= bound:
-            return best, best_peak, bound
-    # What sticks out at the top came too late: give it the first choice and try again.
-    order, offsets, peak = best_order, best, best_peak
-    for _ in range(_REPAIRS):
-        highest = [i for i in order if offsets[i] + blocks[i].byte_count == peak]
-        order = highest + [i for i in order if i not in highest]
-        offsets, peak = _best_fit(blocks, order)
-        if peak < best_peak:
-            best, best_peak = offsets, peak
-        if aligned(best_peak) <= bound:
-            break
-    if searches and aligned(best_peak) > bound:
-        for seed in range(_RESTARTS):
-            found, found_peak = _anneal(blocks, searches // _RESTARTS, bound, seed)
-            if found_peak < best_peak:
-                best, best_peak = found, found_peak
-    return best, best_peak, bound
-
-
-def _anneal(blocks: Sequence[Block], searches: int, bound: int, seed: int) -> tuple[list[int], int]:
-    """Simulated annealing over the order in which blocks are placed (Kirkpatrick et al. 1983): a change is kept where
-    it is no worse, and at first often where it is."""
-    rng = random.Random(seed)
-    order = sorted(range(len(blocks)), key=lambda i: (-blocks[i].longest_life, -blocks[i].byte_count))
-    offsets, peak = _best_fit(blocks, order)
-    best, best_peak = offsets, peak
-    for step in range(searches):
-        changed = list(order)
-        i, j = rng.randrange(len(changed)), rng.randrange(len(changed))
-        if rng.random() < _SHARE_OF_SWAPS:
-            changed[i], changed[j] = changed[j], changed[i]
-        else:
-            changed.insert(j, changed.pop(i))
-        offsets, found = _best_fit(blocks, changed)
-        temperature = 0.03 * best_peak * (1 - step / searches) + 1
-        if found <= peak or rng.random() < math.exp((peak - found) / temperature):
-            order, peak = changed, found
-        if found < best_peak:
-            best, best_peak = offsets, found
-        if aligned(best_peak) <= bound:
-            break
-    return best, best_peak
-
-
-_SHARE_OF_SWAPS = 0.5
-#: Tried for plans that ask for savings of memory; some seconds.
-_SEARCHES = 1800
-#: Searches from the same beginning: one may end far from the best.
-_RESTARTS = 3
-
-#: How often a packing above the lower bound is tried again with another order.
-_REPAIRS = 12
-
-#: Large blocks first is good where sizes differ much; long-lived first where they outlast many others; by size times
-#: duration between the two; in order of birth for chains.
-_ORDERS: tuple[Callable[[Block], tuple], ...] = (
-    lambda b: (-b.byte_count, b.start),
-    lambda b: (b.start - b.stop, -b.byte_count),
-    lambda b: (-b.byte_count * (b.stop - b.start + 1), b.start),
-    lambda b: (b.start, -b.byte_count),
-)
-
-
-def _largest_sum(blocks: Sequence[Block]) -> int:
-    changes: dict[int, int] = {}
-    for block in blocks:
-        # What a block takes changes only where one of its tensors begins, or has ended.
-        taken = 0
-        for time in sorted({t for r in block.rectangles for t in (r.start, r.stop + 1)}):
-            now = block.bytes_at(time)
-            changes[time] = changes.get(time, 0) + now - taken
-            taken = now
-    alive = largest = 0
-    for time in sorted(changes):
-        alive += changes[time]
-        largest = max(largest, alive)
-    return largest
-
-
-def _best_fit(blocks: Sequence[Block], order: Sequence[int]) -> tuple[list[int], int]:
-    """Put each block, in the given order, into the smallest gap between those already there; else on top of them.
-
-    Returns:
-        The offset of each block, and the peak.
-    """
-    offsets = [0] * len(blocks)
-    placed: list[Rectangle] = []
-    for index in order:
-        rectangles = blocks[index].rectangles
-        # Where the block may not begin: strictly between these, for each pair that meets in time.
-        taken = []
-        for at, size, start, stop in rectangles:
-            below = at + aligned(size)
-            taken += [
-                (offset - below, offset + other_size - at)
-                for offset, other_size, other_start, other_stop in placed
-                if other_start <= stop and start <= other_stop
-            ]
-        taken.sort()
-        free_from, best_gap, best = 0, -1, -1
-        for begin, end in taken:
-            gap = begin - free_from
-            if gap >= 0 and (best_gap < 0 or gap < best_gap):
-                best_gap, best = gap, free_from
-            free_from = max(free_from, end)
-        offsets[index] = free_from if best_gap < 0 else best
-        placed += [r._replace(offset=r.offset + offsets[index], size=aligned(r.size)) for r in rectangles]
-    return offsets, max((o + b.byte_count for o, b in zip(offsets, blocks, strict=True)), default=0)

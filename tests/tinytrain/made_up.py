@@ -4,6 +4,7 @@ import math
 
 import pandas as pd
 
+from costmodels.memory import moments_of
 from costmodels.sources import MemoryBounds, StepCost, StepSums
 from costmodels.sums import OpSums
 from profiler.ops import Op, Pass
@@ -70,8 +71,16 @@ class MadeUpCosts:
         return StepSums(cost.latency_ms, cost.latency_std_ms, cost.energy_mj, cost.energy_std_mj)
 
     def step_memory(self, network, plan) -> MemoryBounds:
+        if self.arena and plan.dtype == "s8":
+            placement = place(training_step(network, plan), search=False)
+            return MemoryBounds(placement.lower_bound_bytes - 15, placement.peak_bytes)
         memory_bytes = self.step(network, plan).memory_bytes
         return MemoryBounds(memory_bytes, memory_bytes)
+
+    def step_moments(self, network, plan):
+        if self.arena and plan.dtype == "s8":
+            return moments_of(training_step(network, plan))
+        return {(): self.step_memory(network, plan).low}
 
     def _latency_ms(self, item, plan) -> float:
         return self.op_latency_us(item.op) * (plan.images if item.per_image else 1) / 1e3
