@@ -98,7 +98,7 @@ def pack(blocks: Sequence[Block], *, searches: int = 0) -> tuple[list[int], int,
         The offset of each block, the peak, and the lower bound of any peak (with sizes rounded up to the alignment).
     """
     bound = largest_sum(blocks)
-    fit = _BestFit(blocks)
+    fit = BestFit(blocks)
     best: list[int] = []
     best_peak = -1
     best_order: list[int] = []
@@ -127,7 +127,7 @@ def pack(blocks: Sequence[Block], *, searches: int = 0) -> tuple[list[int], int,
     return best, best_peak, bound
 
 
-def _anneal(blocks: Sequence[Block], fit: _BestFit, searches: int, bound: int, seed: int) -> tuple[list[int], int]:
+def _anneal(blocks: Sequence[Block], fit: BestFit, searches: int, bound: int, seed: int) -> tuple[list[int], int]:
     """Simulated annealing over the order in which blocks are placed (Kirkpatrick et al. 1983): a change is kept where
     it is no worse, and at first often where it is."""
     rng = random.Random(seed)
@@ -211,7 +211,7 @@ def changes_of(blocks: Sequence[Block]) -> dict[int, int]:
     return changes
 
 
-class _BestFit:
+class BestFit:
     """Puts each block, in a given order, into the smallest gap between those already there; else on top of them.
 
     Args:

@@ -11,6 +11,7 @@ from profiler.ops import Conv2d, GlobalAvgPool, Layer, Relu
 from profiler.workloads import arena
 from profiler.workloads.arena import Block, pack, place
 from profiler.workloads.network import Network
+from profiler.workloads.packing import BestFit
 from profiler.workloads.plan import Head, LayerPlan, StepPlan
 from profiler.workloads.step import TRANSIENT, Role, training_step
 
@@ -135,6 +136,27 @@ def chain(elements):
     layers.append(Layer("relu2", Relu(16 * elements, 6), ("relu",)))
     layers.append(Layer("pool", GlobalAvgPool(4, 4, elements), ("relu2",)))
     return Network("chain", (3, 4, 4), tuple(layers), "pool")
+
+
+LIVES = st.lists(st.tuples(st.integers(1, 100), st.integers(0, 9), st.integers(0, 4)), min_size=2, max_size=12)
+
+
+@given(lives=LIVES, data=st.data())
+def test_what_a_changed_order_reaches_is_all_that_has_to_be_placed_anew(lives, data):
+    fit = BestFit([Block.of(size, start, start + length) for size, start, length in lives])
+    order = data.draw(st.permutations(range(len(lives))))
+    known, peak = fit.place(order)
+    i, j = (data.draw(st.integers(0, len(lives) - 1)) for _ in range(2))
+    changed = list(order)
+    if data.draw(st.booleans()):
+        changed[i], changed[j] = changed[j], changed[i]
+    else:
+        changed.insert(j, changed.pop(i))
+    expected = fit.place(changed)
+    moved = (order[i], order[j])
+    assert fit.replace(changed, min(i, j), moved, known, lambda peak: True) == expected
+    found = fit.replace(changed, min(i, j), moved, known, lambda now: now <= peak)
+    assert found == (expected if expected[1] <= peak else None)
 
 
 def test_a_chain_of_activations_takes_the_memory_of_one():

@@ -4,6 +4,7 @@ import ctypes
 import itertools
 import math
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -130,6 +131,44 @@ def test_sums_are_the_steps_own_latency_energy_and_uncertainty(name):
         std_ms = 0.0 if math.isnan(cost.latency_std_ms) else cost.latency_std_ms
         assert float(np.linalg.norm(sums.parts[0])) == pytest.approx(std_ms, rel=1e-6)
         assert sums.memory_bytes <= cost.memory_bytes
+
+
+@pytest.mark.parametrize("name", list(ALL))
+def test_no_step_takes_less_memory_than_its_sums(name):
+    plans = ALL[name]
+    for picked, cost in zip(plans.picks, plans.costs, strict=True):
+        assert plans.table.sums(picked).memory_bytes <= cost.memory_bytes
+
+
+class Uneven(MadeUpCosts):
+    """Two layers that both train whole take memory that neither takes alone, nor with fewer channels."""
+
+    def step(self, network, plan):
+        cost = super().step(network, plan)
+        whole = [len(plan.layers[name].channels) if name in plan.layers else 0 for name in LAYERS[-2:]]
+        full = [network[name].geometry.channels("out") for name in LAYERS[-2:]]
+        return replace(cost, memory_bytes=cost.memory_bytes + 4096 * (whole == full))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_what_two_whole_layers_take_together_is_not_charged_to_parts_of_them(seed):
+    plans = AllPlans(Uneven())
+    choices = layer_choices(NETWORK, information(seed), RATIOS, "f32")
+    without = max(cost.memory_bytes for cost in plans.costs) - 4096
+    problem = Problem(choices, plans.table, Budget(memory_bytes=without))
+    found = solve_exact(problem, NOTHING)
+    assert {len(problem.flat[i].plan.channels) for i in found.picked}  # some plan fits
+    assert found.gain == pytest.approx(plans.best(problem), rel=1e-8)
+
+
+def test_memory_is_planned_to_the_byte_only_where_bounds_do_not_tell():
+    table = step_table(NETWORK, LAYERS, MadeUpCosts(arena=True), dtype="s8", optimizer="sgd", ratios=RATIOS)
+    layers = table.chosen([0])
+    low, high = table.step_memory(layers)
+    asked = table.asked
+    assert table.fits(layers, high) and not table.fits(layers, low - 1) and table.asked == asked
+    exact = table.step_cost(layers).memory_bytes
+    assert low <= exact <= high and table.fits(layers, exact) and not table.fits(layers, exact - 1)
 
 
 def test_moves_cost_what_the_plans_after_them_cost():
