@@ -153,14 +153,14 @@ class _Program:
             lowest.append(least)
             limits.append(np.inf)
         matrix = np.array(rows) * _SCALE
+        options = {"time_limit": max(time_limit_s, 0.01), "mip_rel_gap": 0.0}
+        constraints = LinearConstraint(matrix, np.array(lowest) * _SCALE, np.array(limits) * _SCALE)
+        program = {"constraints": constraints, "integrality": integral, "bounds": Bounds(0, 1)}
         with _without_stdout():
-            return milp(
-                -gains * _SCALE,
-                constraints=LinearConstraint(matrix, np.array(lowest) * _SCALE, np.array(limits) * _SCALE),
-                integrality=integral,
-                bounds=Bounds(0, 1),
-                options={"time_limit": max(time_limit_s, 0.01), "mip_rel_gap": 0.0},
-            )
+            found = milp(-gains * _SCALE, **program, options=options)
+            if found.status == 4:  # HiGHS stumbles over some programs that its presolve made smaller
+                found = milp(-gains * _SCALE, **program, options=options | {"presolve": False})
+        return found
 
     def _add(self, row: np.ndarray, limit: float) -> None:
         self.rows.append(row)
