@@ -51,7 +51,8 @@ DEVICES = (
         "s8",
         "sgd",
         ("stream", "in_place", "fused_update"),
-        120 * 1024,
+        # The device has 122,576 bytes for steps; their programs lie there too, of up to 12 KiB.
+        106 * 1024,
     ),
     Device("native", "native://", "this host's processor", ("active-5m", "steps-mlperf-tiny-vww"), "3x84x84"),
 )
