@@ -387,9 +387,16 @@ class Flood:
                     request_id, command = cbor2.loads(frame.payload)
                     if command[0] == 0 and self._identifies:
                         boot_id = boot_id or command[1]
-                        connection.sendall(reply(request_id, IDENTITY, boot_id))
+                        self._send_whole(connection, reply(request_id, IDENTITY, boot_id))
                     else:
                         pouring = True
             if pouring:
                 with contextlib.suppress(TimeoutError):
                     self.bytes_sent += connection.send(self._pieces(request_id, boot_id))
+
+    def _send_whole(self, connection: socket.socket, data: bytes) -> None:
+        """However slowly it is taken: a peer that gave up would close the connection, which is not to be told from a
+        device that restarts."""
+        while data and self._open:
+            with contextlib.suppress(TimeoutError):
+                data = data[connection.send(data) :]
