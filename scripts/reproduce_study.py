@@ -21,6 +21,7 @@ from study_figures import Figures
 from costmodels.model import CostModel
 from costmodels.plots import timer_note
 from profiler.cli_support import message, parse_input_shape, print_table, progress
+from profiler.devices.identity import INSTRUCTIONS
 from profiler.workloads.lower import load_network
 from tinytrain import study_frozen, study_run, tasks
 from tinytrain.benchmark_tables import interval
@@ -205,7 +206,7 @@ class Reproduction:
         measured, waiting = len(own.measured_ms()), len(own.steps_to_measure())
         most = 0 if self.args.no_device else max(0, min(waiting, self.args.measure - measured))
         message(f"{measured} steps were measured; {most} of the {waiting} others are now, on {device.port}")
-        own.measure(device.port, most=most)
+        own.measure(device.port, most=most, repetitions=1 if model.card_["timer"] == INSTRUCTIONS else None)
         rows, factors, methods = choice_table(own), factor_table(own), method_table(own)
         steps, memory = measured_table(own), memory_table(own)
         tables = {"methods": methods, "budgets": method_table(own, by_budget=True), "factors": factors, "steps": steps}

@@ -22,6 +22,7 @@ import pandas as pd
 from torch import Tensor
 
 from profiler.errors import UserError
+from profiler.measure.schedule import is_linux_board
 from profiler.store import load_steps
 from profiler.workloads.plan import LayerPlan, StepPlan
 from tinytrain.gain import layer_choices
@@ -154,14 +155,15 @@ class Study:
         known = self._answered()
         return {key: self.folder / "steps" / f"{key}.json" for key in keys if key not in known}
 
-    def measure(self, port: str, *, most: int | None = None, random: int = 0, repetitions: int = 1) -> int:
+    def measure(self, port: str, *, most: int | None = None, random: int = 0, repetitions: int | None = None) -> int:
         """Run steps on a device by ``profile step``, into this study's run.
 
         Args:
             port: Of the device.
             most: Steps at most, this time; all by default.
             random: How many of the random ones, too.
-            repetitions: Timed steps.
+            repetitions: Timed steps; by default as many as ``profile step`` does. One is enough where time is
+                instructions.
 
         Returns:
             How many were asked for.
@@ -174,7 +176,8 @@ class Study:
             part = dict(waiting[first : first + _PLANS_A_COMMAND])
             files = [word for path in part.values() for word in ("--plan", str(path))]
             go_on = ["--resume"] if (self.folder / "run" / "manifest.json").exists() else []
-            words = ["step", "--port", port, *files, "--repetitions", str(repetitions), *go_on, "--json"]
+            often = [] if repetitions is None else ["--repetitions", str(repetitions)]
+            words = ["step", "--port", port, *files, *often, *go_on, "--json"]
             command = [sys.executable, "-m", "profiler.cli", *words, "--out", str(self.folder / "run")]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             try:
@@ -197,10 +200,13 @@ class Study:
         return set(self._step_table().plan) | {str(row["step"]) for row in _lines(self.folder / "refused.jsonl")}
 
     def measured_ms(self) -> dict[str, float]:
-        """Measured latencies by step."""
+        """Measured latencies by step; of Linux machines those of the least disturbed repetitions, as models learn."""
         table = self._step_table()
         kept = table[table.status == "ok"]
-        return dict(zip(kept.plan, kept.latency_ms, strict=True))
+        latency_ms = kept.latency_ms
+        if len(kept) and is_linux_board(kept.board.iloc[0]):
+            latency_ms = kept.latency_quiet_ms.where(kept.latency_quiet_ms.notna(), latency_ms)
+        return dict(zip(kept.plan, latency_ms, strict=True))
 
     def _step_table(self) -> pd.DataFrame:
         if (self.folder / "run" / "trials.jsonl").exists():
