@@ -13,6 +13,7 @@ from profiler.workloads.arena import Placement, aligned, bytes_alive, place
 from profiler.workloads.network import Network
 from profiler.workloads.plan import LayerPlan, StepPlan
 from profiler.workloads.program import DeviceMemory, DoesNotFit, microbenchmark, resident_weights
+from profiler.workloads.program_size import ProgramSizes
 from profiler.workloads.step import TrainingStep, training_step
 from profiler.workloads.traits import buffers_of, scratch_bytes
 
@@ -27,6 +28,9 @@ class ArenaMemory:
         identity: The device's identity record. Without one (a bare table), or where it tells of no memory (an imported
             run), weights are taken to lie outside the arena and nothing is known of the device's limits.
         region: Name of the memory region that the arena lies in; by default the first.
+
+    Attributes:
+        programs: What programs of steps take beside the arena; None where nothing is known of the device's memory.
     """
 
     def __init__(self, identity: dict, region: str | None = None) -> None:
@@ -36,6 +40,7 @@ class ArenaMemory:
         self._roomy = self._memory and dataclasses.replace(
             self._memory, arena_bytes=1 << 40, store_bytes=1 << 40, largest_program=1 << 20
         )
+        self.programs = None if self._memory is None else ProgramSizes(self._memory)
         self._ops: dict[Op, int] = {}
         self._plans: dict[Hashable, tuple[int, int]] = {}
         self._bounds: dict[Hashable, MemoryBounds] = {}

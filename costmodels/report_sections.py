@@ -273,6 +273,7 @@ def layers(step: StepReport | None, facts: Mapping[str, Any]) -> str:
                 else [(f"{number(cost.energy_mj)} mJ", energy_note(facts.get("energy_source")))]
             )
             + [(f"{cost.memory_bytes / 1024:,.1f} KiB", "peak memory, arena and stack")]
+            + ([(f"{cost.program_bytes / 1024:,.1f} KiB", "program, beside the arena")] if cost.program_bytes else [])
         ),
         charts(layer_bars(step.passes, "latency_ms", "ms", "Time by layer")),
     ]

@@ -94,13 +94,14 @@ class StepSums(_Uncertain):
     """What adds up over the ops of a step: all of a :class:`StepCost` but its memory and rows.
 
     Attributes:
-        latency_ms, latency_std_ms, energy_mj, energy_std_mj: See :class:`StepCost`.
+        latency_ms, latency_std_ms, energy_mj, energy_std_mj, program_bytes: See :class:`StepCost`.
     """
 
     latency_ms: float
     latency_std_ms: float
     energy_mj: float | None = None
     energy_std_mj: float = math.nan
+    program_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -112,9 +113,12 @@ class StepCost(_Uncertain):
         latency_std_ms: One standard deviation of its error; NaN where the source has none. Scaled so that 1.645 of them
             to either side make the 90 % interval.
         energy_mj: Gross energy; None where the source knows none.
-        memory_bytes: Peak of arena and stack, or what the source's formula calls memory.
+        memory_bytes: Peak of arena and stack, which a device measures by painting them, or what the source's formula
+            calls memory.
         rows: One record an op of the step, in order; :attr:`table` shows them.
         energy_std_mj: As ``latency_std_ms``.
+        program_bytes: What the step's stored program and the ticks of one repetition take beside the arena in the same
+            memory; 0 where they lie elsewhere, or the source knows nothing of them.
     """
 
     latency_ms: float
@@ -123,6 +127,13 @@ class StepCost(_Uncertain):
     memory_bytes: int
     rows: Sequence[StepRow] = field(repr=False)
     energy_std_mj: float = math.nan
+    program_bytes: int = 0
+
+    @property
+    def total_memory_bytes(self) -> int:
+        """Arena, stack and program: what a limit of memory is held against. A step whose total is no more than the
+        device has for arena and program runs there, with the stack to spare where that is a memory of its own."""
+        return self.memory_bytes + self.program_bytes
 
     @cached_property
     def table(self) -> pd.DataFrame:
@@ -176,11 +187,11 @@ class CostSource(Protocol):
         """``step(network, plan).latency_ms`` up to rounding, as fast as :meth:`step_sums`."""
 
     def step_memory(self, network: Network, plan: StepPlan) -> MemoryBounds:
-        """Bounds of ``step(network, plan).memory_bytes`` for much less work."""
+        """Bounds of ``step(network, plan).memory_bytes`` for much less work; the program is not in it."""
 
     def step_moments(self, network: Network, plan: StepPlan) -> dict[Moment, int]:
-        """Bytes that the step takes at least, by the moment at which: what a layer adds is the same at each, whatever
-        else trains, where at the peak it is not."""
+        """Bytes of arena and stack that the step takes at least, by the moment at which: what a layer adds is the same
+        at each, whatever else trains, where at the peak it is not."""
 
     def layer_cost(self, layer: Layer, *, images: int, optimizer: Optimizer) -> tuple[float, str]:
         """What training all of one layer costs by itself, an image: the criterion's c_i, and its unit."""

@@ -47,7 +47,7 @@ class StepCosts:
         self.context = context or StepContext()
         self.energy = energy or StepEnergy()
         self._groups: dict[str, int] = {}
-        self._sums = OpSums(self._columns, model.stack_bytes)
+        self._sums = OpSums(self._columns, model.stack_bytes, lambda: model.memory.programs)
         self._known: dict[Hashable, tuple[StepSums, int]] = {}
 
     # --------------------------------------------------------------------------------------------- predicting
@@ -61,7 +61,7 @@ class StepCosts:
         sums, stack = self._totals(network, plan)
         memory = self._model.memory.plan_bytes(network, plan) + stack
         rows = StepRows(lambda: self._rows(network, plan))
-        return StepCost(sums.latency_ms, sums.latency_std_ms, sums.energy_mj, memory, rows, sums.energy_std_mj)
+        return StepCost(memory_bytes=memory, rows=rows, **vars(sums))
 
     def sums(self, network: Network, plan: StepPlan) -> StepSums:
         """What adds up of it."""
@@ -82,7 +82,7 @@ class StepCosts:
         return self._known[key]
 
     def _added_up(self, network: Network, plan: StepPlan) -> tuple[StepSums, int]:
-        totals, stack = self._sums.step_costs(network, plan, checked=True)
+        totals, stack, program_bytes = self._sums.step_costs(network, plan, checked=True)
         latency_us, energy_uj = float(totals[_LATENCY]), float(totals[_ENERGY])
         parts = totals[_GROUPS:].reshape(-1, 2)
         propagated = np.sqrt((parts**2).sum(axis=0))
@@ -90,8 +90,9 @@ class StepCosts:
         ops_energy = (energy_uj, float(propagated[1])) if "energy" in self._model.targets else None
         energy = self.energy.of(ops_energy, (latency_us, std_us))
         if energy is None:
-            return StepSums(latency_us / 1e3, std_us / 1e3), int(stack)
-        return StepSums(latency_us / 1e3, std_us / 1e3, energy[0] / 1e3, energy[1] / 1e3), int(stack)
+            return StepSums(latency_us / 1e3, std_us / 1e3, program_bytes=program_bytes), int(stack)
+        in_mj = (energy[0] / 1e3, energy[1] / 1e3)
+        return StepSums(latency_us / 1e3, std_us / 1e3, *in_mj, program_bytes), int(stack)
 
     def memory(self, network: Network, plan: StepPlan) -> MemoryBounds:
         """Bounds of the memory of a step."""

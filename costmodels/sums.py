@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -19,11 +19,26 @@ from profiler.workloads.network import Network
 from profiler.workloads.plan import LayerPlan, StepPlan
 
 if TYPE_CHECKING:
-    from profiler.workloads.step import StepBuilder
+    from profiler.workloads.program_size import ProgramSizes
+    from profiler.workloads.step import StepBuilder, StepOp
     from profiler.workloads.step_s8 import Int8Builder
 
 #: Label of all ops of the head.
 _HEAD = "head"
+
+
+class StepTotals(NamedTuple):
+    """What a step costs, of all its parts.
+
+    Attributes:
+        columns: Sums over all that runs, shape (n_columns,).
+        peak: The largest.
+        program_bytes: What its program takes beside the arena.
+    """
+
+    columns: np.ndarray
+    peak: float
+    program_bytes: int
 
 
 class OpSums:
@@ -33,25 +48,31 @@ class OpSums:
         costs: Costs of ops in order, an array of shape (n_ops,) or (n_ops, n_columns), the first column latency in
             microseconds. Columns may become more from call to call; those that are missing are 0.
         peak: What of an op counts by its largest in a step, not by the sum; nothing by default.
+        programs: How large programs are on the device, asked for when the first step is; by default they take nothing.
     """
 
     def __init__(
         self,
         costs: Callable[[Sequence[Op]], Sequence[float] | np.ndarray],
         peak: Callable[[Op], float] = lambda op: 0.0,
+        programs: Callable[[], ProgramSizes | None] = lambda: None,
     ) -> None:
-        self._costs, self._peak = costs, peak
+        self._costs, self._peak, self._programs = costs, peak, programs
         self._families: dict[Hashable, int] = {}
         #: Label and all that its ops depend on, to those ops: (op, whether it runs once an image).
         self._templates: dict[Hashable, tuple[tuple[Op, bool], ...]] = {}
+        #: The same, to in which ways what these ops read starts: a bit each.
+        self._starts: dict[Hashable, int] = {}
+        self._bits: dict[Hashable, int] = {}
         #: The same and the number of trained channels, to a row of these two tables: costs an image, costs a step.
         self._row_of: dict[Hashable, int] = {}
         self._image = np.zeros((64, 1))
         self._once = np.zeros((64, 1))
         self._peak_of_row: list[float] = []
+        self._program_of_row: list[tuple[int, int]] = []
 
-    def step_costs(self, network: Network, plan: StepPlan, *, checked: bool = False) -> tuple[np.ndarray, float]:
-        """Sums over all that runs in a step, shape (n_columns,), and the largest peak.
+    def step_costs(self, network: Network, plan: StepPlan, *, checked: bool = False) -> StepTotals:
+        """What a step costs.
 
         Args:
             network: What is trained.
@@ -72,11 +93,11 @@ class OpSums:
             self._learn(network, plan, parts)
             rows = [self._row_of[part] for part in parts]
         sums = plan.images * self._image[rows].sum(axis=0) + self._once[rows].sum(axis=0)
-        return sums, max([self._peak_of_row[row] for row in rows])
+        return StepTotals(sums, max([self._peak_of_row[row] for row in rows]), self._program_bytes(rows))
 
     def step_latency_ms(self, network: Network, plan: StepPlan) -> float:
         """:meth:`costmodels.sources.CostSource.step_latency_ms`."""
-        return float(self.step_costs(network, plan)[0][0]) / 1e3
+        return float(self.step_costs(network, plan).columns[0]) / 1e3
 
     def layer_latency_us(self, layer: Layer, *, images: int, optimizer: Optimizer) -> float:
         """An image's ``grad_weight`` of all channels and ``grad_input`` of one layer, and its share of the update."""
@@ -86,6 +107,17 @@ class OpSums:
         update = Op(g, Pass.UPDATE, optimizer=optimizer, **everything)
         each = self._columns([gradient, update, Op(g, Pass.GRAD_INPUT)])[:, 0]
         return float(each[0] + each[2] + each[1] / images)
+
+    def _program_bytes(self, rows: Sequence[int]) -> int:
+        programs = self._programs()
+        if programs is None:
+            return 0
+        total = starts = 0
+        for row in rows:
+            of_ops, ways = self._program_of_row[row]
+            total += of_ops
+            starts |= ways
+        return total + programs.fills_bytes(starts.bit_count())
 
     def _columns(self, ops: Sequence[Op]) -> np.ndarray:
         return np.asarray(self._costs(ops), dtype=np.float64).reshape(len(ops), -1)
@@ -106,22 +138,33 @@ class OpSums:
         each_image = np.array(images, dtype=bool)[:, None]
         self._make_room(len(self._row_of) + len(new), columns.shape[1])
         width = columns.shape[1]
+        programs = self._programs()
         for part, (begin, end) in zip(new, spans, strict=True):
             row = len(self._row_of)
             self._image[row, :width] = (columns * each_image)[begin:end].sum(axis=0)
             self._once[row, :width] = (columns * ~each_image)[begin:end].sum(axis=0)
             self._peak_of_row.append(max(map(self._peak, ops[begin:end]), default=0.0))
+            stored = 0 if programs is None else sum(map(programs.op_bytes, ops[begin:end]))
+            self._program_of_row.append((stored, self._starts[part[:-1]]))
             self._row_of[part] = row
 
     def _lower(self, network: Network, plan: StepPlan, parts: Sequence[tuple]) -> None:
-        from profiler.workloads.step import training_step  # noqa: PLC0415  (loads the kernels' library)
+        from profiler.workloads.program_size import starts_of  # noqa: PLC0415  (loads the kernels' library)
+        from profiler.workloads.step import training_step  # noqa: PLC0415
 
-        by_label: dict[str, list[tuple[Op, bool]]] = {}
-        for item in training_step(network, plan).ops:
+        step = training_step(network, plan)
+        by_label: dict[str, list[StepOp]] = {}
+        for item in step.ops:
             label = _HEAD if item.layer.startswith(f"{_HEAD}.") and item.layer not in network.by_name else item.layer
-            by_label.setdefault(label, []).append((item.op, item.per_image))
+            by_label.setdefault(label, []).append(item)
+        programs = self._programs()
+        starts = {} if programs is None else programs.starts(network, step)
         for part in parts:
-            self._templates.setdefault(part[:-1], tuple(by_label.get(part[1], ())))
+            if part[:-1] not in self._templates:
+                own = by_label.get(part[1], ())
+                self._templates[part[:-1]] = tuple((item.op, item.per_image) for item in own)
+                ways = (self._bits.setdefault(way, len(self._bits)) for way in starts_of(own, starts))
+                self._starts[part[:-1]] = sum(1 << bit for bit in ways)
 
     def _make_room(self, rows: int, columns: int) -> None:
         have = self._image.shape

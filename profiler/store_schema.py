@@ -107,15 +107,18 @@ STEP_FIELDS: dict[str, str] = {
     "images": "int: of the batch",
     "optimizer": "str: of the update",
     "trained_layers": "int: how many train",
+    "program_bytes": "int: stored program and ticks of one repetition, beside the arena in the same memory; older "
+    "trials have none",
     "timed": "list of objects: layer, op_key, op, macs, count (runs in one step), in the order of a repetition's ticks",
     "checks": "list of objects: name of a result, relative_error, tolerance",
     "predicted_latency_ms": "float or null: what was foreseen, milliseconds a step",
     "predicted_energy_mj": "float or null: what was foreseen, millijoules a step; older trials have none",
-    "predicted_memory_bytes": "float or null: what was foreseen",
+    "predicted_memory_bytes": "float or null: what was foreseen of arena and stack",
+    "predicted_program_bytes": "float or null: what was foreseen of the program beside them; older trials have none",
     "predicted_by": "str or null: by whom",
     "budget_latency_ms": "float or null: what the plan was to keep to, milliseconds a step",
     "budget_energy_mj": "float or null: what the plan was to keep to, millijoules a step; older trials have none",
-    "budget_memory_bytes": "float or null: what the plan was to keep to",
+    "budget_memory_bytes": "float or null: what the plan was to keep to, arena, stack and program together",
 }
 
 

@@ -24,7 +24,7 @@ from profiler.store_tables import OP_COLUMNS, device_columns, op_columns, own_tr
 
 #: What a plan's notes foresee and bound: numbers or null in its trial.
 _FORESEEN = (
-    *("predicted_latency_ms", "predicted_energy_mj", "predicted_memory_bytes"),
+    *("predicted_latency_ms", "predicted_energy_mj", "predicted_memory_bytes", "predicted_program_bytes"),
     *("budget_latency_ms", "budget_energy_mj", "budget_memory_bytes"),
 )
 #: Of :func:`load_steps`.
@@ -54,6 +54,7 @@ STEP_COLUMNS: tuple[str, ...] = (
     "scratch_peak_bytes",
     "stack_peak_bytes",
     "memory_peak_bytes",
+    "program_bytes",
     "energy_mj",
     *(name.replace("_uj", "_mj") for name in ENERGY_COLUMNS),
     "relative_error",
@@ -77,8 +78,10 @@ def load_steps(path: Path | str) -> pd.DataFrame:
 
     Returns:
         Columns :data:`STEP_COLUMNS`. Figures of a step that was not timed are NaN, and so is what its plan's notes do
-        not foresee (``predicted_...``) or bound (``budget_...``). ``ticks`` is the median over repetitions of the sum
-        over all timed ops, images included; ``overhead_ticks`` the harness's share of it. ``latency_quiet_ms`` is the
+        not foresee (``predicted_...``) or bound (``budget_...``). ``memory_peak_bytes`` is what arena and stack were
+        seen to take, ``program_bytes`` what the program took beside the arena in the same memory (NaN in runs of
+        before it was noted), a budget of bytes is for both together. ``ticks`` is the median over repetitions of the
+        sum over all timed ops, images included; ``overhead_ticks`` the harness's share of it. ``latency_quiet_ms`` is the
         sum of each op's least disturbed repetitions (:func:`profiler.measure.statistics.quiet`). ``disturbed_by`` says
         in words what the device told of heat, throttling or another frequency.
 
@@ -99,6 +102,7 @@ def load_steps(path: Path | str) -> pd.DataFrame:
         row["reason"] = trial.get("reason", "")
         row["entries"] = len(trial["timed"])
         row["energy_mj"] = np.nan
+        row["program_bytes"] = trial.get("program_bytes", np.nan)
         error = trial.get("relative_error")
         row["relative_error"] = np.nan if error is None else error
         for name in _FORESEEN:

@@ -20,7 +20,8 @@ class Device:
         dtype: Of the plans.
         optimizer: Of the update.
         savings: Of memory, for dtype ``s8``.
-        memory_bytes: Most of a step; None: it has more than any step takes.
+        memory_bytes: Most of a step, its program included: the region of the arena; None: it has more than any step
+            takes.
     """
 
     name: str
@@ -51,8 +52,7 @@ DEVICES = (
         "s8",
         "sgd",
         ("stream", "in_place", "fused_update"),
-        # The device has 122,576 bytes for steps; their programs lie there too, of up to 12 KiB.
-        106 * 1024,
+        122_576,
     ),
     Device("native", "native://", "this host's processor", ("active-5m", "steps-mlperf-tiny-vww"), "3x84x84"),
 )

@@ -262,6 +262,7 @@ def _predicted(setup: Setup, chosen: Chosen) -> dict:
         "predicted_latency_std_ms": _finite(cost.latency_std_ms),
         "predicted_energy_mj": _finite(cost.energy_mj),
         "predicted_memory_bytes": cost.memory_bytes,
+        "predicted_program_bytes": cost.program_bytes,
         "budget_latency_ms": _finite(limits.latency_ms),
         "budget_energy_mj": _finite(limits.energy_mj),
         "budget_memory_bytes": limits.memory_bytes,

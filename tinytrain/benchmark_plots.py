@@ -12,7 +12,7 @@ import pandas as pd
 from costmodels.plots import energy_note, timer_note
 from profiler.errors import UserError
 from profiler.store import slug
-from tinytrain.benchmark_tables import QUANTITIES, costs_of, interval
+from tinytrain.benchmark_tables import QUANTITIES, costs_of, interval, limited
 
 _LABELS = {"latency": "latency of a step, ms", "energy": "energy of a step, mJ", "memory": "peak memory of a step, KiB"}
 _MARKERS = "osD^vPX*<>hp"
@@ -133,8 +133,8 @@ def _budget(part: pd.DataFrame) -> Any:
     figure = _figure(4.3 * len(columns) + 1, 0.4 * len(methods) + 2.2)
     panels = figure.subplots(1, len(columns), squeeze=False, sharey=True)
     for panel, quantity in zip(panels[0], columns, strict=True):
-        costs, labels = costs_of(part, quantity)
-        shares = 100 * costs / part[f"budget_{QUANTITIES[quantity]}"]
+        _, labels = costs_of(part, quantity)
+        shares = 100 * limited(part, quantity) / part[f"budget_{QUANTITIES[quantity]}"]
         for place, method in enumerate(methods):
             own = shares[part.method == method].dropna().to_numpy()
             spread = place + np.linspace(-0.2, 0.2, len(own)) if len(own) > 1 else np.full(len(own), place)

@@ -22,7 +22,14 @@ COLUMNS: tuple[str, ...] = (
     *("accuracy_before_percent", "accuracy_after_percent", "first_loss", "last_loss", "steps"),
     *("trained_layers", "trained_parameters", "fisher_share", "selection_s", "training_host_s", "plan", "step"),
     *("predicted_latency_ms", "predicted_latency_std_ms", "predicted_energy_mj", "predicted_memory_bytes"),
-    *("measured_latency_ms", "measured_energy_mj", "measured_memory_bytes", "measured_status"),
+    "predicted_program_bytes",
+    *(
+        "measured_latency_ms",
+        "measured_energy_mj",
+        "measured_memory_bytes",
+        "measured_program_bytes",
+        "measured_status",
+    ),
     *("timer", "energy_source"),
     *("budget_latency_ms", "budget_energy_mj", "budget_memory_bytes"),
 )
@@ -33,6 +40,7 @@ _MEASURED = {
     "latency_ms": "measured_latency_ms",
     "energy_mj": "measured_energy_mj",
     "memory_peak_bytes": "measured_memory_bytes",
+    "program_bytes": "measured_program_bytes",
     "status": "measured_status",
     "timer": "timer",
     "energy_source": "energy_source",
@@ -119,10 +127,19 @@ def summary_table(table: pd.DataFrame) -> pd.DataFrame:
 
 def _over_budget(table: pd.DataFrame) -> pd.Series:
     """By how many percent the worst of a step's limits is passed, below 0 where all are kept; NaN without a limit."""
-    shares = [
-        100 * (costs_of(table, quantity)[0] / table[f"budget_{unit}"] - 1) for quantity, unit in QUANTITIES.items()
-    ]
+    shares = [100 * (limited(table, quantity) / table[f"budget_{unit}"] - 1) for quantity, unit in QUANTITIES.items()]
     return pd.concat(shares, axis=1).max(axis=1)
+
+
+def limited(table: pd.DataFrame, quantity: str) -> pd.Series:
+    """What a budget limits of every row's step: of memory, the program beside arena and stack too.
+
+    Arguments as for :func:`costs_of`.
+    """
+    costs, _ = costs_of(table, quantity)
+    if quantity != "memory":
+        return costs
+    return costs + table.measured_program_bytes.fillna(table.predicted_program_bytes).fillna(0)
 
 
 def difference_table(table: pd.DataFrame, to: str) -> pd.DataFrame:

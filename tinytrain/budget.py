@@ -22,7 +22,7 @@ class Budget:
 
     Attributes:
         latency_ms: Forward and backward of the batch and the update.
-        memory_bytes: Peak; None for no limit.
+        memory_bytes: Peak of arena and stack, and the program beside them; None for no limit.
         confidence: Probability with which latency, and energy, are each to stay below their limit, by the cost
             source's own standard deviation (taken as normal): from 0.5 to below 1. A source without one is believed
             as it is.
@@ -81,7 +81,7 @@ class Budget:
 def mean_and_std(cost: StepCost | StepSums, quantity: str) -> tuple[float, float]:
     """A predicted quantity and its standard deviation, 0 where the source has none."""
     if quantity == "memory_bytes":
-        return float(cost.memory_bytes), 0.0
+        return float(cost.total_memory_bytes), 0.0
     if quantity == "latency_ms":
         mean, std = cost.latency_ms, cost.latency_std_ms
     else:

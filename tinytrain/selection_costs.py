@@ -5,7 +5,8 @@ choice and takes differences: what a choice costs where it is the frontier, and 
 float32 those sums are the steps' own latencies and energies, because all else of a step depends on the frontier only;
 int8 steps differ by how neighbouring layers share what they save. Memory is a peak, and where it lies depends on the
 plan: where the source tells bytes by the moment of a step (int8), those of each are summed, else what stays all the
-time; both are lower bounds. So what a solver settles on is always asked for whole.
+time; both are lower bounds. The step's program comes on top, which is as large all the time. So what a solver settles
+on is always asked for whole.
 
 The table holds nothing of a task: a device and a network need one, whatever the images.
 """
@@ -13,7 +14,7 @@ The table holds nothing of a task: a device and a network need one, whatever the
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -42,7 +43,7 @@ class Sums:
         means: Latency and, where wanted, energy; shape (..., quantities).
         parts: Standard deviations, apart by what shares its errors: those of one part add up, and the parts are
             independent of one another; shape (..., quantities, parts).
-        moments_bytes: At moments of the step, not more than its memory; shape (..., moments).
+        moments_bytes: At moments of the step, not more than its memory, program included; shape (..., moments).
     """
 
     means: np.ndarray
@@ -141,19 +142,25 @@ class StepTable:
         return self.source.step_sums(self.network, self.plan(layers))
 
     def step_memory(self, layers: Mapping[str, LayerPlan]) -> MemoryBounds:
-        """Bounds of :meth:`step_cost`'s memory, for less work: seconds less where the planner would search."""
+        """Bounds of :meth:`step_cost`'s memory, program included, for less work: seconds less where the planner would
+        search."""
         key = _step_of(layers)
         if key in self._known:
-            exact = self._known[key].memory_bytes
+            exact = self._known[key].total_memory_bytes
             return MemoryBounds(exact, exact)
         if key not in self._bounds:
-            self._bounds[key] = self.source.step_memory(self.network, self.plan(layers))
+            plan = self.plan(layers)
+            program = self.source.step_sums(self.network, plan).program_bytes
+            low, high = self.source.step_memory(self.network, plan)
+            self._bounds[key] = MemoryBounds(low + program, high + program)
         return self._bounds[key]
 
     def fits(self, layers: Mapping[str, LayerPlan], memory_bytes: float) -> bool:
         """Whether a step's memory is at most this; planned to the byte only where bounds do not tell."""
         low, high = self.step_memory(layers)
-        return high <= memory_bytes or (low <= memory_bytes and self.step_cost(layers).memory_bytes <= memory_bytes)
+        return high <= memory_bytes or (
+            low <= memory_bytes and self.step_cost(layers).total_memory_bytes <= memory_bytes
+        )
 
     def sums(self, picked: Sequence[int]) -> Sums:
         """Costs of the step with these choices, at most one a layer, as a sum."""
@@ -211,16 +218,18 @@ class StepTable:
         idle = parts.without_own(self.template)[None]
         moments = _Moments([nothing[1], reference[1], *(m for _, m in alone), *(m for _, m in behind)])
         first = moments.bytes_of([m for _, m in alone])
-        self.nothing = self._sums(self._means([nothing]), idle, scales, moments.bytes_of([nothing[1]]))[0]
+        first += _programs(sums for sums, _ in alone)
+        idling = moments.bytes_of([nothing[1]]) + nothing[0].program_bytes
+        self.nothing = self._sums(self._means([nothing]), idle, scales, idling)[0]
         self.first = self._sums(self._means(alone), fronts, scales, first)
+        # What a layer adds may depend on who else trains: with all others, and without any.
+        full = [before | everything | member for member in members]
+        lacking = [before | {x: p for x, p in everything.items() if x != name} for name in self.layers]
         memory = moments.bytes_of([m for _, m in behind]) - moments.bytes_of([reference[1]])
         if moments.known:
             # Two layers may save the same: what a layer adds where all others train is the least it adds.
-            least = moments.bytes_of([self._moments(before | everything | member) for member in members])
-            for layer, name in enumerate(self.layers):
-                without = {other: plan for other, plan in everything.items() if other != name}
-                rows = self.layer_of == layer
-                least[rows] -= moments.bytes_of([self._moments(before | without)])
+            least = moments.bytes_of([self._moments(layers) for layers in full])
+            least -= moments.bytes_of([self._moments(layers) for layers in lacking])[self.layer_of]
             memory = np.minimum(memory, least)
         elif not isinstance(self.source, AnalyticalCosts):  # formulas count no peak
             # Where a plan is fullest differs: what stays in memory all the time is what it needs in any case.
@@ -228,6 +237,10 @@ class StepTable:
             kept = [persistent_bytes(layer, plan, self.template, saved_input=False)
                     for layer, plan in zip(named, self.plans, strict=True)]  # fmt: skip
             memory = np.clip(memory, 0, np.array(kept)[:, None])
+        program = _programs(sums for sums, _ in behind) - reference[0].program_bytes
+        if program.any():
+            least = _programs(map(self.step_sums, full)) - _programs(map(self.step_sums, lacking))[self.layer_of]
+            memory = memory + np.minimum(program, least)
         self.added = self._sums(added, own, scales, memory)
         self.chain = all(
             set(self.layers[layer:]) <= self.plan(members[i]).influenced(self.network)
@@ -356,6 +369,11 @@ class _Parts:
             if of_head or layer in (carrying if carries else influenced):
                 total += parts
         return total
+
+
+def _programs(steps: Iterable[StepSums]) -> np.ndarray:
+    """Bytes of steps' programs, shape (steps, 1)."""
+    return np.array([[sums.program_bytes] for sums in steps], dtype=float)
 
 
 def _step_of(layers: Mapping[str, LayerPlan]) -> tuple:

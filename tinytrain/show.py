@@ -49,13 +49,15 @@ def budget(selection: Selection) -> dict:
 
 
 def predicted(selection: Selection) -> dict:
-    """Latency, energy where it is known, and bytes of one training step, with what they stay below."""
+    """Latency, energy where it is known, and bytes (arena and stack; the program beside them) of one training step,
+    with what they stay below."""
     cost, limits = selection.cost, selection.budget
     record = {
         "latency_ms": cost.latency_ms,
         "latency_std_ms": _finite(cost.latency_std_ms),
         "upper_latency_ms": limits.upper_latency_ms(cost),
         "memory_bytes": cost.memory_bytes,
+        "program_bytes": cost.program_bytes,
     }
     if cost.energy_mj is not None and math.isfinite(cost.energy_mj):
         std_mj = mean_and_std(cost, "energy_mj")[1]
@@ -142,7 +144,7 @@ def tables(
         summary |= {"energy_mj": cost.energy_mj, f"upper_energy_mj ({confidence})": limits.upper(cost, "energy_mj")}
     if math.isfinite(limits.energy_mj):
         summary["budget_mj"] = limits.energy_mj
-    summary["memory_bytes"] = cost.memory_bytes
+    summary |= {"memory_bytes": cost.memory_bytes, "program_bytes": cost.program_bytes}
     if limits.memory_bytes is not None:
         summary["budget_bytes"] = limits.memory_bytes
     episode = ready.episode
@@ -150,7 +152,8 @@ def tables(
     table(
         [summary],
         title=f"one training step, {plan.dtype}, {plan.images} image{'s' if plan.images > 1 else ''}, {plan.optimizer}",
-        caption=f"predicted by: {source.label}\ndata: {ready.data}\n"
+        caption="memory is arena and stack, which the program lies beside; a budget of bytes is for all three\n"
+        f"predicted by: {source.label}\ndata: {ready.data}\n"
         f"task: {episode.dataset}, {episode.ways} ways, {shots} shots, episode {episode.seed}",
     )
     parts = [*task, whole(task)]

@@ -85,7 +85,7 @@ class StudySettings:
         inspected_share: Of the layers, from the last.
         confidence: With which budgets are to be kept.
         budget_shares: Budgets, between the cheapest step and the one that trains all that is inspected.
-        memory_bytes: Most of a step, beside each budget; None for no limit.
+        memory_bytes: Most of a step, its program included, beside each budget; None for no limit.
         random_plans: How many random plans stand beside the methods'.
         seed: Of those.
     """

@@ -50,6 +50,7 @@ def predict(
                 "energy_mj": cost.energy_mj,
                 "energy_std_mj": cost.energy_std_mj,
                 "memory_bytes": cost.memory_bytes,
+                "program_bytes": cost.program_bytes,
                 "layers": passes.to_dict("records"),
                 "ops": list(cost.rows),
             }
@@ -74,7 +75,8 @@ def predict(
             f"lie outside what was measured; measure more of such ops with `profile` and fit again to be sure"
         )
     energy = "" if cost.energy_mj is None else f", {cost.energy_mj:,.4g} mJ"
+    program = f" beside {cost.program_bytes:,} of the program" if cost.program_bytes else ""
     message(
         f"step of {step_plan.images} image{'s' if step_plan.images > 1 else ''}: {cost.latency_ms:,.2f} ms (90 %: "
-        f"{low:,.2f} to {high:,.2f}){energy}, {cost.memory_bytes:,} bytes of memory ({note})"
+        f"{low:,.2f} to {high:,.2f}){energy}, {cost.memory_bytes:,} bytes of arena and stack{program} ({note})"
     )

@@ -188,7 +188,7 @@ def step(
         prepared: dict[str, _Prepared] = {}
 
         def prepare(name: str, step_plan: StepPlan, net: Network) -> None:
-            prepared[name] = _prepare(device, name, step_plan, net, model=model, repetitions=repetitions)
+            prepared[name] = _prepare(device, name, step_plan, net, model=model)
 
         if random is not None:
             plans |= random.drawn(seed, prepare)
@@ -240,7 +240,7 @@ class _Prepared:
     foreseen: dict[str, Any]
 
 
-def _prepare(device: Any, name: str, plan: Any, network: Any, *, model: Any, repetitions: int) -> _Prepared:
+def _prepare(device: Any, name: str, plan: Any, network: Any, *, model: Any) -> _Prepared:
     """The program of a plan, and what is foreseen of it.
 
     Raises:
@@ -262,7 +262,6 @@ def _prepare(device: Any, name: str, plan: Any, network: Any, *, model: Any, rep
     if least > device.memory.arena_bytes:
         raise DoesNotFit(f"the training step of {network.name}", least, device.memory.arena_bytes)
     program = step_program(work, device.memory)
-    program.check_fits(device.memory, 1 + repetitions)
     expectation = foreseen(plan)
     if model is not None:
         cost = model.step(network, plan)
@@ -270,6 +269,7 @@ def _prepare(device: Any, name: str, plan: Any, network: Any, *, model: Any, rep
             "predicted_latency_ms": float(cost.latency_ms),
             "predicted_energy_mj": None if cost.energy_mj is None else float(cost.energy_mj),
             "predicted_memory_bytes": int(cost.memory_bytes),
+            "predicted_program_bytes": int(cost.program_bytes),
             "predicted_by": getattr(model, "label", "cost model"),
         }
     return _Prepared(name, plan, work, program, expectation)
@@ -343,6 +343,7 @@ def _sit(
                         item.name,
                         item.plan,
                         item.step,
+                        program_bytes=item.program.beside_arena_bytes(device.memory),
                         build_hash=device.identity.build_hash,
                         seed=seed,
                         region=device.arena_region,

@@ -23,6 +23,8 @@ FIGURES = (
     "latency_budget",
     "memory_peak_bytes",
     "predicted_memory_bytes",
+    "program_bytes",
+    "predicted_program_bytes",
     "budget_memory_bytes",
     "memory_budget",
     "energy_mj",
@@ -97,6 +99,7 @@ def judged(record: dict[str, Any]) -> dict[str, Any]:
     """Predicted against measured, and whether each budget was kept or broken (nothing where there is none)."""
     errors = {"error_percent": "latency_ms", "energy_error_percent": "energy_mj"}
     measured_as = {"latency_ms": "latency_ms", "energy_mj": "energy_mj", "memory_bytes": "memory_peak_bytes"}
+    beside = {"memory_bytes": "program_bytes"}
     result: dict[str, Any] = dict.fromkeys((*errors, "latency_budget", "energy_budget", "memory_budget"))
     if record["status"] != "ok":
         return result
@@ -107,6 +110,8 @@ def judged(record: dict[str, Any]) -> dict[str, Any]:
     for quantity, column in measured_as.items():
         measured, limit = record[column], record[f"budget_{quantity}"]
         if _is_known(measured) and _is_known(limit):
+            more = record.get(beside.get(quantity, ""))  # trials of older versions do not tell
+            measured += more if _is_known(more) else 0
             result[f"{quantity.partition('_')[0]}_budget"] = "kept" if measured <= limit else "broken"
     return result
 

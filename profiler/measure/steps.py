@@ -138,8 +138,9 @@ def verdict(checks: list[OutputCheck]) -> Verdict:
 def foreseen(plan: StepPlan) -> dict[str, Any]:
     """What the plan's notes say that the step should cost, and its budget; None where they say nothing.
 
-    ``notes["predicted"]`` holds ``latency_ms``, ``energy_mj`` and ``memory_bytes``, ``notes["cost_source"]`` who says
-    so, ``notes["budget"]`` the same three, all per training step; energy is gross, the idle power's share included.
+    ``notes["predicted"]`` holds ``latency_ms``, ``energy_mj``, ``memory_bytes`` (arena and stack), ``program_bytes``,
+    ``notes["cost_source"]`` who says so, ``notes["budget"]`` the first three, memory with the program, all per
+    training step; energy is gross, the idle power's share included.
     """
     predicted, budget = _record(plan.notes, "predicted"), _record(plan.notes, "budget")
     by = predicted.get("by") or plan.notes.get("cost_source")
@@ -147,6 +148,7 @@ def foreseen(plan: StepPlan) -> dict[str, Any]:
         "predicted_latency_ms": _figure(predicted, "latency_ms"),
         "predicted_energy_mj": _figure(predicted, "energy_mj"),
         "predicted_memory_bytes": _figure(predicted, "memory_bytes"),
+        "predicted_program_bytes": _figure(predicted, "program_bytes"),
         "predicted_by": None if by is None else str(by),
         "budget_latency_ms": _figure(budget, "latency_ms"),
         "budget_energy_mj": _figure(budget, "energy_mj"),
@@ -167,9 +169,20 @@ def _figure(record: dict[str, Any], name: str) -> float | None:
 
 
 def step_trial(
-    name: str, plan: StepPlan, step: TrainingStep, *, build_hash: str, seed: int, region: str
+    name: str, plan: StepPlan, step: TrainingStep, *, program_bytes: int, build_hash: str, seed: int, region: str
 ) -> dict[str, Any]:
-    """What a step's trial says before anything is measured."""
+    """What a step's trial says before anything is measured.
+
+    Args:
+        name: Of the plan.
+        plan: What trains.
+        step: Its step.
+        program_bytes: What its program takes beside the arena, see
+            :meth:`profiler.workloads.program.Program.beside_arena_bytes`.
+        build_hash: Of the device's firmware.
+        seed: Of the run.
+        region: Name of the memory that the arena lies in.
+    """
     return {
         "type": "step",
         "slot": f"step|{name}",
@@ -180,6 +193,7 @@ def step_trial(
         "images": plan.images,
         "optimizer": plan.optimizer,
         "trained_layers": sum(p.trains for p in plan.layers.values()),
+        "program_bytes": program_bytes,
         "timed": [
             {
                 "layer": item.layer,
@@ -239,12 +253,20 @@ def time_step(device: Any, program: Any, trial: dict[str, Any], *, repetitions: 
     """Time a step that is right, once more if it was timed before: the repetitions of all rounds stand in one trial.
 
     One more repetition a round is run first to warm up, but where time is instructions: each repetition takes as many.
+    Where the device has no room for the ticks of all of them beside the step, they are run a few at a time.
     """
     warm_ups = 0 if device.identity.counts_instructions else 1
+    wanted, most = warm_ups + repetitions, program.most_repetitions(device.memory)
 
     def run() -> dict[str, Any]:
-        result, state = observed_run(device, program, repetitions=warm_ups + repetitions, seed=seed)
-        return state | timed(result, warm_ups, warm_ups + repetitions, step=True)
+        found: dict[str, Any] = {}
+        for done in range(0, wanted, most):
+            count = min(most, wanted - done)
+            result, state = observed_run(device, program, repetitions=count, seed=seed)
+            found = _joined(found, state | timed(result, warm_ups, count, step=True))
+            if "status" in found:
+                break
+        return found
 
     before = trial
     trial = _with(trial, run)
@@ -257,6 +279,17 @@ def time_step(device: Any, program: Any, trial: dict[str, Any], *, repetitions: 
     if trial_disturbances(before):
         trial["state"] = before["state"]
     return trial
+
+
+def _joined(found: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
+    """What two runs of a step found, one after the other, as one."""
+    if not found:
+        return more
+    summed = {name: found[name] + more[name] for name in ("ticks", "wire_bytes", "duration_s")}
+    state = (
+        {"state": found["state"] | {"after": more["state"]["after"]}} if "state" in found and "state" in more else {}
+    )
+    return found | more | summed | state
 
 
 def energy_of_step(

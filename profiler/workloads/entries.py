@@ -20,6 +20,8 @@ ARENA_REGION, BLOB_REGION = 0, 1
 _REGION_MASK = 0xF
 #: One tick count of one timed entry.
 TICK_BYTES = 8
+#: One channel of a list of those that train, as the device stores it; lists begin at multiples of a word.
+_CHANNEL_BYTES, _LIST_ALIGNMENT_BYTES = 2, 4
 #: The channels' bitmap has at most this many bytes.
 _LARGEST_BITMAP_BYTES = 256
 
@@ -173,8 +175,13 @@ class Entry:
         return record
 
     def store_bytes(self, entry_bytes: int) -> int:
-        """What it takes in the device's program store: the entry, and 16 bits a channel of a bitmap."""
-        return entry_bytes + (0 if self.channels is None else -(-2 * len(self.channels) // 4) * 4)
+        """What it takes in the device's program store: the entry, and the list of its channels where it has one."""
+        return entry_bytes + (0 if self.channels is None else channel_list_bytes(len(self.channels)))
+
+
+def channel_list_bytes(count: int) -> int:
+    """What a list of so many channels takes in the device's program store."""
+    return -(-_CHANNEL_BYTES * count // _LIST_ALIGNMENT_BYTES) * _LIST_ALIGNMENT_BYTES
 
 
 def _bitmap(layer: str, channels: tuple[int, ...]) -> bytes:

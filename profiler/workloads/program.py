@@ -58,6 +58,7 @@ __all__ = [
     "offset_of",
     "region_of",
     "resident_weights",
+    "starting_values",
     "step_program",
 ]
 
@@ -124,13 +125,21 @@ class Program:
 
     def wanted_bytes(self, memory: DeviceMemory, repetitions: int = 1) -> int:
         """What it takes of the arena's region: buffers, and in region 0 stored entries and ticks."""
-        stored = self._stored_bytes(memory, repetitions) if memory.arena_region == ARENA_REGION else 0
-        return aligned(self.arena_bytes) + stored
+        return self.arena_bytes + self.beside_arena_bytes(memory, repetitions)
+
+    def beside_arena_bytes(self, memory: DeviceMemory, repetitions: int = 1) -> int:
+        """What stored entries and so many repetitions' ticks take of the arena's region; 0 where they lie elsewhere."""
+        return self._stored_bytes(memory, repetitions) if memory.arena_region == ARENA_REGION else 0
+
+    def most_repetitions(self, memory: DeviceMemory) -> int:
+        """How many repetitions' ticks the device has room for at once; at least 1 of a program that fits."""
+        shared = memory.arena_region == ARENA_REGION
+        room = memory.arena_bytes - self.arena_bytes if shared else memory.store_bytes
+        return (room - self._stored_bytes(memory, 0)) // max(1, TICK_BYTES * len(self.timed))
 
     def _stored_bytes(self, memory: DeviceMemory, repetitions: int) -> int:
         store = sum(entry.store_bytes(memory.entry_bytes) for entry in self.entries)
-        ticks = TICK_BYTES * repetitions * len(self.timed)
-        return aligned(store + ticks)
+        return store + TICK_BYTES * repetitions * len(self.timed)
 
     def in_region(self, number: int) -> Program:
         """The same program with its arena in another region."""
@@ -240,7 +249,7 @@ def step_program(step: TrainingStep, memory: DeviceMemory) -> Program:
     Raises:
         DoesNotFit: the device has not enough memory.
     """
-    starts, windows = (starting_values_s8 if step.plan.dtype == "s8" else _starting_values)(step, memory)
+    starts, windows = starting_values(step, memory)
     placement = place(step, resident=starts.keys(), order=lambda t: starts[t.name])
     references = {name: offset | ARENA_REGION for name, offset in placement.offsets.items()}
     references |= {name: offset | BLOB_REGION for name, offset in windows.items()}
@@ -287,8 +296,12 @@ def step_program(step: TrainingStep, memory: DeviceMemory) -> Program:
 
 def resident_weights(step: TrainingStep, memory: DeviceMemory) -> frozenset[str]:
     """Names of a step's tensors that start in the arena; of frozen weights, those for which the blob has no window."""
-    starts, _ = (starting_values_s8 if step.plan.dtype == "s8" else _starting_values)(step, memory)
-    return frozenset(starts)
+    return frozenset(starting_values(step, memory)[0])
+
+
+def starting_values(step: TrainingStep, memory: DeviceMemory) -> tuple[dict[str, Start], dict[str, int]]:
+    """How every tensor in the arena that is filled starts, and the windows of those in the blob (byte offsets)."""
+    return (starting_values_s8 if step.plan.dtype == "s8" else _starting_values)(step, memory)
 
 
 def _checked(step_op: StepOp, step: TrainingStep, updated: Container[str]) -> list[str]:
@@ -312,7 +325,7 @@ def _checked(step_op: StepOp, step: TrainingStep, updated: Container[str]) -> li
 
 
 def _starting_values(step: TrainingStep, memory: DeviceMemory) -> tuple[dict[str, Start], dict[str, int]]:
-    """How every tensor in the arena that is filled starts, and the windows of those in the blob (byte offsets)."""
+    """:func:`starting_values` of float32 steps."""
     starts: dict[str, Start] = {INPUT: uniform_start(0), LABEL: Start(FillMode.LABEL, step.plan.head.classes)}
     windows: dict[str, int] = {}
     blob = BlobWindows.of(memory)

@@ -241,12 +241,9 @@ class BlobWindows:
         Returns:
             Byte offset in the blob, a multiple of 16, and, of float32 weights, the window's mean square.
         """
-        words, kind, exponent = -(-byte_count // 4), _SEGMENT_OF[start.mode], start.exponent
+        words, kind = -(-byte_count // 4), _SEGMENT_OF[start.mode]
         begin, end = self._zones[kind]
-        runs = self._of_kind[kind]
-        if kind is not SegmentKind.UNIFORM and kind is not SegmentKind.BYTES:
-            runs = [r for r in runs if r.end - r.begin >= words]
-        run = min(runs, key=lambda r: (abs(self._exponents[r.begin] - exponent), r.begin))
+        run = self._nearest(words, start)
         if kind is not SegmentKind.UNIFORM and kind is not SegmentKind.BYTES:
             begin, end = run.begin, run.end
         at = self._next.get(run.begin, run.begin)
@@ -257,6 +254,25 @@ class BlobWindows:
         at = min(-(-at // 4) * 4, (end - words) // 4 * 4)
         self._next[run.begin] = at + words
         return 4 * at, self._mean_square(at, words) if kind is SegmentKind.UNIFORM else 0.0
+
+    def mean_squares(self, byte_count: int, start: Start) -> tuple[float, float]:
+        """The least and the largest mean square that :meth:`take` may give for float32 weights, whatever it gave
+        before."""
+        words = -(-byte_count // 4)
+        run = self._nearest(words, start)
+        own = mean_square(self._exponents[run.begin])
+        every = [mean_square(self._exponents[r.begin]) for r in self._of_kind[SegmentKind.UNIFORM]]
+        # A window begins at a multiple of four words, so that up to three may be its neighbour's.
+        foreign = 1.0 if words > run.end - run.begin else min(1.0, 3 / words)
+        return own + foreign * (min(every) - own), own + foreign * (max(every) - own)
+
+    def _nearest(self, words: int, start: Start) -> _Run:
+        """The run whose scale is as near to that of ``start`` as there is."""
+        kind = _SEGMENT_OF[start.mode]
+        runs = self._of_kind[kind]
+        if kind is not SegmentKind.UNIFORM and kind is not SegmentKind.BYTES:
+            runs = [r for r in runs if r.end - r.begin >= words]
+        return min(runs, key=lambda r: (abs(self._exponents[r.begin] - start.exponent), r.begin))
 
     def _mean_square(self, first: int, words: int) -> float:
         pairs = zip(self._runs, self._kinds, strict=True)

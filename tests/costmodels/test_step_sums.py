@@ -14,6 +14,8 @@ from costmodels.model import CostModel
 from costmodels.sums import OpSums
 from profiler.workloads.lower import load_network, lower
 from profiler.workloads.plan import LayerPlan, StepPlan
+from profiler.workloads.program import DeviceMemory
+from profiler.workloads.program_size import ProgramSizes
 from profiler.workloads.random_plans import random_plan
 from profiler.workloads.step import training_step
 
@@ -41,6 +43,8 @@ NETWORKS = {
     "forked": lower(Forked().eval(), (3, 16, 16), "forked"),
     "mcunet": load_network("mcunet-5fps", (3, 16, 16))[1],
 }
+#: Of a device without a blob, where there is most to fill; entries of an odd size, so that no other sum gives theirs.
+PROGRAMS = ProgramSizes(DeviceMemory(arena_bytes=1 << 40, blob_bytes=0, blob_seed=0, blob_segments=(), entry_bytes=101))
 PLANS = st.tuples(st.sampled_from(sorted(NETWORKS)), st.sampled_from(["f32", "s8"]), st.integers(0, 10**6))
 
 
@@ -58,7 +62,7 @@ def latency(op):
 @pytest.fixture(scope="module")
 def sums():
     """One for all plans: parts learned from one plan serve the others."""
-    return OpSums(lambda ops: [latency(op) for op in ops], peak=lambda op: len(op.key))
+    return OpSums(lambda ops: [latency(op) for op in ops], lambda op: len(op.key), lambda: PROGRAMS)
 
 
 @settings(deadline=None, max_examples=120)
@@ -67,9 +71,10 @@ def test_sums_of_parts_are_those_of_the_steps_ops(sums, case):
     network, plan = drawn(case)
     step = training_step(network, plan)
     expected = sum(latency(item.op) * (plan.images if item.per_image else 1) for item in step.ops)
-    costs, peak = sums.step_costs(network, plan)
+    costs, peak, program_bytes = sums.step_costs(network, plan)
     assert costs[0] == pytest.approx(expected, rel=1e-12)
     assert peak == max(len(item.op.key) for item in step.ops)
+    assert program_bytes == PROGRAMS.step_bytes(network, step)
 
 
 @pytest.fixture(scope="module")

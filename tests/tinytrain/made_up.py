@@ -9,6 +9,7 @@ from costmodels.sources import MemoryBounds, StepCost, StepSums
 from costmodels.sums import OpSums
 from profiler.ops import Op, Pass
 from profiler.workloads.arena import place
+from profiler.workloads.program_size import ProgramSizes
 from profiler.workloads.step import training_step
 
 #: Microseconds a MAC by kind and pass, and a word touched; no device has these.
@@ -18,10 +19,18 @@ US_PER_MAC = {("depthwise", Pass.GRAD_WEIGHT): 0.05, ("conv2d", Pass.GRAD_INPUT)
 class MadeUpCosts:
     label = "made up"
 
-    def __init__(self, *, std_share: float = 0.0, mw: float | None = None, arena: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        std_share: float = 0.0,
+        mw: float | None = None,
+        arena: bool = False,
+        programs: ProgramSizes | None = None,
+    ) -> None:
         """``std_share`` of an op's latency is its standard deviation, errors of a kind and pass fully correlated;
-        ``mw`` is the power of every op; with ``arena`` memory is the planner's peak."""
-        self.std_share, self.mw, self.arena = std_share, mw, arena
+        ``mw`` is the power of every op; with ``arena`` memory is the planner's peak, with ``programs`` the program lies
+        beside it."""
+        self.std_share, self.mw, self.arena, self.programs = std_share, mw, arena, programs
         self.steps = 0
         self._sums = OpSums(lambda ops: [self.op_latency_us(op) for op in ops])
 
@@ -64,11 +73,13 @@ class MadeUpCosts:
         latency_ms = sum(row["latency_ms"] for row in rows)
         std_ms = math.sqrt(sum(std**2 for std in parts.values())) if self.std_share else math.nan
         energy_mj = None if self.mw is None else latency_ms * self.mw / 1e3
-        return StepCost(latency_ms, std_ms, energy_mj, memory, rows)
+        program = 0 if self.programs is None else self.programs.step_bytes(network, step)
+        return StepCost(latency_ms, std_ms, energy_mj, memory, rows, program_bytes=program)
 
     def step_sums(self, network, plan) -> StepSums:
         cost = self.step(network, plan)
-        return StepSums(cost.latency_ms, cost.latency_std_ms, cost.energy_mj, cost.energy_std_mj)
+        energy = cost.energy_mj, cost.energy_std_mj
+        return StepSums(cost.latency_ms, cost.latency_std_ms, *energy, cost.program_bytes)
 
     def step_memory(self, network, plan) -> MemoryBounds:
         if self.arena and plan.dtype == "s8":

@@ -17,6 +17,8 @@ from made_up import MadeUpCosts
 from costmodels.analytical import AnalyticalCosts
 from profiler.workloads.lower import lower
 from profiler.workloads.plan import StepPlan
+from profiler.workloads.program import DeviceMemory
+from profiler.workloads.program_size import ProgramSizes
 from tinytrain import solvers_exact
 from tinytrain.budget import QUANTITIES, Budget
 from tinytrain.gain import layer_choices
@@ -28,6 +30,8 @@ NETWORK = lower(Small(), (3, 10, 10), "small")
 LAYERS = tuple(layer.name for layer in NETWORK.trainable)
 RATIOS = (1 / 4, 1 / 2, 1.0)
 NOTHING = Solution((), 0.0)
+#: Entries as large as these buffers, so that programs decide as much as arenas do.
+MEMORY = DeviceMemory(arena_bytes=1 << 40, blob_bytes=0, blob_seed=0, blob_segments=(), entry_bytes=104)
 
 
 class AllPlans:
@@ -58,11 +62,18 @@ ALL = {
     "energy": AllPlans(MadeUpCosts(std_share=0.05, mw=20.0)),
     "arena": AllPlans(MadeUpCosts(arena=True), images=2),
     "arena, sgd": AllPlans(MadeUpCosts(std_share=0.1, arena=True), optimizer="sgd"),
+    "program": AllPlans(MadeUpCosts(arena=True, programs=ProgramSizes(MEMORY)), images=2),
     "own": AllPlans(AnalyticalCosts(0.01, "own")),
     "chain": AllPlans(AnalyticalCosts(0.01, "chain")),
     "int8": AllPlans(MadeUpCosts(std_share=0.05), dtype="s8", optimizer="sgd"),
     "int8 arena": AllPlans(
         MadeUpCosts(arena=True),
+        dtype="s8",
+        optimizer="sgd",
+        savings=frozenset({"stream", "in_place", "fused_update"}),
+    ),
+    "int8 program": AllPlans(
+        MadeUpCosts(arena=True, programs=ProgramSizes(MEMORY)),
         dtype="s8",
         optimizer="sgd",
         savings=frozenset({"stream", "in_place", "fused_update"}),
@@ -130,14 +141,25 @@ def test_sums_are_the_steps_own_latency_energy_and_uncertainty(name):
             assert sums.means[1] == pytest.approx(cost.energy_mj, rel=1e-9)
         std_ms = 0.0 if math.isnan(cost.latency_std_ms) else cost.latency_std_ms
         assert float(np.linalg.norm(sums.parts[0])) == pytest.approx(std_ms, rel=1e-6)
-        assert sums.memory_bytes <= cost.memory_bytes
+        assert sums.memory_bytes <= cost.total_memory_bytes
 
 
 @pytest.mark.parametrize("name", list(ALL))
 def test_no_step_takes_less_memory_than_its_sums(name):
     plans = ALL[name]
     for picked, cost in zip(plans.picks, plans.costs, strict=True):
-        assert plans.table.sums(picked).memory_bytes <= cost.memory_bytes
+        assert plans.table.sums(picked).memory_bytes <= cost.total_memory_bytes
+
+
+@pytest.mark.parametrize("name", ["program", "int8 program"])
+def test_a_limit_of_memory_is_for_arena_and_program_together(name):
+    plans = ALL[name]
+    for picked, cost in list(zip(plans.picks, plans.costs, strict=True))[::5]:
+        layers = plans.table.chosen(picked)
+        assert cost.program_bytes > 20 * MEMORY.entry_bytes
+        together = cost.memory_bytes + cost.program_bytes
+        assert plans.table.fits(layers, together) and not plans.table.fits(layers, together - 1)
+        assert Budget(memory_bytes=together).allows(cost) and not Budget(memory_bytes=together - 1).allows(cost)
 
 
 class Uneven(MadeUpCosts):
@@ -154,7 +176,7 @@ class Uneven(MadeUpCosts):
 def test_what_two_whole_layers_take_together_is_not_charged_to_parts_of_them(seed):
     plans = AllPlans(Uneven())
     choices = layer_choices(NETWORK, information(seed), RATIOS, "f32")
-    without = max(cost.memory_bytes for cost in plans.costs) - 4096
+    without = max(cost.total_memory_bytes for cost in plans.costs) - 4096
     problem = Problem(choices, plans.table, Budget(memory_bytes=without))
     found = solve_exact(problem, NOTHING)
     assert {len(problem.flat[i].plan.channels) for i in found.picked}  # some plan fits

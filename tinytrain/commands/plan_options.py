@@ -29,7 +29,10 @@ EnergyLimitOption = Annotated[
 MemoryLimitOption = Annotated[
     int | None,
     typer.Option(
-        "--memory-bytes", metavar="BYTES", help="Most bytes that one training step may need.", show_default=False
+        "--memory-bytes",
+        metavar="BYTES",
+        help="Most bytes that one training step may need: arena, stack and the step's program.",
+        show_default=False,
     ),
 ]
 ConfidenceOption = Annotated[

@@ -145,7 +145,8 @@ def search(
             method="sparse-update-searched",
             cost_source=source.label,
             contributions=f"{found.tasks} tasks, {found.data}",
-            predicted={"latency_ms": searched.cost.latency_ms, "memory_bytes": searched.cost.memory_bytes},
+            predicted={"latency_ms": searched.cost.latency_ms, "memory_bytes": searched.cost.memory_bytes,
+                       "program_bytes": searched.cost.program_bytes},
             budget={"latency_ms": latency_ms, "energy_mj": energy_mj, "memory_bytes": memory_bytes,
                     "confidence": confidence},
         )  # fmt: skip
@@ -213,6 +214,7 @@ def _report(found: Contributions, searched: Searched | None, out: Path, as_json:
             "latency_ms": searched.cost.latency_ms,
             "energy_mj": searched.cost.energy_mj,
             "memory_bytes": searched.cost.memory_bytes,
+            "program_bytes": searched.cost.program_bytes,
             "search_s": searched.seconds,
         }
     if as_json:
