@@ -81,9 +81,9 @@ def load_steps(path: Path | str) -> pd.DataFrame:
         not foresee (``predicted_...``) or bound (``budget_...``). ``memory_peak_bytes`` is what arena and stack were
         seen to take, ``program_bytes`` what the program took beside the arena in the same memory (NaN in runs of
         before it was noted), a budget of bytes is for both together. ``ticks`` is the median over repetitions of the
-        sum over all timed ops, images included; ``overhead_ticks`` the harness's share of it. ``latency_quiet_ms`` is the
-        sum of each op's least disturbed repetitions (:func:`profiler.measure.statistics.quiet`). ``disturbed_by`` says
-        in words what the device told of heat, throttling or another frequency.
+        sum over all timed ops, images included; ``overhead_ticks`` the harness's share of it. ``latency_quiet_ms`` is
+        the sum of each op's least disturbed repetitions (:func:`profiler.measure.statistics.quiet`). ``disturbed_by``
+        says in words what the device told of heat, throttling or another frequency.
 
     Raises:
         UserError: no run there, or one without a step.

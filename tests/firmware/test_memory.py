@@ -11,12 +11,16 @@ import raw_device as raw
 from op_cases import KINDS_AND_PASSES, random_op
 
 from profiler.errors import UserError
+from profiler.link.errors import Refused
 from profiler.link.session import open_device
 from profiler.measure.verify import expected_outputs, memory_mismatch, verify
 from profiler.ops import Conv2d, Linear, Op, Pass, Relu
+from profiler.workloads.arena import place
 from profiler.workloads.lower import load_network
 from profiler.workloads.plan import LayerPlan, StepPlan
-from profiler.workloads.program import DoesNotFit, microbenchmark, step_program
+from profiler.workloads.program import DoesNotFit, microbenchmark, resident_weights, step_program
+from profiler.workloads.program_size import ProgramSizes
+from profiler.workloads.random_plans import random_plan
 from profiler.workloads.step import training_step
 
 AN500 = "qemu://mps2-an500"
@@ -62,6 +66,52 @@ def test_arena_and_scratch_of_random_steps_are_the_planners_to_the_byte(device):
         if fitted == 3:
             return
     pytest.fail(f"only {fitted} of 40 steps fit")
+
+
+def test_a_step_may_fill_the_memory_to_the_last_byte_and_not_one_more(device):
+    _, network = load_network("mlperf-tiny-kws", (1, 49, 10))
+    plan = StepPlan.for_network(network, {network.trainable[-1].name: LayerPlan((1, 5))})
+    program = step_program(training_step(network, plan), device.memory)
+    room = device.memory.arena_bytes - program.beside_arena_bytes(device.memory)
+    full = dataclasses.replace(program, arena_bytes=room)
+    full.check_fits(device.memory)
+    assert len(device.run(full, 1).ticks) == 1
+    excess = dataclasses.replace(program, arena_bytes=room + 1)
+    with pytest.raises(DoesNotFit):
+        excess.check_fits(device.memory)
+    with pytest.raises(Refused, match=f"want {device.memory.arena_bytes + 1} bytes"):
+        device.run(excess, 1)
+
+
+@pytest.mark.parametrize(
+    ("network", "shape", "dtype"),
+    [
+        ("mlperf-tiny-kws", (1, 49, 10), "f32"),
+        ("mlperf-tiny-kws", (1, 49, 10), "s8"),
+        ("mlperf-tiny-ic", (3, 32, 32), "s8"),
+    ],
+)
+def test_a_step_runs_just_where_its_arena_and_program_are_foreseen_to_fit(network, shape, dtype):
+    """On the smallest board at its full limit: int8 to the byte, float32 programs with what is foreseen too much."""
+    network, rng, runs = load_network(network, shape)[1], np.random.default_rng(1), []
+    with open_device("qemu://stm32f405") as board:
+        sizes = ProgramSizes(board.memory)
+        for _ in range(12):
+            plan = dataclasses.replace(random_plan(network, rng, dtype=dtype), savings=frozenset(), images=1)
+            step = training_step(network, plan)
+            foreseen = place(step, resident=resident_weights(step, board.memory)).peak_bytes
+            foreseen += sizes.step_bytes(network, step)
+            try:
+                program = step_program(step, board.memory)
+                assert len(board.run(program, 1).ticks) == 1
+            except DoesNotFit as error:
+                runs.append(False)
+                assert foreseen >= error.bytes_wanted > board.memory.arena_bytes
+            else:
+                runs.append(True)
+                if dtype == "s8":
+                    assert foreseen == program.wanted_bytes(board.memory) <= board.memory.arena_bytes
+    assert any(runs)
 
 
 def test_a_program_runs_in_the_region_that_it_names_and_is_right_there():
