@@ -24,6 +24,7 @@ class StackPeaks:
     def __init__(self, peaks: Mapping[str, Mapping[str, int]], steady: Iterable[str] = ()) -> None:
         self.peaks = {key: dict(of_group) for key, of_group in peaks.items()}
         self.steady = frozenset(steady)
+        self._beside: dict[str, dict[str, int]] = {}
 
     @classmethod
     def measured(cls, ops: Sequence[Op], stack_bytes: Sequence[float], work: WorkFunction) -> StackPeaks:
@@ -41,7 +42,7 @@ class StackPeaks:
         return cls(peaks, steady)
 
     def of(self, op: Op, work: WorkFunction) -> int:
-        """Bytes that ``op`` takes: its group's largest where none entered just its loops, of an unknown group all's.
+        """Bytes that ``op`` takes; of an unknown group the largest of all groups.
 
         Frames are aligned, but their last words are not always written, and painting sees what is written: hence the
         rounding up, but of groups where that never differed.
@@ -51,10 +52,28 @@ class StackPeaks:
             seen = max((max(of.values()) for of in self.peaks.values()), default=0)
         else:
             entered = loops(work(op).values())
-            seen = of_group.get(entered, max(of_group.values()))
             if entered in of_group and key in self.steady:
-                return seen
+                return of_group[entered]
+            if entered not in of_group:
+                of_group = self._beside.setdefault(key, {})
+                if entered not in of_group:
+                    of_group[entered] = _together(entered, self.peaks[key])
+            seen = of_group[entered]
         return -(-seen // STACK_ALIGNMENT) * STACK_ALIGNMENT
+
+
+def _together(entered: str, peaks: Mapping[str, int]) -> int:
+    """Bytes of loops that were never entered together, and alone: the largest that one of them takes.
+
+    That is at most what any op took that entered it. Of a loop that none entered nothing is known: the largest of all.
+    """
+    largest = 0
+    for i in (i for i, bit in enumerate(entered) if bit == "1"):
+        with_it = [seen for other, seen in peaks.items() if other[i : i + 1] == "1"]
+        if not with_it:
+            return max(peaks.values())
+        largest = max(largest, min(with_it))
+    return largest
 
 
 def loops(counts: Iterable[int]) -> str:

@@ -30,6 +30,7 @@ from profiler.measure.design_terms import (
     judgements,
 )
 from profiler.measure.loop import Loop
+from profiler.measure.loops_entered import covering
 from profiler.measure.schedule import Caches, Policy, is_linux, reference_op
 from profiler.measure.sitting import Left, split
 from profiler.measure.space_filling import spread
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from profiler.energy.meter import EnergyMeter
     from profiler.measure.verify import Expected
 
-#: Of each family, ops in the first batch, before anything is known.
+#: Of each family, ops in the first batch, before anything is known, at least: as many as enter its loops in every way.
 FIRST_EACH = 2
 #: Share of all ops that is held out.
 HELD_OUT_SHARE = 1 / 6
@@ -54,6 +55,8 @@ _PART_OPS = 100
 _LINUX_REFERENCE = 0.9
 #: Candidates of a family to choose from: so many, and so many more for each op of it that is measured.
 _POOL_LEAST, _POOL_EACH = 32, 2
+#: And before any is: some paths through a kernel are rare.
+_POOL_FIRST = 96
 
 
 class Design:
@@ -156,12 +159,10 @@ class Design:
         measured = self._measured_by_family()
         count = sum(map(len, measured.values()))
         most = math.inf if self.goal.most_ops is None else self.goal.most_ops - count
-        pools = {
-            family: self._unmeasured(self._candidates[family], _POOL_LEAST + _POOL_EACH * len(measured[family]))
-            for family in self.space.families
-        }
+        pool = {f: _POOL_LEAST + _POOL_EACH * len(measured[f]) if count else _POOL_FIRST for f in self.space.families}
+        pools = {family: self._unmeasured(self._candidates[family], size) for family, size in pool.items()}
         if not count:
-            picked = self._spread(pools, measured, FIRST_EACH * len(self.space.families))
+            picked = _in_turn([_first(pool) for pool in pools.values()])
         else:
             left_s = self.goal.time_s - self.spent_s
             least_s = max(_BATCH_LEAST_S, _BATCH_CHOOSING * self._choosing_s)
@@ -200,9 +201,7 @@ class Design:
     def _spread(self, pools: Mapping[Family, list[Op]], measured: Mapping[Family, list[Op]], count: int) -> list[Op]:
         """Space-filling: of each family in turn the op farthest from those that are measured."""
         each = -(-count // max(1, len(pools)))
-        by_family = [spread(pools[family], measured[family], each) for family in pools]
-        turns = itertools.zip_longest(*by_family)
-        return [op for turn in turns for op in turn if op is not None][:count]
+        return _in_turn([spread(pools[family], measured[family], each) for family in pools])[:count]
 
     def _next_held_out(self, count: int) -> list[Op]:
         """The next of the held-out ops: the families' first, then their second, and so on, of some more than others."""
@@ -361,3 +360,15 @@ class Design:
         last = self.run.trials[-1]["at"]
         more = datetime.datetime.fromisoformat(last) - datetime.datetime.fromisoformat(began)
         return self.record.spent_s + max(0.0, more.total_seconds())
+
+
+def _first(pool: list[Op]) -> list[Op]:
+    """What is measured first of a family."""
+    entering = covering(pool)
+    rest = [op for op in pool if op not in entering]
+    return [*entering, *spread(rest, entering, max(0, FIRST_EACH - len(entering)))]
+
+
+def _in_turn(of_families: Sequence[Sequence[Op]]) -> list[Op]:
+    """The first of each family, then the second of each, and so on."""
+    return [op for turn in itertools.zip_longest(*of_families) for op in turn if op is not None]

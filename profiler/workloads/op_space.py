@@ -42,9 +42,11 @@ _LEAST_UNITS = 64
 _TRIES, _NEAR = 14, 0.6
 #: How often in a row a draw may fail until the family is taken to be exhausted.
 _BARREN = 200
-#: Sums that are checked against PyTorch have at least so many elements: of a single one that happens to be near 0 the
-#: relative error is nothing but rounding.
-_LEAST_OUTPUTS = 4
+#: Sums that are checked against PyTorch are at least so many, or short ones and at least so many: of a single one that
+#: happens to be near 0 the relative error is nothing but rounding, and of two the more, the longer they are.
+_LEAST_SUMS, _LEAST_SHORT_SUMS = 4, 2
+#: Products of a short sum.
+_SHORT_SUM = 64
 #: What trains in an op, see :class:`Family`.
 Trains = Literal["", "out", "in", "bias"]
 #: Optimisers whose updates have kernels; fused ones are SGD.
@@ -209,7 +211,7 @@ class OpSpace:
         """Whether an op has a kernel that takes its geometry, can be checked, and probably fits the memory."""
         from profiler.kernels import scratch_bytes  # noqa: PLC0415
 
-        if op.macs and op.pass_ in (Pass.FORWARD, Pass.GRAD_INPUT) and op.outputs[0].elements < _LEAST_OUTPUTS:
+        if op.macs and op.pass_ in (Pass.FORWARD, Pass.GRAD_INPUT) and not _tell(op.outputs[0].elements, op.macs):
             return False
         try:
             scratch = scratch_bytes(op)
@@ -240,6 +242,11 @@ class ListedSpace:
         ops = list(self._ops[family])
         random.Random(f"{self.seed}/{stream}/{family.name}").shuffle(ops)
         return iter(ops)
+
+
+def _tell(sums: int, macs: int) -> bool:
+    """Whether so many sums of so many products in all tell right from wrong."""
+    return sums >= _LEAST_SUMS or (sums >= _LEAST_SHORT_SUMS and macs <= _SHORT_SUM * sums)
 
 
 def work_units(op: Op) -> int:

@@ -41,6 +41,11 @@ _CHANNELS = (3, 14, 20, 36, 76, 140)
 _EXPANSIONS = (1, 2, 3, 4, 5, 6)
 #: Share of geometries as networks have them; the others are any.
 _USUAL = 0.55
+#: Share of channels drawn at random that are less than a block of eight, and of matrices with fewer columns than a
+#: block of four has: kernels take them through loops of their own.
+_FEW, _NARROW = 0.05, 0.06
+#: Share of odd windows that lie in the padding altogether at a map's border.
+_BEYOND = 0.04
 _ODD_KERNELS = (
     (1, 1), (3, 3), (5, 5), (7, 7), (1, 3), (3, 1), (1, 5), (5, 1), (1, 7), (7, 1), (5, 3), (3, 5), (10, 4), (2, 2),
     (4, 4), (8, 1), (3, 7),
@@ -85,6 +90,9 @@ def _map(rng: random.Random, most: int = 64) -> tuple[int, int]:
 
 
 def _any_channels(rng: random.Random, most: int = 384) -> int:
+    """Any number; some are fewer than kernels take at a time."""
+    if rng.random() < _FEW:
+        return rng.randint(1, 7)
     return _evened(_log_uniform(1, most, rng), rng)
 
 
@@ -93,10 +101,11 @@ def _window(height: int, width: int, rng: random.Random) -> tuple[int, int, int,
     while True:
         kernel_h, kernel_w = rng.choice(_ODD_KERNELS)
         stride_h, stride_w = rng.choice(_STRIDES)
-        pads = rng.choice(("same", "same", "none", "any"))
+        pads = "beyond" if rng.random() < _BEYOND else rng.choice(("same", "same", "none", "any"))
         pad_h, pad_w = {
             "same": (kernel_h // 2, kernel_w // 2),
             "none": (0, 0),
+            "beyond": (kernel_h, kernel_w),
             "any": (rng.randint(0, kernel_h // 2), rng.randint(0, kernel_w // 2)),
         }[pads]
         if height + 2 * pad_h >= kernel_h and width + 2 * pad_w >= kernel_w:
@@ -174,7 +183,14 @@ def _fused_conv2d(rng: random.Random) -> FusedConv2d:
     return FusedConv2d(*_conv2d(rng).values())
 
 
+def _narrow(rng: random.Random) -> tuple[int, int]:
+    """Columns and rows of a matrix: sums over so many rows can still be told from wrong ones, of two columns too."""
+    return rng.randint(2, 3), _log_uniform(8, 64, rng)
+
+
 def _linear(rng: random.Random) -> Linear:
+    if rng.random() < _NARROW:
+        return Linear(*_narrow(rng), _bias(rng))
     usual = rng.random()
     if usual < 0.15:
         ins, outs = rng.choice(((640, 128), (128, 128), (128, 8), (8, 128), (128, 640), (256, 2), (64, 10), (64, 12)))
@@ -182,6 +198,12 @@ def _linear(rng: random.Random) -> Linear:
     if usual < 0.5:  # the last layer of a network
         return Linear(_evened(_log_uniform(32, 1280, rng), rng), _log_uniform(2, 200, rng), _bias(rng))
     return Linear(_any_channels(rng, 2048), _any_channels(rng, 1024), _bias(rng))
+
+
+def _cosine_head(rng: random.Random) -> CosineHead:
+    if rng.random() < _NARROW:
+        return CosineHead(*_narrow(rng))
+    return CosineHead(_any_channels(rng, 1280), _log_uniform(2, 100, rng))
 
 
 def _pooled(cls: type[AvgPool2d] | type[MaxPool2d]) -> Callable[[random.Random], Geometry]:
@@ -235,7 +257,7 @@ _DRAWS: dict[type[Geometry], Callable[[random.Random], Geometry]] = {
     Relu: lambda rng: Relu(_elements(rng), rng.choice((0, 6, 6))),
     SoftmaxCrossEntropy: lambda rng: SoftmaxCrossEntropy(_log_uniform(2, 1000, rng)),
     L2Normalize: lambda rng: L2Normalize(_any_channels(rng, 1280)),
-    CosineHead: lambda rng: CosineHead(_any_channels(rng, 1280), _log_uniform(2, 100, rng)),
+    CosineHead: _cosine_head,
     GroupNorm: _group_norm,
     UpsampleBilinear2d: lambda rng: UpsampleBilinear2d(*_any_map(rng)),
     Requantize: _requantize,

@@ -40,3 +40,24 @@ def test_where_measured_stacks_differ_or_are_few_they_are_rounded_up():
     few = StackPeaks.measured(OPS[:2], [180, 180], work)
     assert few.of(OPS[0], work) == 192
     assert few.of(OPS[0], work) % STACK_ALIGNMENT == 0
+
+
+def three_loops(op):
+    """One, which each op enters, and two that stand on remainders."""
+    n = op.geometry.values()[0]
+    return {"calls": 1, "pairs": n % 2, "threes": n % 3, "fives": n % 5}
+
+
+def of_their_loops(op):
+    counts = three_loops(op)
+    return max(100, 180 * (counts["pairs"] > 0), 244 * (counts["threes"] > 0), 400 * (counts["fives"] > 0))
+
+
+def test_loops_that_were_never_entered_together_take_what_the_hungriest_takes_rounded_up():
+    sizes = (30, 15, 10, 6, 12)  # none of them enters two of the three
+    ops = [Op(Linear(n, 4), Pass.FORWARD) for n in sizes]
+    peaks = StackPeaks.measured(ops, [of_their_loops(op) for op in ops], three_loops)
+    for n, rounded in ((25, 256), (9, 400), (7, 400), (20, 244), (30, 100)):
+        assert peaks.of(Op(Linear(n, 8), Pass.FORWARD), three_loops) == rounded
+    without = StackPeaks.measured(ops[:2], [100, 180], three_loops)
+    assert without.of(Op(Linear(10, 4), Pass.FORWARD), three_loops) == 192, "of a loop that none entered: the largest"
