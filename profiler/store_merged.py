@@ -54,7 +54,7 @@ class Overhead:
 
     def __init__(self) -> None:
         self._ticks: dict[str, array[float]] = {}
-        self._medians: dict[str, float] = {}
+        self._figures: dict[str, tuple[float, float]] = {}
         self.harness = HarnessPower()
 
     def add(self, trial: dict[str, Any]) -> None:
@@ -63,13 +63,21 @@ class Overhead:
             caches = caches_of(trial)
             self.harness.add(trial, caches)
             self._ticks.setdefault(caches, array("d")).extend(accepted_ticks(trial))
-            self._medians.pop(caches, None)
+            self._figures.pop(caches, None)
 
     def ticks(self, caches: str) -> float:
         """Their median; 0 where there was none with such caches."""
-        found = self._medians.get(caches)
+        return self._known(caches)[0]
+
+    def quiet_ticks(self, caches: str) -> float:
+        """Their least disturbed reading: what is in the least disturbed one of an op."""
+        return self._known(caches)[1]
+
+    def _known(self, caches: str) -> tuple[float, float]:
+        found = self._figures.get(caches)
         if found is None:
-            found = self._medians[caches] = median(self._ticks[caches]) if self._ticks.get(caches) else 0.0
+            its = figures([self._ticks.get(caches, array("d"))])[0]
+            found = self._figures[caches] = (its[0], its[2]) if its else (0.0, 0.0)
         return found
 
 
@@ -158,7 +166,7 @@ class Merged:
             row["ticks"], row["ticks_mad"], quiet, apart = figures
             row["latency_us"] = max(row["ticks"] - overhead_ticks, 0.0) * us_per_tick
             row["latency_mad_us"] = row["ticks_mad"] * us_per_tick
-            row["latency_quiet_us"] = max(quiet - overhead_ticks, 0.0) * us_per_tick
+            row["latency_quiet_us"] = max(quiet - overhead.quiet_ticks(caches), 0.0) * us_per_tick
             row["latency_quiet_spread_us"] = apart * us_per_tick
         return row
 
@@ -203,10 +211,13 @@ def _figures(table: np.ndarray) -> list[Figures]:
     middle = (ordered[:, low] + ordered[:, high]) / 2
     deviations = np.sort(np.abs(ordered - middle[:, None]), axis=1)
     quiet, fairly_quiet = quiet_ranks(count)
+    lowest = ordered[:, quiet]
+    below, equal = (ordered < lowest[:, None]).sum(axis=1), (ordered == lowest[:, None]).sum(axis=1)
+    within_tick = np.where(equal < count, (quiet - below - (equal - 1) / 2) / equal, 0.0)
     columns = (
         middle,
         (deviations[:, low] + deviations[:, high]) / 2,
-        ordered[:, quiet],
+        lowest + within_tick,
         ordered[:, fairly_quiet] - ordered[:, 0],
     )
     return list(zip(*(column.tolist() for column in columns), strict=True))

@@ -68,7 +68,9 @@ class Results:
 
     def known(self, keys: Iterable[str]) -> Known:
         """Those of the ops that were timed."""
-        overhead = median(self._empty) if self._empty else 0.0
+        overhead = 0.0
+        if self._empty:
+            overhead = quiet(self._empty)[0] if is_linux(self._identity) else median(self._empty)
         ops, latency, noise = [], [], []
         for key in keys:
             ticks = self._ticks.get(key)

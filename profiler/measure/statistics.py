@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from functools import lru_cache
 from math import comb
@@ -45,13 +46,20 @@ def quiet(values: Sequence[float]) -> tuple[float, float]:
     so that their median is as much the neighbours' as the op's (Chen and Revels, arXiv 1608.04295). The lowest single
     reading would be a matter of how many there are.
 
+    A timer tells whole ticks, of which the shortest ops take few. Where readings are equal the percentile is that of
+    grouped data: as far from what they read, half a tick at most, as its rank is from the middle of theirs. That all
+    are equal says nothing of that kind: an exact timer's are.
+
     Returns:
         The 5th percentile (of fewer than 21 readings the lowest), and how far the 15th lies above the lowest: little
         only where readings of two rounds or more of ten or more agree.
     """
     ordered = sorted(values)
     low, high = quiet_ranks(len(ordered))
-    return float(ordered[low]), float(ordered[high] - ordered[0])
+    below = bisect_left(ordered, ordered[low])
+    equal = bisect_right(ordered, ordered[low]) - below
+    within_tick = (low - below - (equal - 1) / 2) / equal if equal < len(ordered) else 0.0
+    return float(ordered[low] + within_tick), float(ordered[high] - ordered[0])
 
 
 def lowest_agree(values: Sequence[float], target: float) -> bool:
