@@ -21,6 +21,7 @@ from costmodels.features import WorkFunction, geometry_features, kernel_work
 from costmodels.group import known_terms, same_loops
 from costmodels.target import TargetModel
 from profiler.measure.chosen import Known
+from profiler.measure.schedule import is_linux_board
 from profiler.ops import Op
 from profiler.workloads.op_space import Family
 
@@ -44,7 +45,7 @@ class ActiveChooser:
     """The chooser of ``profile --design active`` (:class:`profiler.measure.design_terms.Chooser`).
 
     Args:
-        identity: Of the device; not looked at, all that matters is measured.
+        identity: Of the device; whether it is a host, all else that matters is measured.
         work: The kernels' work counts; the firmware's own by default.
 
     Attributes:
@@ -54,7 +55,7 @@ class ActiveChooser:
     def __init__(self, identity: Any = None, *, work: WorkFunction = kernel_work) -> None:
         self.work = work
         # Asked for again after every batch: comparing estimators would take longer than measuring.
-        self.model = TargetModel(work=work, method="terms")
+        self.model = TargetModel(work=work, method="terms", host=is_linux_board(getattr(identity, "board", "")))
         self._known: dict[Op, tuple[float, float]] = {}
         self._new: dict[Op, tuple[float, float]] = {}
         self._learned = False

@@ -25,6 +25,7 @@ from costmodels.features import (
     remainder_features,
     work_terms,
 )
+from costmodels.host_terms import HOST_TERMS, host_terms
 from costmodels.loops import Blocking, found_blocking, has_loops, loop_names, loop_nests, loop_terms
 from costmodels.uncounted import UNCOUNTED_TERMS, uncounted_terms
 from profiler.errors import UserError
@@ -49,7 +50,10 @@ class OpRegressor(RegressorMixin, BaseEstimator):
     method : str, default="auto"
         One of :data:`~costmodels.estimators.METHODS`, or the best.
     prior : array-like of shape (n_terms,) or None, default=None
-        What units of work cost where these ops do not tell.
+        What units of work cost where these ops do not tell; it may end before the terms of hosts, which then have
+        none.
+    host : bool, default=False
+        Whether known kernels ran on a host: :data:`~costmodels.host_terms.HOST_TERMS` are among the terms then.
     random_state : int, default=0
 
     Attributes
@@ -73,11 +77,18 @@ class OpRegressor(RegressorMixin, BaseEstimator):
     """
 
     def __init__(
-        self, *, work: WorkFunction | None = kernel_work, method: str = "auto", prior=None, random_state: int = 0
+        self,
+        *,
+        work: WorkFunction | None = kernel_work,
+        method: str = "auto",
+        prior=None,
+        host: bool = False,
+        random_state: int = 0,
     ) -> None:
         self.work = work
         self.method = method
         self.prior = prior
+        self.host = host
         self.random_state = random_state
 
     def fit(self, ops: Sequence[Op], measured, noise=None, lent: LentOps | None = None) -> OpRegressor:
@@ -90,14 +101,17 @@ class OpRegressor(RegressorMixin, BaseEstimator):
         if self.work is None and all(map(has_loops, ops)):
             cost = np.asarray(measured, dtype=np.float64)
             self.blocking_ = found_blocking(loop_nests(ops), cost, geometries, random_state=self.random_state)
-        self.terms_, T = self.terms_of(ops)
+        self.terms_, T = self._terms_to_fit(ops)
         X = self.inputs(ops, T)
+        prior = self.prior
+        if prior is not None and len(prior) < len(self.terms_):
+            prior = np.concatenate([prior, np.zeros(len(self.terms_) - len(prior))])
         self.regressor_ = ChosenRegressor(
             n_work=len(self.terms_),
             n_plain=len(PLAIN_TERMS),
             n_rough=len(REMAINDER_FEATURES) if self.work is None else 0,
             method=self.method,
-            prior=self.prior,
+            prior=prior,
             random_state=self.random_state,
         ).fit(X, measured, geometries, _weights(noise), lent)
         self.probe_ = (ops[0], tuple(T[0].astype(int).tolist()))
@@ -115,14 +129,21 @@ class OpRegressor(RegressorMixin, BaseEstimator):
         mean, std = self.regressor_.predict(X, return_std=True)
         return mean, std, self.regressor_.extrapolates(X)
 
-    def terms_of(self, ops: Sequence[Op]) -> tuple[tuple[str, ...], np.ndarray]:
-        """Names of the terms and their counts, of shape (n_ops, n_terms)."""
+    def _terms_to_fit(self, ops: Sequence[Op]) -> tuple[tuple[str, ...], np.ndarray]:
+        """Names of the terms that are to be fitted and their counts."""
         if self.work is None:
             if self.blocking_ is not None:
                 return loop_names(self.blocking_), loop_terms(loop_nests(ops), self.blocking_)
             return tuple(GEOMETRY_TERMS), geometry_terms(ops)
-        names, T = known_terms(ops, self.work)
-        fitted = getattr(self, "terms_", names)
+        return known_terms(ops, self.work, host=self.host)
+
+    def terms_of(self, ops: Sequence[Op]) -> tuple[tuple[str, ...], np.ndarray]:
+        """Names of the fitted terms and their counts, of shape (n_ops, n_terms)."""
+        check_is_fitted(self, "terms_")
+        if self.work is None:
+            return self._terms_to_fit(ops)
+        fitted = self.terms_
+        names, T = known_terms(ops, self.work, host=not HOST_TERMS.keys().isdisjoint(fitted))
         if fitted == names:
             return names, T
         return fitted, T[:, [names.index(name) for name in fitted]]  # a model of an earlier version may lack some
@@ -160,18 +181,21 @@ class OpRegressor(RegressorMixin, BaseEstimator):
 
 
 #: Terms that kernels do not count themselves.
-_BESIDE_COUNTS = UNCOUNTED_TERMS.keys() | CONTROL_TERMS.keys()
+_BESIDE_COUNTS = UNCOUNTED_TERMS.keys() | CONTROL_TERMS.keys() | HOST_TERMS.keys()
 
 
-def known_terms(ops: Sequence[Op], work: WorkFunction) -> tuple[tuple[str, ...], np.ndarray]:
+def known_terms(ops: Sequence[Op], work: WorkFunction, *, host: bool = False) -> tuple[tuple[str, ...], np.ndarray]:
     """Names of the terms of one group's ops, and float64 counts of shape (n_ops, n_terms).
 
-    Those of the firmware's kernels are what they count themselves, and what stands beside that.
+    Those of the firmware's kernels are what they count themselves, and what stands beside that; last, what hosts do
+    beside that.
     """
     names, T = work_terms(ops, work)
     if work is not kernel_work:
         return names, T
     parts = [(names, T), uncounted_terms(ops), control_terms(ops)]
+    if host:
+        parts.append(host_terms(ops, names, T))
     return tuple(name for part, _ in parts for name in part), np.hstack([counts for _, counts in parts])
 
 
@@ -180,11 +204,13 @@ def same_loops(op: Op, other: Op, work: WorkFunction) -> bool:
     return loops_key(op) == loops_key(other) and known_terms([op], work)[0] == known_terms([other], work)[0]
 
 
-def lent_ops(ops: Sequence[Op], measured: np.ndarray, noise: np.ndarray, work: WorkFunction) -> LentOps:
+def lent_ops(
+    ops: Sequence[Op], measured: np.ndarray, noise: np.ndarray, work: WorkFunction, *, host: bool = False
+) -> LentOps:
     """Ops of one group, as :meth:`OpRegressor.fit` of another takes them."""
     weight = _weights(noise)
     return LentOps(
-        X=known_terms(ops, work)[1],
+        X=known_terms(ops, work, host=host)[1],
         y=measured,
         groups=np.array([geometry_key(op) for op in ops]),
         weight=np.ones(len(ops)) if weight is None else weight,

@@ -25,6 +25,7 @@ from costmodels.training_ops import TrainingOps
 from costmodels.transfer import transferred
 from costmodels.unseen_bounds import unseen_bounds
 from profiler.errors import UserError
+from profiler.measure.schedule import is_linux_board
 from profiler.ops import Layer, Op, Optimizer
 from profiler.workloads.network import Network
 from profiler.workloads.plan import StepPlan
@@ -155,7 +156,7 @@ class CostModel:
         ):
             if not part.ops:
                 continue
-            target = TargetModel(work=work)
+            target = TargetModel(work=work, host=_is_host(training))
             if start is not None and name in start.targets:
                 self.targets[name] = transferred(target, start.targets[name], part.ops, cost, noise)
             else:
@@ -169,7 +170,8 @@ class CostModel:
         return self
 
     def _fit_cold(self, training: Measured, on_group: OnGroup) -> None:
-        cold = TargetModel(work=self.work).fit(training.ops, training.latency_us, training.noise, on_group)
+        cold = TargetModel(work=self.work, host=_is_host(training))
+        cold.fit(training.ops, training.latency_us, training.noise, on_group)
         self.targets["latency_cold"] = cold
         self.card_["units"] |= {"latency_cold": TARGET_UNITS["latency_cold"]}
 
@@ -373,6 +375,10 @@ class CostModel:
             raise UserError(f"the cost model {folder} is damaged: {error}", hint="fit the model again") from None
         model.card_ = card
         return model
+
+
+def _is_host(training: Measured) -> bool:
+    return is_linux_board(training.identity.get("board", ""))
 
 
 def _without_steps(

@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_limits
 from costmodels import saved
 from costmodels.estimators import LentOps, NonNegativeTerms
 from costmodels.features import WorkFunction, group_key, kernel_work, plain_terms
-from costmodels.group import OpRegressor, lent_ops, same_loops, typical_error_percent
+from costmodels.group import OpRegressor, known_terms, lent_ops, same_loops, typical_error_percent
 from costmodels.intervals import Intervals, scores_of
 from costmodels.priors import prior_costs
 from profiler.ops import Op
@@ -76,6 +76,7 @@ class TargetModel:
     Args:
         work: The kernels' work counts; the firmware's own by default. None: the kernels are unknown.
         method: One of :data:`~costmodels.estimators.METHODS`, or the best for each group.
+        host: Whether the device is a host (:mod:`costmodels.host_terms`) and no microcontroller.
 
     Attributes (after :meth:`fit` or :meth:`from_record`):
         groups: Group key to what was learned.
@@ -85,9 +86,10 @@ class TargetModel:
         n_ops: How many ops were fitted.
     """
 
-    def __init__(self, *, work: WorkFunction | None = kernel_work, method: str = "auto") -> None:
+    def __init__(self, *, work: WorkFunction | None = kernel_work, method: str = "auto", host: bool = False) -> None:
         self.work = work
         self.method = method
+        self.host = host
         self._checked: set[str] = set()
         self._training: dict[Op, tuple[float, float]] = {}
 
@@ -164,7 +166,7 @@ class TargetModel:
         fits = []
         for key in chosen:
             rows = rows_of[key]
-            regressor = OpRegressor(work=self.work, method=self.method, prior=priors.get(key))
+            regressor = OpRegressor(work=self.work, method=self.method, prior=priors.get(key), host=self.host)
             lent = self._lent(key, rows_of, ops, y, noise)
             fits.append((regressor, [ops[i] for i in rows], y[rows], noise[rows], lent))
         for done, (key, regressor) in enumerate(zip(chosen, _fitted(fits), strict=True)):
@@ -184,12 +186,15 @@ class TargetModel:
             if other != key and same_loops(ops[rows[0]], first, self.work)
             for i in rows
         ]
-        return lent_ops([ops[i] for i in others], y[others], noise[others], self.work) if others else None
+        if not others:
+            return None
+        return lent_ops([ops[i] for i in others], y[others], noise[others], self.work, host=self.host)
 
     def _priors(self, ops: Sequence[Op], y: np.ndarray, rows_of: dict[str, list[int]]) -> dict[str, np.ndarray]:
+        assert self.work is not None
         fits = {}
         for key, rows in rows_of.items():
-            names, T = OpRegressor(work=self.work).terms_of([ops[i] for i in rows])
+            names, T = known_terms([ops[i] for i in rows], self.work)
             fits[key] = (names, T, NonNegativeTerms().fit(T, y[rows]))
         return prior_costs(fits)
 

@@ -97,7 +97,7 @@ def transferred(
             prior = scaled.regressor_.parts_[next(iter(scaled.regressor_.parts_))].terms_.coef_
             same = (scaled.terms_, scaled.blocking_) == (fitted.terms_, fitted.blocking_)
             prior = prior if same and len(prior) == len(fitted.terms_) else None
-            fitted = OpRegressor(work=model.work, method=model.method, prior=prior)
+            fitted = OpRegressor(work=model.work, method=model.method, prior=prior, host=model.host)
             model.groups[key] = fitted.fit([ops[i] for i in rows], y[rows], None if noise is None else noise[rows])
         else:
             model.groups[key] = scaled

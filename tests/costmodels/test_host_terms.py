@@ -1,0 +1,213 @@
+"""Terms of hosts: beside loops written out, and where they are used."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+import synthetic
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from costmodels.features import kernel_work
+from costmodels.group import OpRegressor, known_terms
+from costmodels.host_terms import HOST_TERMS, share_beyond
+from costmodels.measured import from_frame
+from costmodels.model import CostModel
+from costmodels.saved import group_from_record, group_to_record
+from profiler.ops import Add, Conv2d, MaskSource, Op, Pass, Requantize, SaturationMask
+
+
+def terms_of(op):
+    """The terms of hosts that an op has any of."""
+    names, counts = known_terms([op], kernel_work, host=True)
+    return {name: n for name, n in zip(names, counts[0].tolist(), strict=True) if name in HOST_TERMS and n}
+
+
+def vectors_of(trips):
+    """How a loop of so many trips is gone through, the longest vectors first."""
+    found = Counter({f"loops_from_{n}": 1 for n in (4, 16) if trips >= n})
+    left = trips % 32
+    for length in (16, 8, 4):
+        if left >= length:
+            found[f"rest_of_{length}"] = 1
+            left -= length
+    found["rest_of_1"] = left
+    return +found
+
+
+@given(st.integers(1, 2500))
+def test_a_loop_over_elements_ends_in_shorter_and_shorter_vectors(n):
+    assert terms_of(Op(Add(n), Pass.GRAD_INPUT)) == vectors_of(n)
+
+
+def test_a_mask_s_loop_goes_over_bytes_of_bits():
+    assert terms_of(Op(SaturationMask(8 * 13 + 7), Pass.FORWARD, "s8")) == vectors_of(13)
+
+
+@pytest.mark.parametrize(("mask", "label"), [(MaskSource.NONE, "unmasked"), (MaskSource.OUTPUT, "masked")])
+def test_rows_of_a_gradient_are_loops_each(mask, label):
+    wanted = {f"{label}_{name}": 5 * n for name, n in vectors_of(29).items()}
+    assert terms_of(Op(Requantize(5, 29, int(mask)), Pass.GRAD_INPUT, "s8")) == wanted
+    assert terms_of(Op(Requantize(5, 29, int(MaskSource.BITS)), Pass.GRAD_INPUT, "s8")) == {}
+
+
+def test_buffers_that_a_cache_does_not_hold_come_from_the_next():
+    sizes = np.array([0, 32 << 10, 34 << 10, 36 << 10, 1 << 30])
+    share = share_beyond(sizes, "32k")
+    assert share[:2].tolist() == [0, 0] and 0 < share[2] < 1 and share[3:].tolist() == [1, 1]
+    elements = 200_000  # three buffers of float32: 2.4 MB
+    found = terms_of(Op(Add(elements), Pass.FORWARD))
+    assert found["lines_beyond_32k"] == found["lines_beyond_1m"] == 12 * elements / 64
+
+
+def laid_out(g):
+    """What a convolution does whose weights lie in panels, loop by loop as ``conv2d_forward_f32.c`` has them."""
+    count = Counter()
+    inputs, outputs = g.in_channels // g.groups, g.out_channels // g.groups
+    weights = g.kernel_h * g.kernel_w * inputs
+    flat = (g.kernel_h, g.kernel_w, g.stride_h, g.stride_w, g.pad_h, g.pad_w) == (1, 1, 1, 1, 0, 0)
+    height, width = (1, g.out_h * g.out_w) if flat else (g.out_h, g.out_w)
+    in_h, in_w = (1, g.in_h * g.in_w) if flat else (g.in_h, g.in_w)
+    panelled = weights <= 1024 and g.out_h * g.out_w >= 4
+    at_once = min(16, 1024 // weights) * 16 if panelled else outputs
+    for _ in range(g.groups):
+        for first in range(0, outputs, at_once):
+            taken = min(at_once, outputs - first)
+            count["panel_passes"] += panelled
+            for _ in range(0, taken, 4):
+                count["packed_fours"] += panelled * (weights // 4)
+                count["packed_rests"] += panelled * (weights % 4)
+            for oy in range(height):
+                count["passed_rows"] += panelled
+                iy = oy * g.stride_h - g.pad_h
+                rows = sum(0 <= iy + k < in_h for k in range(g.kernel_h))
+                ox = 0
+                while ox < width:
+                    ix = ox * g.stride_w - g.pad_w
+                    met = [
+                        sum(0 <= i + k < in_w for k in range(g.kernel_w))
+                        for i in range(ix, ix + 4 * g.stride_w, g.stride_w)
+                    ]
+                    quad = ox + 4 <= width and met == [g.kernel_w] * 4
+                    ox += 4 if quad else 1
+                    if rows and met[0]:
+                        at_a_time(
+                            count,
+                            "quad" if quad else "single",
+                            rows=rows,
+                            taps=met[0],
+                            groups=g.groups,
+                            inputs=inputs,
+                            outputs=taken,
+                            panelled=panelled,
+                        )
+    return +count
+
+
+def at_a_time(count, name, *, rows, taps, groups, inputs, outputs, panelled):
+    """Four positions, or one, of all panels at once."""
+    runs, length = (1, taps * inputs) if groups == 1 else (taps, inputs)
+    if not panelled:
+        fours = -(-outputs // 4)
+        count[f"unpanelled_{name}s"] += fours
+        count[f"unpanelled_{name}_inputs"] += fours * rows * runs * length
+        return
+    count[f"passed_{name}s"] += 1
+    for o in range(0, outputs, 16):
+        held = min(16, outputs - o)
+        count[f"panel_{name}s"] += 1
+        count[f"panel_{name}_rows"] += rows
+        count[f"panel_{name}_runs"] += rows * runs
+        chain, whole = (2, "pairs") if name == "quad" else (4, "fours")
+        count[f"panel_{name}_{whole}"] += rows * runs * (length // chain)
+        count[f"panel_{name}_odds"] += rows * runs * (length % chain)
+        count[f"panel_{name}_halves"] += rows * runs * length * (1 + (held > 8))
+        if held < 16:
+            pixels = 4 if name == "quad" else 1
+            count["stored_fours"] += pixels * (held // 4)
+            count["stored_ones"] += pixels * (held % 4)
+
+
+@st.composite
+def convolutions(draw):
+    groups, kernel_h, kernel_w = draw(st.sampled_from([1, 1, 2])), draw(st.integers(1, 4)), draw(st.integers(1, 4))
+    size = st.integers(4, 14)
+    return Conv2d(
+        draw(size),
+        draw(size),
+        groups * draw(st.integers(1, 90)),
+        groups * draw(st.integers(1, 70)),
+        kernel_h,
+        kernel_w,
+        draw(st.integers(1, 3)),
+        draw(st.integers(1, 3)),
+        draw(st.integers(0, kernel_h - 1)),
+        draw(st.integers(0, kernel_w - 1)),
+        groups,
+        draw(st.integers(0, 1)),
+    )
+
+
+@settings(deadline=None, max_examples=150)
+@given(convolutions())
+def test_panels_of_weights_are_packed_and_gone_over_as_often_as_the_kernel_does(geometry):
+    found = terms_of(Op(geometry, Pass.FORWARD))
+    assert {name: round(n, 6) for name, n in found.items() if not name.endswith("_far")} == laid_out(geometry)
+
+
+def test_weights_that_the_first_cache_holds_are_near():
+    near, far = (terms_of(Op(Conv2d(9, 9, 64, outputs, 1, 1), Pass.FORWARD)) for outputs in (48, 256))
+    assert not {"panel_quads_far", "packed_fours_far"} & near.keys()
+    assert far["panel_quads_far"] == 2 * far["panel_quad_pairs"]
+
+
+@pytest.mark.parametrize("inputs", [3, 4])  # fewer than four go one by one
+def test_a_gradient_that_goes_over_more_weights_than_the_first_cache_holds(inputs):
+    near, far = (Op(Conv2d(9, 9, inputs, outputs, 3, 3), Pass.GRAD_INPUT) for outputs in (100, 400))
+    assert terms_of(near) == {}
+    taps = 7 * 7 * 9  # each position of the output meets all taps; each input has as many positions as taps met
+    found = terms_of(far)
+    if inputs < 4:
+        assert found == {"swept_narrow_far": inputs * taps * 400}
+    else:
+        assert 4 * found["swept_quads_far"] + found["swept_singles_far"] == taps * 400
+
+
+def random_convolutions(n):
+    rng = np.random.default_rng(0)
+    return [
+        Op(Conv2d(*rng.integers(4, 14, 2).tolist(), *rng.integers(3, 60, 2).tolist(), 1, 1), Pass.FORWARD)
+        for _ in range(n)
+    ]
+
+
+def test_a_host_s_convolutions_are_foretold_by_their_panels_and_a_microcontroller_s_without(tmp_path):
+    ops = random_convolutions(160)
+    unit = {"panel_passes": 80, "packed_fours": 4, "panel_quads": 20, "panel_quad_pairs": 3, "panel_singles": 6}
+    cost = np.array([40 + sum(unit.get(name, 0) * n for name, n in terms_of(op).items()) for op in ops])
+    fitted, without = (OpRegressor(method="terms", host=host).fit(ops[:100], cost[:100]) for host in (True, False))
+    assert HOST_TERMS.keys() & set(fitted.terms_) and not HOST_TERMS.keys() & set(without.terms_)
+    np.testing.assert_allclose(fitted.predict(ops[100:]), cost[100:], rtol=0.01)
+    assert np.abs(without.predict(ops[100:]) / cost[100:] - 1).mean() > 0.03
+    fitted.check("conv2d/forward/f32/blocked")  # does not take it for a kernel that changed
+    arrays = {}
+    again = group_from_record(group_to_record(fitted, "", arrays), arrays, kernel_work)
+    np.testing.assert_array_equal(again.predict(ops[100:]), fitted.predict(ops[100:]))
+
+
+def test_costs_to_fall_back_on_may_leave_out_what_only_hosts_have():
+    ops = random_convolutions(40)
+    names, counts = known_terms(ops, kernel_work)
+    prior = np.linspace(1, 2, len(names))
+    fitted = OpRegressor(method="terms", host=True, prior=prior).fit(ops, counts @ prior)
+    np.testing.assert_allclose(fitted.predict(ops), counts @ prior, rtol=0.01)
+
+
+@pytest.mark.parametrize(("board", "host"), [("linux-native", True), ("stm32f405", False)])
+def test_which_terms_there_are_follows_from_the_board(board, host):
+    ops = random_convolutions(30)
+    table = synthetic.table(ops, held_out=False)
+    counts = known_terms(ops, kernel_work)[1]
+    measured = from_frame(table.assign(latency_us=counts.sum(axis=1)), {"board": board})
+    (group,) = CostModel().fit_measured(measured).targets["latency"].groups.values()
+    assert bool(HOST_TERMS.keys() & set(group.terms_)) == host
