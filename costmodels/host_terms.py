@@ -133,6 +133,18 @@ def host_terms(ops: Sequence[Op], names: Sequence[str], counts: np.ndarray) -> t
     return tuple(terms), np.column_stack(list(terms.values())).astype(np.float64)
 
 
+def prior_names(ops: Sequence[Op], names: Sequence[str]) -> tuple[str, ...]:
+    """What the terms of one group's ops go by where other groups tell what they cost.
+
+    A call of a plain loop takes a nanosecond or two, one of a convolution's many loops tens of them: only plain loops
+    are each other's namesakes in that.
+    """
+    first = ops[0]
+    if (first.kind, first.pass_, first.dtype) in _ELEMENTWISE:
+        return tuple("calls_of_plain_loops" if name == "calls" else name for name in names)
+    return tuple(names)
+
+
 def _of_loops(trips: np.ndarray) -> list[np.ndarray]:
     """:data:`_LOOP` of one loop of so many trips, in order."""
     return [

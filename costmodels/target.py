@@ -14,6 +14,7 @@ from costmodels import saved
 from costmodels.estimators import LentOps, NonNegativeTerms
 from costmodels.features import WorkFunction, group_key, kernel_work, plain_terms
 from costmodels.group import OpRegressor, known_terms, lent_ops, same_loops, typical_error_percent
+from costmodels.host_terms import HOST_TERMS, prior_names
 from costmodels.intervals import Intervals, scores_of
 from costmodels.priors import prior_costs
 from profiler.ops import Op
@@ -194,8 +195,13 @@ class TargetModel:
         assert self.work is not None
         fits = {}
         for key, rows in rows_of.items():
-            names, T = known_terms([ops[i] for i in rows], self.work)
-            fits[key] = (names, T, NonNegativeTerms().fit(T, y[rows]))
+            members = [ops[i] for i in rows]
+            names, T = known_terms(members, self.work, host=self.host)
+            fit = NonNegativeTerms().fit(T, y[rows])
+            if self.host:  # what only hosts do has no namesakes that do the same
+                counted = sum(name not in HOST_TERMS for name in names)
+                names, T, fit.coef_ = prior_names(members, names[:counted]), T[:, :counted], fit.coef_[:counted]
+            fits[key] = (names, T, fit)
         return prior_costs(fits)
 
     def _fit_pooled(self, ops: Sequence[Op], y: np.ndarray) -> None:

@@ -14,6 +14,7 @@ from costmodels.host_terms import HOST_TERMS, share_beyond
 from costmodels.measured import from_frame
 from costmodels.model import CostModel
 from costmodels.saved import group_from_record, group_to_record
+from costmodels.target import TargetModel
 from profiler.ops import Add, Conv2d, MaskSource, Op, Pass, Requantize, SaturationMask
 
 
@@ -211,3 +212,19 @@ def test_which_terms_there_are_follows_from_the_board(board, host):
     measured = from_frame(table.assign(latency_us=counts.sum(axis=1)), {"board": board})
     (group,) = CostModel().fit_measured(measured).targets["latency"].groups.values()
     assert bool(HOST_TERMS.keys() & set(group.terms_)) == host
+
+
+def test_a_short_loop_s_call_is_no_dearer_than_other_plain_loops_where_only_long_ones_were_measured():
+    def cost(op):
+        loop = 36 * (terms_of(op).get("loops_from_16", 0) > 0)
+        return 1 + 0.1 * op.geometry.elements + (loop if op.kind == "saturation_mask" else 0)
+
+    masks = [Op(SaturationMask(n), Pass.FORWARD, "s8") for n in range(400, 2000, 23)]
+    adds = [Op(Add(n), Pass.GRAD_INPUT) for n in range(1, 2000, 53)]
+    convolutions = random_convolutions(30)
+    ops = [*masks, *adds, *convolutions]
+    measured = [cost(op) for op in [*masks, *adds]] + [200 + op.macs / 10 for op in convolutions]
+    fitted = TargetModel(method="terms", host=True).fit(ops, np.array(measured))
+    short = Op(SaturationMask(24), Pass.FORWARD, "s8")
+    assert fitted.predict([short]).mean[0] == pytest.approx(cost(short), rel=0.3)
+    assert fitted.predict(masks).mean == pytest.approx([cost(op) for op in masks], rel=0.02)
