@@ -105,7 +105,7 @@ def _ends(fits: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """The same table by the last of each trial's windows instead of the first."""
     ends = np.zeros_like(fits)
     for j, count in enumerate(counts):
-        ends[count - 1 :, j] = fits[: len(fits) - count + 1, j]
+        ends[count - 1 :, j] = fits[: max(0, len(fits) - count + 1), j]
     return ends
 
 

@@ -36,6 +36,8 @@ _NAMES = {
 }
 #: Steps of time may differ from their median by that share of it, for rounded time stamps.
 _STEP_TOLERANCE = 0.3
+#: So many times as many samples as there are rows may lie between the first and the last; a wrong time makes more.
+_SAMPLES_A_ROW_MAX = 100
 
 
 @dataclass(frozen=True)
@@ -111,11 +113,11 @@ def _find(table: pd.DataFrame) -> dict[str, _Column]:
 
 def _values(path: Path, table: pd.DataFrame, column: _Column) -> np.ndarray:
     numbers = pd.to_numeric(table[column.name], errors="coerce").to_numpy(np.float64)
-    wrong = np.isnan(numbers) & table[column.name].notna().to_numpy()
+    wrong = ~np.isfinite(numbers) & table[column.name].notna().to_numpy()
     if wrong.any():
         line = int(wrong.argmax())
         raise UserError(
-            f"{path}: line {line + 2}, {column.name}: {table[column.name].iloc[line]!r} is no number",
+            f"{path}: line {line + 2}, {column.name}: {str(table[column.name].iloc[line])!r} is no number",
             hint="correct it, or leave it empty where a sample is missing",
         )
     return numbers * column.factor
@@ -161,5 +163,12 @@ def _grid(path: Path, times_s: np.ndarray) -> tuple[float, np.ndarray]:
             f"{path}: the samples are not evenly spaced (line {line} comes {steps_s[line - 3]:g} s after the one "
             f"before it, most come after {step_s:g} s)",
             hint="export the recording at a fixed rate",
+        )
+    if counts.sum() > _SAMPLES_A_ROW_MAX * (len(steps_s) + 1):
+        line = int(steps_s.argmax()) + 3
+        raise UserError(
+            f"{path}: line {line} comes {steps_s[line - 3]:g} s after the one before it, where most come after "
+            f"{step_s:g} s: nearly all samples are missing",
+            hint="correct its time, or cut the recording there",
         )
     return 1.0 / step_s, np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)

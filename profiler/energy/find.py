@@ -78,11 +78,14 @@ def _jump_shares(parts_w: np.ndarray) -> np.ndarray:
 
     By the median absolute deviation, which a few wrong parts do not move; a drift widens it and does not stand out.
     """
-    middle = np.nanmedian(parts_w, axis=1, keepdims=True)
-    off = parts_w - middle
-    scatter = 1.4826 * np.nanmedian(np.abs(off), axis=1, keepdims=True)
-    stands_out = np.abs(off) > _STANDS_OUT * scatter
-    return np.nansum(np.where(stands_out, np.abs(off), 0), axis=1) / np.abs(np.nansum(parts_w, axis=1))
+    shares = np.zeros(len(parts_w))
+    told = np.abs(np.nansum(parts_w, axis=1)) > 0  # neither lost altogether nor without any power
+    parts_w = parts_w[told]
+    off = np.abs(parts_w - np.nanmedian(parts_w, axis=1, keepdims=True))
+    scatter = 1.4826 * np.nanmedian(off, axis=1, keepdims=True)
+    stands_out = off > _STANDS_OUT * scatter
+    shares[told] = np.nansum(np.where(stands_out, off, 0), axis=1) / np.abs(np.nansum(parts_w, axis=1))
+    return shares
 
 
 def _idle_stretches(

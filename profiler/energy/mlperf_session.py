@@ -71,9 +71,10 @@ def _measurement(path: Path, number: int, entry: Any) -> Measurement:
         raise UserError(f"{where} has no power samples", hint=_HINT)
     try:
         energies_uj = np.asarray(power["samples"], dtype=np.float64) * 1e6
-        stamps = [(int(counter), int(place)) for counter, place in power["timestamps"]]
-        inferences = int(entry["infer"]["iterations"])
-    except (KeyError, TypeError, ValueError):
+        # Through floats: JSON's whole numbers may be larger than what can be computed with.
+        stamps = [(int(float(counter)), int(float(place))) for counter, place in power["timestamps"]]
+        inferences = int(float(entry["infer"]["iterations"]))
+    except (KeyError, TypeError, ValueError, OverflowError):
         raise UserError(
             f"{where} is not as the runner writes it",
             hint="it wants power.samples, power.timestamps as [number, sample] and infer.iterations",

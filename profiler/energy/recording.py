@@ -117,7 +117,7 @@ class JlsRecording:
         is_whole: Whether the file was closed.
 
     Raises:
-        UserError: a signal is missing, empty or of an impossible rate.
+        UserError: a signal is missing, empty or of an impossible rate; reading pieces: the file is damaged.
     """
 
     def __init__(self, reader: Any, path: Path, trigger_name: str, *, is_whole: bool) -> None:
@@ -159,13 +159,27 @@ class JlsRecording:
     def power_pieces(self) -> Iterator[np.ndarray]:
         for first in range(0, self.power.length, PIECE_SAMPLES):
             count = min(PIECE_SAMPLES, self.power.length - first)
-            factors = [self._reader.fsr(signal.signal_id, first, count) for signal in self._power_signals]
+            factors = [self._samples(signal, first, count) for signal in self._power_signals]
             yield factors[0] if len(factors) == 1 else factors[0] * factors[1]
 
     def trigger_pieces(self) -> Iterator[np.ndarray]:
         for first in range(0, self.trigger.length, _TRIGGER_PIECE_SAMPLES):
             count = min(_TRIGGER_PIECE_SAMPLES, self.trigger.length - first)
-            yield self._reader.fsr(self._trigger_signal.signal_id, first, count)
+            yield self._samples(self._trigger_signal, first, count)
+
+    def _samples(self, signal: Any, first: int, count: int) -> np.ndarray:
+        """Samples of a signal, as the file holds them.
+
+        Raises:
+            UserError: they do not fit their checksum.
+        """
+        try:
+            with _quiet():
+                return self._reader.fsr(signal.signal_id, first, count)
+        except (RuntimeError, OSError, ValueError) as error:
+            raise UserError(
+                f"{self._path} is damaged within {signal.name} ({error})", hint="copy it again, or record again"
+            ) from None
 
 
 def _timebase(path: Path, signal: Any) -> Timebase:

@@ -87,8 +87,6 @@ class Sums:
     """What flowed in each of a list of spans, and how sure that is.
 
     Attributes:
-        samples: float64 [spans]: how many there should be; an edge may lie within one.
-        missing: int64 [spans]: how many are not.
         total_w: float64 [spans]: sum of power over the samples that are there, a part of one counting as that part.
         samples: float64 [spans]: how many there should be; an edge may lie within one.
         missing: int64 [spans]: how many are not.

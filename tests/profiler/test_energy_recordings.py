@@ -154,6 +154,16 @@ def test_a_few_lost_samples_within_a_window_are_filled_and_many_refuse_it():
     assert window(40).status is Status.REFUSED and "40 of 30000" in window(40).reason
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_window_without_any_power_or_whose_samples_are_all_lost_has_no_jumps():
+    dead = made(pulses(2000, 3000, 2000, 3000, 2000), idle_w=0.0, active_w=0.0)
+    assert [(w.status, w.jump_share, w.energy_uj) for w in find_windows(dead)] == [(Status.OK, 0.0, 0.0)] * 2
+    lost = made(pulses(2000, 3000, 2000, 3000, 2000))
+    lost.power_w[7000:10_000] = np.nan  # of power alone: the trigger shows the edges
+    whole, gone = find_windows(lost)
+    assert (whole.status, gone.status, gone.jump_share) == (Status.OK, Status.REFUSED, 0.0)
+
+
 def test_the_uncertainty_covers_the_truth():
     """Edges anywhere within a sample, noise on every sample: the errors scatter as the uncertainties say."""
     rng = np.random.default_rng(5)
@@ -261,6 +271,19 @@ def test_a_truncated_file_is_read_as_far_as_it_goes_and_stays_as_it_is(jls, tmp_
     except UserError as error:
         assert str(path) in str(error)
     assert digest(path) == before
+    assert capfd.readouterr().err == ""
+
+
+def test_a_file_that_is_damaged_in_the_middle_is_one_sentence(jls, tmp_path, capfd):
+    content = jls.read_bytes()
+    damaged_samples = 0
+    for place in range(100, len(content) - 100, len(content) // 40):
+        path = tmp_path / "damaged.jls"
+        path.write_bytes(content[:place] + bytes([content[place] ^ 0xFF]) + content[place + 1 :])
+        with pytest.raises(UserError, match="damaged") as caught, open_jls(path) as recording:
+            find_windows(recording)
+        damaged_samples += "is damaged within power" in str(caught.value)
+    assert damaged_samples > 5
     assert capfd.readouterr().err == ""
 
 

@@ -45,6 +45,12 @@ def test_windows_of_equal_length_of_which_one_is_missing_are_nobodys():
     assert [match.windows for match in matches] == [(0,), (1,), (2,)]
 
 
+def test_a_trial_with_more_windows_than_the_recording_has_is_not_in_it():
+    """A step of a large batch, of whose images a recording that was stopped too soon holds a few."""
+    matches, _ = align([0.3, 0.1, 0.1], [Expected(1, 0.3), Expected(8, 0.8)], slack_s=1e-6)
+    assert [match.windows for match in matches] == [(0,), ()]
+
+
 @pytest.fixture
 def recorded(folder):
     """A run with its recording, on the emulated board and the emulated instrument."""

@@ -150,6 +150,8 @@ def test_rows_that_are_missing_become_lost_samples(tmp_path):
         ("a,b\n1,2\n2,3\n", "no column of times"),
         ("time_s,b\n1,2\n2,3\n", "no column of energy, power or current"),
         ("time_s,power_w\n1,2\n2,x\n", "line 3, power_w: 'x' is no number"),
+        ("time_s,power_w\n1,2\n2,inf\n", "line 3, power_w: 'inf' is no number"),
+        ("time_s,power_w\n1,2\n2,3\n3,4\n1e15,3\n", "line 5 comes 1e+15 s after the one before it"),
         ("time_s,power_w\n1,2\n,3\n", "line 3 has no time"),
         ("time_s,power_w\n1,2\n1,3\n", "line 3 is not after"),
         ("time_s,power_w\n1,2\n2,3\n3,4\n4.5,3\n5.5,3\n", "line 5 comes 1.5 s after"),
@@ -208,6 +210,8 @@ def test_a_start_without_a_stop_is_said(tmp_path):
         (b"\xf1\0\0\x7aD" + b"\0" * 40, "[0, 1]", "holds no window, only 2 time stamps"),
         (b"\xf1\0\0\x7aD" + b"\0" * 40, "{}", "something else than a list"),
         (b"\xf1\0\0\x7aD" + b"\0" * 40, "[0, 1", "is no JSON"),
+        (b"\xf1\0\0\x7aD" + b"\0" * 40, "[" * 100_000, "is no JSON"),
+        (b"\xf1\0\0\x7aD" + b"\0" * 40, f"[0, 1, 1{'0' * 400}]", "something else than a list of seconds"),
     ],
 )
 def test_files_that_make_no_sense_are_one_sentence(content, stamps, found, tmp_path):
@@ -276,6 +280,8 @@ def test_a_time_stamp_that_was_lost_refuses_its_measurement(tmp_path):
         (json.dumps(session(["00", 1000])), "has 1 time stamps: no window"),
         (json.dumps(session(["00", 1000], ["01", 1000])), "the window goes from sample 1000 to 1000"),
         (json.dumps(session(["00", 1000], ["01", 2000], count=0)), "holds no energies"),
+        (json.dumps(session(["00", 1000], ["01", 10**400])), "entry 1 is not as the runner writes it"),
+        (json.dumps(session(["00", 1000], ["01", 2000]) | {"infer": {"iterations": 10**400}}), "is not as the runner"),
         ("[1, 2", "is no JSON"),
     ],
 )
