@@ -114,8 +114,9 @@ def _candidates() -> Iterator[tuple[Path, str]]:
     elif sys.platform == "darwin":
         yield from ((path, "") for path in _entries(_MAC_VOLUMES))
     else:
-        for line in _MOUNTS.read_text().splitlines():
-            device, point, kind, *_ = line.split()
+        # Names of other drives may be in any encoding, and hold white space beside what stands between words here.
+        for line in filter(None, os.fsdecode(_MOUNTS.read_bytes()).split("\n")):
+            device, point, kind, *_ = line.split(" ")
             if device.startswith("/dev/") and kind in ("vfat", "msdos", "fuseblk"):
                 path = Path(re.sub(r"\\([0-7]{3})", lambda m: chr(int(m[1], 8)), point))  # a space is \040
                 yield path, _usb_serial(Path(device).name)

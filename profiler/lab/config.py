@@ -128,7 +128,7 @@ def _read(path: Path) -> Any:
         mark = error.problem_mark or error.context_mark
         where = f" (line {mark.line + 1})" if mark else ""
         raise _wrong(path, f"is not right YAML: {error.problem}{where}", "see the example in the README") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date of a thirteenth month is a ValueError
         raise _wrong(path, f"is not right YAML: {error}", "see the example in the README") from None
 
 

@@ -145,6 +145,14 @@ def test_a_drive_is_recognised_by_its_label_where_it_has_no_mbed_htm(desk, label
     assert [(d.board, d.serial) for d in drive.mounted()] == [("nucleo-f446re", SERIAL)]
 
 
+def test_other_drives_may_have_names_in_any_encoding(desk):
+    with desk.mounts.open("ab") as mounts:
+        mounts.write("/dev/sdz1 /media/Ger\u00e4t\u00a0\u2028x vfat rw 0 0\n".encode())
+        mounts.write(b"/dev/sdy1 /media/Ger\xe4t vfat rw 0 0\n")
+    desk.plug_drive("NODE_F446RE")
+    assert [d.board for d in drive.mounted()] == ["nucleo-f446re"]
+
+
 def test_a_drive_whose_label_was_changed_is_recognised_by_its_code(desk):
     desk.plug_drive("my board", code="0836")
     (found,) = drive.mounted()
