@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from profiler.cli_support import message, print_json, print_table, warn
-from profiler.commands.options import JsonOption, TriggerInputOption
+from profiler.commands.options import JsonOption, TriggerInputOption, finite
 from profiler.energy.windows import Status
 from profiler.errors import UserError
 
@@ -45,7 +45,13 @@ def energy(
     ] = None,
     voltage: Annotated[
         float | None,
-        typer.Option("--voltage", min=0.0, metavar="VOLTS", help="Of the supply, for a CSV with currents only."),
+        typer.Option(
+            "--voltage",
+            min=1e-3,
+            callback=finite,
+            metavar="VOLTS",
+            help="Of the supply, for a CSV with currents only.",
+        ),
     ] = None,
     trigger_input: TriggerInputOption = 0,
     plot: Annotated[

@@ -58,6 +58,7 @@ from profiler.commands.options import (
     TargetPowerOption,
     TrialLimitOption,
     TriggerInputOption,
+    finite,
     open_chosen_device,
     parse_caches,
     run_folder,
@@ -101,7 +102,11 @@ def measure(
     time_per_op: Annotated[
         float | None,
         typer.Option(
-            "--time-per-op", min=0.0, metavar="SECONDS", help="No further repetitions of an op after this time."
+            "--time-per-op",
+            min=0.0,
+            callback=finite,
+            metavar="SECONDS",
+            help="No further repetitions of an op after this time.",
         ),
     ] = None,
     limit: LimitOption = None,

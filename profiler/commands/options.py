@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -19,6 +20,14 @@ if TYPE_CHECKING:
 
     from profiler.link.session import Device
     from profiler.workloads.network import Network
+
+
+def finite(value: float | None) -> float | None:
+    """Callback of options that are numbers: typer's ``min`` lets NaN by."""
+    if value is not None and not math.isfinite(value):
+        raise typer.BadParameter(f"{value} is no number to compute with.")
+    return value
+
 
 _PORT = typer.Option(
     "--port",
@@ -69,6 +78,7 @@ TrialLimitOption = Annotated[
     typer.Option(
         "--trial-limit",
         min=0.0,
+        callback=finite,
         metavar="SECONDS",
         help="A trial that takes longer, in the device's own time, is stopped and what it measured kept; 0: no limit.",
     ),
@@ -155,6 +165,7 @@ EnergyWindowOption = Annotated[
     typer.Option(
         "--energy-window",
         min=1e-3,
+        callback=finite,
         metavar="SECONDS",
         help="How long an op is repeated for its energy. [default: 0.3; a Linux machine 1, an emulated board 0.02]",
         show_default=False,

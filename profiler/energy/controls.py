@@ -14,6 +14,8 @@ SUPPLY: dict[str, str] = {"js110": "s/i/range/select", "js220": "s/i/range/mode"
 #: Where each model tells the statistics that it computes itself; a JS110's ``s/stats`` are computed on the host, of the
 #: samples that arrived.
 STATISTICS: dict[str, str] = {"js110": "s/sstats/value", "js220": "s/stats/value", "js320": "s/stats/value"}
+#: How many general-purpose inputs each model has.
+INPUTS: dict[str, int] = {"js110": 2, "js220": 4, "js320": 4}
 #: Streams of samples beside those of the inputs.
 ANALOG = ("s/i/ctrl", "s/v/ctrl", "s/p/ctrl")
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from profiler.energy.annotations import UTC_SECOND, Annotations, Signal
 from profiler.energy.arrivals import Means, Stream
-from profiler.energy.controls import ANALOG, MODELS, STATISTICS, SUPPLY, controls
+from profiler.energy.controls import ANALOG, INPUTS, MODELS, STATISTICS, SUPPLY, controls
 from profiler.energy.emulated import EmulatedDriver, Segment
 from profiler.energy.recording import MemoryRecording
 from profiler.errors import UserError
@@ -60,7 +60,7 @@ class Joulescope:
         statistics_hz: As above; None: all samples.
 
     Raises:
-        UserError: the model is unknown, or computes no such statistics.
+        UserError: the model is unknown, has no such input, or computes no such statistics.
     """
 
     def __init__(self, driver: Any, path: str, *, trigger_input: int = 0, statistics_hz: int | None = None) -> None:
@@ -72,6 +72,12 @@ class Joulescope:
             raise UserError(
                 "--energy-rate is nothing for a JS110: it computes its own statistics only twice a second",
                 hint="leave --energy-rate away, or take a JS220 or JS320",
+            )
+        if trigger_input >= INPUTS[self.model]:
+            raise UserError(
+                f"{path} has no input {trigger_input}",
+                hint=f"it has 0 to {INPUTS[self.model] - 1}: give the trigger pin's as --trigger-input",
+                exit_status=2,
             )
         self.samples_are_late = not isinstance(driver, EmulatedDriver)
         self.label = "simulated" if isinstance(driver, EmulatedDriver) else f"joulescope-{self.model}"

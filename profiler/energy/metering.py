@@ -82,6 +82,12 @@ class Source:
             raise UserError(
                 f"there is no emulated instrument {which!r}", hint=f"there are {', '.join(MODELS)}", exit_status=2
             )
+        if kind == "recording" and which:
+            raise UserError(
+                f"--energy {text!r} names something that is not there yet: the instrument records by itself",
+                hint="give --energy recording, and the file afterwards: profile energy FILE.jls --run RUN --out DIR",
+                exit_status=2,
+            )
         if kind == "recording" and statistics_hz is not None:
             raise UserError(
                 "--energy-rate is for an instrument that this command opens", hint="leave it away", exit_status=2

@@ -74,6 +74,8 @@ MISTAKES = {
         "there are psram (16,760,832 bytes, not cached), ssram23",
     ),
     "no repetitions": ((*MEASURE, *NETWORK, "--repetitions", 0), 2, "--repetitions"),
+    "no number of seconds": ((*MEASURE, *NETWORK, "--time-per-op", "nan"), 2, "'--time-per-op': nan is no number"),
+    "no volts": (("energy", "t.csv", "--windows", "w.json", "--voltage", "nan"), 2, "'--voltage': nan is no number"),
     "out is a file": ((*MEASURE, *NETWORK, "--out", "clinet.py"), 2, "clinet.py is a file"),
     "out below a file": ((*MEASURE, *NETWORK, "--out", "clinet.py/run"), 1, "clinet.py/run"),
     "missing plan": (("step", *MEASURE, "--plan", "none.json"), 1, "none.json"),

@@ -9,7 +9,7 @@ from command_line import profile
 
 from profiler.energy.emulated import MODELS, EmulatedDriver, Faults, Segment
 from profiler.energy.find import find_windows
-from profiler.energy.instruments import EmulatedJoulescope, choose, open_emulated
+from profiler.energy.instruments import EmulatedJoulescope, Joulescope, choose, open_emulated
 from profiler.energy.judge import ClockRatio, Expected, accumulator_doubt, doubt
 from profiler.energy.recording import open_jls
 from profiler.errors import UserError
@@ -193,6 +193,13 @@ def test_a_js110_has_no_such_statistics_and_another_rate_than_asked_for_is_one_s
         assert joulescope.now_s == pytest.approx(since_s)
         with pytest.raises(UserError, match="tells its statistics 10 times a second, not 1000 times"):
             joulescope.recording(since_s)
+
+
+def test_an_input_that_a_model_does_not_have_is_one_sentence():
+    assert Joulescope(EmulatedDriver("js220"), "u/js220/7", trigger_input=3).model == "js220"
+    with pytest.raises(UserError, match="u/js110/7 has no input 2; it has 0 to 1") as caught:
+        Joulescope(EmulatedDriver("js110"), "u/js110/7", trigger_input=2)
+    assert caught.value.exit_status == 2
 
 
 def test_nothing_is_recorded_without_the_controls():

@@ -224,6 +224,8 @@ def test_energy_is_held_against_the_plans_prediction_and_budget(folder):
         (("--energy", "emulated", "--energy-rate", 300), "--energy-rate 300 is none that an instrument tells exactly"),
         (("--energy", "emulated", "--energy-rate", 1000, "--energy-window", 0.02), "holds only 20 statistics"),
         (("--energy", "emulated", "--energy-rate", 1000, "--recording"), "there are no samples to keep"),
+        (("--energy", "emulated", "--energy-window", "inf"), "Invalid value for '--energy-window': inf is no number"),
+        (("--energy", "recording:run.jls"), "names something that is not there yet"),
         (("--energy", "recording", "--energy-rate", 1000), "an instrument that this command opens"),
         (("--energy-rate", 1000), "--energy-rate goes with --energy"),
         (("--energy", "joulescope"), "nothing at native:// that a Joulescope could be wired to"),
