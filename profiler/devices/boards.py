@@ -98,11 +98,6 @@ class RealBoard:
         """CMake preset of its firmware."""
         return self.name
 
-    @property
-    def readme(self) -> str:
-        """Where pins, clocks and what was checked are told, from the root of the repository."""
-        return f"firmware/boards/{self.name}/README.md"
-
 
 #: Real boards, by name. Board ids and pack names are those of pyOCD's own table of boards.
 REAL: dict[str, RealBoard] = {

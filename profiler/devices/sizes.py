@@ -163,13 +163,6 @@ def markdown(rows: Sequence[Sizes], made_with: str) -> str:
     return "\n".join(lines)
 
 
-def parse_markdown(text: str) -> list[Sizes]:
-    """The rows of the table between the markers of ``text``; none where there is none."""
-    table = text.partition(BEGIN)[2].partition(END)[0]
-    rows = re.findall(r"^\| `(\S+)` \| (.*) \|$", table, re.MULTILINE)
-    return [Sizes(board, *(int(n.replace(",", "")) for n in numbers.split("|"))) for board, numbers in rows]
-
-
 def write(rows: Sequence[Sizes], made_with: str, path: Path = README) -> None:
     """Put the table between the markers of a file.
 

@@ -133,7 +133,6 @@ class EmulatedDriver:
         self._energy_j = 0.0
         self._block: tuple[np.ndarray, np.ndarray] = (np.array([]), np.array([]))
         self.supplied = True
-        self.open_mode: str | None = None
 
     # ------------------------------------------------------------ the vendor's interface
 
@@ -143,13 +142,9 @@ class EmulatedDriver:
     def open(self, device_prefix: str, mode: str | None = None, timeout: float | None = None) -> None:
         if device_prefix not in self.device_paths():
             raise RuntimeError(f"open {device_prefix} failed: not found")
-        self.open_mode = mode or "defaults"
 
     def close(self, device_prefix: str, timeout: float | None = None) -> None:
-        self.open_mode = None
-
-    def finalize(self, timeout: float | None = None) -> None:
-        self.open_mode = None
+        """Nothing is held."""
 
     def publish(self, topic: str, value: Any, timeout: float | None = None) -> None:
         self._retained[topic] = value

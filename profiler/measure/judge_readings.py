@@ -68,7 +68,7 @@ def judge_readings(manifest: dict[str, Any], evidence: Evidence) -> Iterator[Fin
         yield Finding("no readings", Weight.STOP, "no op was timed", "measure with `profile --port PORT ...`")
         return
     yield from _steadiness(evidence, manifest.get("policy", {}))
-    yield from _drift(manifest, evidence, manifest.get("policy", {}))
+    yield from _drift(manifest, evidence)
     yield from _contention(evidence, manifest.get("policy", {}))
     yield from _disturbances(evidence)
     yield from _outliers(evidence)
@@ -120,10 +120,11 @@ def _too_few(readings: Readings) -> bool:
     return median_interval(readings.values) is None and not identical(readings.values, tolerance=1)
 
 
-def _drift(manifest: dict[str, Any], evidence: Evidence, policy: Mapping[str, Any]) -> Iterator[Finding]:
+def _drift(manifest: dict[str, Any], evidence: Evidence) -> Iterator[Finding]:
     """How the reference op's medians wander. Where ops were repeated until the least disturbed readings agreed
     (``quiet_target``), these may be used all the same."""
     measured = manifest.get("plan", {}).get("kind") == "ops"
+    has_quiet_target = bool(manifest.get("policy", {}).get("quiet_target"))
     told = {key: s.values for key, s in evidence.references.items() if s.count >= _REFERENCES_TOLD}
     if measured and not told:
         yield Finding(
@@ -151,7 +152,7 @@ def _drift(manifest: dict[str, Any], evidence: Evidence, policy: Mapping[str, An
         if abs(moved) > DRIFT_LIMIT and not drift_is_chance(values):
             yield Finding(
                 "drift",
-                Weight.STOP if abs(moved) > DRIFT_STOPS and not policy.get("quiet_target") else Weight.CARE,
+                Weight.STOP if abs(moved) > DRIFT_STOPS and not has_quiet_target else Weight.CARE,
                 f"the reference op drifted by {100 * moved:+.1f} % from the first third of the run to the last",
                 "something else ran on the device, or its clock changed: measure again on a quiet device",
                 (key,),
