@@ -1,4 +1,4 @@
-"""Other ends of a port for tests: a scripted one, one that can be switched off and on, and a bad line."""
+"""Other ends of a port for tests: scripted ones, real devices that lose their power, hang or lie, and a bad line."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from pathlib import Path
 
 import cbor2
 import serial
+from tcp_peers import Relay, TcpPeer
 
-from profiler.link import frames, messages, ports
+from profiler.link import frames, messages
 from profiler.ops import Op, Pass, Relu
 from profiler.workloads.program import microbenchmark
 
@@ -33,7 +34,7 @@ def reply(request_id: int, answer: list, boot_id: int) -> bytes:
     return frames.encode(cbor2.dumps([request_id, boot_id, answer]))
 
 
-class ScriptedDevice:
+class ScriptedDevice(TcpPeer):
     """Answers on a TCP port; the session reaches it as ``socket://``.
 
     Args:
@@ -41,32 +42,14 @@ class ScriptedDevice:
     """
 
     def __init__(self, script: Callable[[int, list, int], bytes | None]) -> None:
+        super().__init__()
         self._script = script
-        self._server = socket.create_server(("127.0.0.1", 0))
-        self.url = f"socket://127.0.0.1:{self._server.getsockname()[1]}"
         self.requests: list[list] = []
         self.boot_id = 0
-        self._thread = threading.Thread(target=self._serve, daemon=True)
 
-    def __enter__(self) -> ScriptedDevice:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_) -> None:
-        self._server.close()
-
-    def _serve(self) -> None:
-        try:
-            while True:
-                connection, _ = self._server.accept()
-                with connection:
-                    self._answer(connection)
-        except OSError:
-            return  # the server was closed
-
-    def _answer(self, connection: socket.socket) -> None:
+    def _carry(self, client: socket.socket) -> None:
         decoder = frames.Decoder()
-        while data := connection.recv(4096):
+        while data := client.recv(4096):
             for frame in decoder.feed(data):
                 request_id, command = cbor2.loads(frame.payload)
                 self.requests.append(command)
@@ -75,29 +58,13 @@ class ScriptedDevice:
                 answer = self._script(request_id, command, self.boot_id)
                 if answer is None:
                     return
-                connection.sendall(answer)
+                client.sendall(answer)
 
 
-class PowerSwitch:
+class PowerSwitch(Relay):
     """A real device behind TCP, whose power can be cut while the port stays open."""
 
-    def __init__(self, url: str) -> None:
-        ports.register()
-        self._device = serial.serial_for_url(url)
-        self._server = socket.create_server(("127.0.0.1", 0))
-        self.url = f"socket://127.0.0.1:{self._server.getsockname()[1]}"
-        self._lock = threading.Lock()
-        self._open = True
-        self.cut_after_bytes: int | None = None
-
-    def __enter__(self) -> PowerSwitch:
-        threading.Thread(target=self._serve, daemon=True).start()
-        return self
-
-    def __exit__(self, *_) -> None:
-        self._open = False
-        self._server.close()
-        self._device.close()
+    cut_after_bytes: int | None = None
 
     def cycle(self) -> None:
         """Off and on: the device starts anew, whatever it was doing."""
@@ -105,27 +72,13 @@ class PowerSwitch:
             self._device.close()
             self._device.open()
 
-    def _serve(self) -> None:
-        connection, _ = self._server.accept()
-        with connection:
-            while self._open:
-                try:
-                    with self._lock:
-                        ready, _, _ = select.select([connection, self._device], [], [], 0.005)
-                        if self._device in ready:
-                            connection.sendall(self._device.read(self._device.in_waiting or 1))
-                        data = connection.recv(4096) if connection in ready else None
-                        if data:
-                            self._device.write(data)
-                    if data == b"":
-                        return
-                    if data and self.cut_after_bytes is not None:
-                        self.cut_after_bytes -= len(data)
-                        if self.cut_after_bytes <= 0:
-                            self.cut_after_bytes = None
-                            self.cycle()
-                except (OSError, ValueError):
-                    return
+    def _forward(self, data: bytes) -> None:
+        super()._forward(data)
+        if self.cut_after_bytes is not None:
+            self.cut_after_bytes -= len(data)
+            if self.cut_after_bytes <= 0:
+                self.cut_after_bytes = None
+                self.cycle()
 
 
 class BadLine:
@@ -189,7 +142,7 @@ def long_program(memory, copies=20):
     return dataclasses.replace(program, entries=entries, body_end=len(entries))
 
 
-class HangingBoard:
+class HangingBoard(Relay):
     """A real device behind TCP that hangs as boards do: it says nothing more, and only a loss of power helps.
 
     The process is stopped (SIGSTOP) when a request comes that ``hangs``; power is lost by killing the process, which a
@@ -202,37 +155,27 @@ class HangingBoard:
 
     Attributes:
         hung: Whether a board hangs, of the one there is at a time.
+        powered: How often it was switched on.
     """
 
     hung = threading.Event()
 
     def __init__(self, url: str, folder: Path, hangs: Callable[[list, int], bool]) -> None:
-        ports.register()
-        self._device = serial.serial_for_url(url)
+        super().__init__(url)
         self._hangs = hangs
         self._pid_file = folder / "board.pid"
-        self._server = socket.create_server(("127.0.0.1", 0))
-        self.url = f"socket://127.0.0.1:{self._server.getsockname()[1]}"
+        self._decoder = frames.Decoder()
         self.requests: Counter[int] = Counter()
         self.powered = 0
-        self._open = True
+        self._power_on()
+
+    def __exit__(self, *_) -> None:
+        super().__exit__()
+        self.hung.clear()
 
     @property
     def power_cycle(self) -> str:
         return f"kill -KILL $(cat {self._pid_file}) && echo off and on"
-
-    def __enter__(self) -> HangingBoard:
-        self._power_on()
-        self._thread = threading.Thread(target=self._serve, daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_) -> None:
-        self._open = False
-        self._server.close()
-        self._thread.join(5.0)
-        self._device.close()
-        self.hung.clear()
 
     def _power_on(self) -> None:
         if self.powered:
@@ -240,55 +183,35 @@ class HangingBoard:
             self._device.open()
         self.powered += 1
         self.hung.clear()
-        self._pid_file.write_text(str(self._device.process_id))
+        self._pid_file.write_text(str(self.process_id))
 
-    def _serve(self) -> None:
-        self._server.settimeout(0.05)
-        while self._open:
-            connection = None
-            try:
-                connection, _ = self._server.accept()
-                self._carry(connection)
-            except TimeoutError:
-                self._drain()
-            except OSError:
-                continue
-            finally:
-                if connection:
-                    connection.close()
+    def _carry(self, client: socket.socket) -> None:
+        self._decoder.reset()
+        super()._carry(client)
 
-    def _carry(self, connection: socket.socket) -> None:
-        decoder = frames.Decoder()
-        while self._open:
-            ready, _, _ = select.select([connection, self._device], [], [], 0.05)
-            if self._device in ready and (said := self._drain()):
-                connection.sendall(said)
-            if connection in ready:
-                data = connection.recv(4096)
-                if not data:
-                    return
-                for frame in decoder.feed(data):
-                    self._look_at(frame)
-                self._device.write(data)
+    def _idle(self) -> None:
+        if select.select([self._device], [], [], 0)[0]:
+            self._read_device()
 
-    def _drain(self) -> bytes:
-        """What the device says; where it has died, its power comes back."""
+    def _read_device(self) -> bytes:
+        """Where the device has died its power comes back."""
         try:
-            if select.select([self._device], [], [], 0)[0]:
-                return self._device.read(self._device.in_waiting or 1)
+            return super()._read_device()
         except serial.SerialException:
             self._power_on()
-        return b""
+            return b""
 
-    def _look_at(self, frame: frames.Frame) -> None:
-        _, command = cbor2.loads(frame.payload)
-        self.requests[command[0]] += 1
-        if self._hangs(command, self.requests[command[0]]):
-            os.kill(self._device.process_id, signal.SIGSTOP)
-            self.hung.set()
+    def _forward(self, data: bytes) -> None:
+        for frame in self._decoder.feed(data):
+            _, command = cbor2.loads(frame.payload)
+            self.requests[command[0]] += 1
+            if self._hangs(command, self.requests[command[0]]):
+                os.kill(self.process_id, signal.SIGSTOP)
+                self.hung.set()
+        super()._forward(data)
 
 
-class Liar:
+class Liar(Relay):
     """A real device behind TCP whose replies are changed on the way.
 
     Args:
@@ -297,52 +220,31 @@ class Liar:
     """
 
     def __init__(self, url: str, change: Callable[[list, list], list]) -> None:
-        ports.register()
-        self._device = serial.serial_for_url(url)
+        super().__init__(url)
         self._change = change
+        self._requests, self._replies = frames.Decoder(), frames.Decoder()
         self._commands: dict[int, list] = {}
-        self._server = socket.create_server(("127.0.0.1", 0))
-        self.url = f"socket://127.0.0.1:{self._server.getsockname()[1]}"
-        self._open = True
 
-    def __enter__(self) -> Liar:
-        self._thread = threading.Thread(target=self._serve, daemon=True)
-        self._thread.start()
-        return self
+    def _carry(self, client: socket.socket) -> None:
+        self._requests.reset()
+        self._replies.reset()
+        super()._carry(client)
 
-    def __exit__(self, *_) -> None:
-        self._open = False
-        self._server.close()
-        self._thread.join(5.0)
-        self._device.close()
+    def _forward(self, data: bytes) -> None:
+        for frame in self._requests.feed(data):
+            request_id, command = cbor2.loads(frame.payload)
+            self._commands[request_id] = command
+        super()._forward(data)
 
-    def _serve(self) -> None:
-        self._server.settimeout(0.05)
-        while self._open:
-            with contextlib.suppress(TimeoutError, OSError):
-                connection, _ = self._server.accept()
-                with connection:
-                    self._carry(connection)
+    def _outgoing(self, said: bytes) -> bytes:
+        return b"".join(map(self._changed, self._replies.feed(said)))
 
-    def _carry(self, connection: socket.socket) -> None:
-        requests, replies = frames.Decoder(), frames.Decoder()
-        while self._open:
-            ready, _, _ = select.select([connection, self._device], [], [], 0.05)
-            if connection in ready:
-                data = connection.recv(4096)
-                if not data:
-                    return
-                for frame in requests.feed(data):
-                    request_id, command = cbor2.loads(frame.payload)
-                    self._commands[request_id] = command
-                self._device.write(data)
-            if self._device in ready:
-                for frame in replies.feed(self._device.read(self._device.in_waiting or 1)):
-                    request_id, boot_id, answer = cbor2.loads(frame.payload)
-                    connection.sendall(reply(request_id, self._change(self._commands[request_id], answer), boot_id))
+    def _changed(self, frame: frames.Frame) -> bytes:
+        request_id, boot_id, answer = cbor2.loads(frame.payload)
+        return reply(request_id, self._change(self._commands[request_id], answer), boot_id)
 
 
-class Flood:
+class Flood(TcpPeer):
     """Sends for ever on a TCP port, as fast as the host takes it; before that it may identify itself as a device.
 
     Args:
@@ -351,52 +253,32 @@ class Flood:
     """
 
     def __init__(self, pieces: Callable[[int, int], bytes], *, identifies: bool) -> None:
+        super().__init__()
         self._pieces, self._identifies = pieces, identifies
-        self._server = socket.create_server(("127.0.0.1", 0))
-        self.url = f"socket://127.0.0.1:{self._server.getsockname()[1]}"
         self.bytes_sent = 0
-        self._open = True
 
-    def __enter__(self) -> Flood:
-        self._thread = threading.Thread(target=self._serve, daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_) -> None:
-        self._open = False
-        self._server.close()
-        self._thread.join(5.0)
-
-    def _serve(self) -> None:
-        self._server.settimeout(0.05)
-        while self._open:
-            with contextlib.suppress(TimeoutError, OSError):
-                connection, _ = self._server.accept()
-                connection.settimeout(0.2)
-                with connection:
-                    self._pour(connection)
-
-    def _pour(self, connection: socket.socket) -> None:
+    def _carry(self, client: socket.socket) -> None:
+        client.settimeout(0.2)
         decoder, request_id, boot_id, pouring = frames.Decoder(), 0, 0, not self._identifies
         while self._open:
-            if select.select([connection], [], [], 0 if pouring else 0.05)[0]:
-                data = connection.recv(4096)
+            if select.select([client], [], [], 0 if pouring else 0.05)[0]:
+                data = client.recv(4096)
                 if not data:
                     return
                 for frame in decoder.feed(data):
                     request_id, command = cbor2.loads(frame.payload)
                     if command[0] == 0 and self._identifies:
                         boot_id = boot_id or command[1]
-                        self._send_whole(connection, reply(request_id, IDENTITY, boot_id))
+                        self._send_whole(client, reply(request_id, IDENTITY, boot_id))
                     else:
                         pouring = True
             if pouring:
                 with contextlib.suppress(TimeoutError):
-                    self.bytes_sent += connection.send(self._pieces(request_id, boot_id))
+                    self.bytes_sent += client.send(self._pieces(request_id, boot_id))
 
-    def _send_whole(self, connection: socket.socket, data: bytes) -> None:
+    def _send_whole(self, client: socket.socket, data: bytes) -> None:
         """However slowly it is taken: a peer that gave up would close the connection, which is not to be told from a
         device that restarts."""
         while data and self._open:
             with contextlib.suppress(TimeoutError):
-                data = data[connection.send(data) :]
+                data = data[client.send(data) :]

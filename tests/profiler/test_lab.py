@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from command_line import NETWORK, profile
+from port_servers import lines_in
 from rich.console import Console
 
 from profiler import cli, cli_support, store
@@ -48,9 +49,10 @@ def start(*arguments):
 
 
 @contextlib.contextmanager
-def server(port):
-    """A serial server in a process of its own, which a test may kill."""
-    process = subprocess.Popen([sys.executable, SERVER, "socket", EMULATED, str(port)], stdout=subprocess.PIPE)
+def server(port, *dies):
+    """A serial server in a process of its own, which ``dies`` when a file has so many lines."""
+    arguments = map(str, ("socket", EMULATED, port, *dies))
+    process = subprocess.Popen([sys.executable, SERVER, *arguments], stdout=subprocess.PIPE)
     try:
         assert process.stdout.readline()
         yield process
@@ -74,8 +76,7 @@ def slots(run):
 
 
 def trials_in(run):
-    path = Path(run) / store.TRIALS
-    return path.read_bytes().count(b"\n") if path.exists() else 0
+    return lines_in(Path(run) / store.TRIALS)
 
 
 def wait_for(condition, process=None):
@@ -141,12 +142,10 @@ def test_a_board_may_have_an_instrument_of_its_own():
 def test_a_board_that_dies_in_the_middle_stops_none_and_all_go_on_with_resume():
     port = free_port()
     write_lab(dying=f"socket://127.0.0.1:{port}", well=EMULATED)
-    with server(port) as dying:
-        process = start("--lab", "lab.yaml", *PLAN, "--out", "runs")
-        wait_for(lambda: trials_in("runs/dying") >= 3, process)
-        dying.kill()
-        out, err = process.communicate(timeout=200)
-    assert process.returncode == 1, err
+    with server(port, f"runs/dying/{store.TRIALS}", 3) as dying:
+        status, out, err = profile("--lab", "lab.yaml", *PLAN, "--out", "runs")
+        assert dying.wait(200) != 0
+    assert status == 1, err
     assert "dying  failed: socket://127.0.0.1" in err
     assert f"{trials_in('runs/dying')} trials are safe in runs/dying" in err
     assert "well" in out and "failed" in out

@@ -6,12 +6,14 @@ import time
 
 import pytest
 from command_line import NETWORK, NETWORK_FILE, profile
-from port_servers import SCHEMES, PortServer
+from port_servers import SCHEMES, PortServer, lines_in
+from processes import GIVE_UP_S
 
 from profiler import store
 from profiler.link import messages
 from profiler.link.errors import PortError
 from profiler.link.session import open_device
+from profiler.link.transport import Transport
 
 BOARD = "qemu://stm32f405"
 PLAN = (*NETWORK, "--passes", "forward,grad_weight", "--limit", "4")
@@ -46,20 +48,34 @@ def test_a_run_through_a_serial_server_has_the_same_trials_to_the_tick(scheme, f
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_a_server_that_goes_away_in_the_middle_and_comes_back_costs_no_trial(scheme, folder, at_its_own_port):
-    with PortServer(scheme, BOARD) as server:
-        path = folder / "run" / store.TRIALS
+def test_a_server_that_goes_away_in_the_middle_and_comes_back_costs_no_trial(
+    scheme, folder, at_its_own_port, monkeypatch
+):
+    gone, missed = threading.Event(), threading.Event()
+    reopen = Transport.reopen
 
-        def outage():
-            while not path.exists() or path.read_bytes().count(b"\n") < 3:
-                time.sleep(0.005)
-            server.go_away()
-            time.sleep(1.0)
+    def reopen_or_miss(transport):
+        try:
+            reopen(transport)
+        except PortError:
+            missed.set()
+            raise
+
+    def come_back():
+        if missed.wait(GIVE_UP_S):
             server.come_back()
 
-        threading.Thread(target=outage, daemon=True).start()
+    def outage():
+        """Goes with the answer to a request, and stays away until somebody has looked for the server in vain."""
+        if not gone.is_set() and lines_in(folder / "run" / store.TRIALS) >= 3:
+            gone.set()
+            server.go_away()
+            threading.Thread(target=come_back, daemon=True).start()
+
+    monkeypatch.setattr(Transport, "reopen", reopen_or_miss)
+    with PortServer(scheme, BOARD, on_request=outage) as server:
         status, _, err = profile("--port", server.url, *PLAN, "--out", folder / "run")
-        assert server.connections >= 2
+        assert server.connections >= 2 and missed.is_set()
     assert status == 0, err
     assert trials(folder / "run") == at_its_own_port
 
