@@ -2,10 +2,11 @@
  * it for GPIO chips and a Raspberry Pi's mailbox. The linker puts the functions below in the place of the C library's
  * (-Wl,--wrap), so that the agent's own objects are what runs.
  *
- *   runner ROOT state CPU | pin CORE | trigger LABEL|- LINE | cycles CORE
+ *   runner ROOT state CPU | pin CORE | trigger LABEL|- LINE | cycles CORE | port ATTEMPTS stay|leave
  *
  * ROOT/dev/gpiochipN holds the chip's label, how many lines it has and which of them is taken; ROOT/dev/vcio the flags
- * in hexadecimal; ROOT/cycles the counter's successive readings. What the agent does to the world is printed. */
+ * in hexadecimal; ROOT/cycles the counter's successive readings; ROOT/dev/port what comes over the port until it hangs
+ * up, after which its path is missing for so many attempts to open it. What the agent does to the world is printed. */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/gpio.h>
@@ -17,12 +18,14 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "linux/clock.h"
 #include "linux/core.h"
 #include "linux/gpio_trigger.h"
 #include "linux/host_state.h"
+#include "linux/tty.h"
 #include "runtime/board.h"
 #include "runtime/timer.h"
 #include "runtime/trigger.h"
@@ -31,6 +34,8 @@ board_t board = {.timer_name = "clock_monotonic_raw", .timer_hz = 1000000000, .t
 
 static const char *root;
 static FILE *cycles;
+static int sleeps, missing_attempts;
+static long slept_ms;
 
 static const char *made_up(const char *path, char *place, size_t size) {
     const bool ours = !strncmp(path, "/sys/", 5) || !strncmp(path, "/proc/sys/", 10) || !strncmp(path, "/dev/", 5);
@@ -130,6 +135,21 @@ long __wrap_syscall(long number, ...) {
     return ends[0];
 }
 
+/* Time passes at once, and the port's path goes and comes back meanwhile. */
+int __wrap_nanosleep(const struct timespec *time, struct timespec *rest) {
+    char port[512], away[512];
+    (void)rest;
+    made_up("/dev/port", port, sizeof(port));
+    made_up("/dev/away", away, sizeof(away));
+    if (sleeps == 0)
+        rename(port, away);
+    if (sleeps == missing_attempts)
+        rename(away, port);
+    sleeps++;
+    slept_ms += time->tv_sec * 1000 + time->tv_nsec / 1000000;
+    return 0;
+}
+
 static void print_state(int cpu) {
     machine_state_t state = {0};
     host_state(cpu, &state);
@@ -164,6 +184,13 @@ static void count_cycles(int core) {
         printf("%llu %llu %llu\n", (unsigned long long)first, (unsigned long long)second, (unsigned long long)third);
 }
 
+static void receive_over_a_hang_up(int attempts, bool stay) {
+    missing_attempts = attempts;
+    tty_open("/dev/port", 0, stay);
+    const int before = board_receive(), after = board_receive();
+    printf("%c, %c after %ld ms\n", before, after, slept_ms);
+}
+
 int main(int argc, char **argv) {
     if (argc < 4)
         return 2;
@@ -177,6 +204,8 @@ int main(int argc, char **argv) {
         drive_trigger(argv[3], (uint32_t)atoi(argv[4]));
     else if (strcmp(argv[2], "cycles") == 0)
         count_cycles(number);
+    else if (strcmp(argv[2], "port") == 0 && argc == 5)
+        receive_over_a_hang_up(number, strcmp(argv[4], "stay") == 0);
     else
         return 2;
     return 0;

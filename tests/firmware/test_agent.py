@@ -51,6 +51,16 @@ class Line:
         os.close(self.theirs)
         os.close(self.ours)
 
+    def replug(self) -> None:
+        """A hang-up, after which the path leads to another terminal: there is no moment in which it leads nowhere."""
+        before = self.ours, self.theirs
+        self.ours, self.theirs = pty.openpty()
+        beside = self.path.with_name("next")
+        beside.symlink_to(os.ttyname(self.theirs))
+        beside.replace(self.path)
+        for handle in before:
+            os.close(handle)
+
     def ask(self, command, timeout_s=60.0):
         """The first answer to a request that is sent until one comes; late answers to earlier ones are dropped."""
         self.requests += 1
@@ -172,16 +182,15 @@ def test_a_hang_up_is_survived_and_what_was_half_received_forgotten(start, line)
     for nonce in (1, 2, 3):
         assert line.identify(nonce)[0] == raw.IDENTITY
         os.write(line.ours, b"\x05half")
-        line.unplug()
-        line.plug_in()
+        line.replug()
     assert process.poll() is None
 
 
 def test_with_stay_a_port_is_waited_for_before_and_after_it_was_there(start, line):
     line.unplug()
     process = start("--stay", "--port", line.path)
+    next(said for said in process.stderr if said.startswith("agent: waiting for "))
     for nonce in (1, 2):
-        time.sleep(2.5 if nonce == 2 else 0.5)  # longer than it may be missing without --stay
         line.plug_in()
         assert line.identify(nonce)[0] == raw.IDENTITY
         line.unplug()

@@ -1,4 +1,5 @@
-"""What the agent takes from a Linux machine, on made-up ones: GPIO chips, sysfs, a Raspberry Pi's firmware, a counter.
+"""What the agent takes from a Linux machine, on made-up ones: GPIO chips, sysfs, a Raspberry Pi's firmware, a counter,
+a port that goes away.
 
 The agent's own sources run; only the C library's calls into the kernel are replaced (see linux_runner.c).
 """
@@ -10,8 +11,8 @@ import pytest
 
 from profiler.devices.build import FIRMWARE_ROOT
 
-PARTS = ("clock", "core", "gpio_trigger", "host_state", "sysfs")
-WRAPPED = ("fopen", "open", "ioctl", "sched_setaffinity", "syscall")
+PARTS = ("baud", "clock", "core", "gpio_trigger", "host_state", "sysfs", "tty")
+WRAPPED = ("fopen", "open", "ioctl", "nanosleep", "sched_setaffinity", "syscall")
 CPU3 = "sys/devices/system/cpu/cpu3/cpufreq"
 
 
@@ -29,7 +30,8 @@ def runner(tmp_path_factory):
 
 @pytest.fixture
 def machine(runner, tmp_path):
-    """A function that makes files below the root, and one that runs a part of the agent there, giving its lines."""
+    """A function that makes files below the root, and one that runs a part of the agent there, giving its lines (those
+    on stderr where it ends with another status than 0)."""
 
     def make(files):
         for path, content in files.items():
@@ -37,10 +39,10 @@ def machine(runner, tmp_path):
             place.parent.mkdir(parents=True, exist_ok=True)
             place.write_text(content)
 
-    def run(*arguments):
+    def run(*arguments, status=0):
         done = subprocess.run([runner, tmp_path, *map(str, arguments)], capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        return done.stdout.splitlines()
+        assert done.returncode == status, done.stderr
+        return (done.stderr if status else done.stdout).splitlines()
 
     return make, run
 
@@ -167,3 +169,19 @@ def test_otherwise_the_clock_goes_on_and_the_reason_is_said(machine, files, why)
     make(files)
     said, timer = run("cycles", 3)
     assert said.startswith(f"no: {why}") and timer == "clock_monotonic_raw 1000000000"
+
+
+# ---------------------------------------------------------------- the port
+
+
+@pytest.mark.parametrize(("attempts", "stay"), [(0, "leave"), (10, "leave"), (11, "stay"), (100_000, "stay")])
+def test_a_port_that_is_missing_for_a_while_after_a_hang_up_is_opened_again(machine, attempts, stay):
+    make, run = machine
+    make({"dev/port": "x"})
+    assert run("port", attempts, stay) == [f"x, x after {200 * (attempts + 1)} ms"]
+
+
+def test_a_port_that_stays_away_for_more_than_two_seconds_ends_it_unless_it_is_to_stay(machine):
+    make, run = machine
+    make({"dev/port": "x"})
+    assert run("port", 11, "leave", status=1) == ["agent: /dev/port is gone: No such file or directory"]

@@ -1,5 +1,6 @@
 """What the firmware does when it goes wrong, brought about through QEMU's debugger port."""
 
+import json
 import re
 import socket
 import subprocess
@@ -7,7 +8,7 @@ import time
 
 import pytest
 import raw_device as raw
-from processes import wait_until_computed
+from processes import GIVE_UP_S, wait_until_computed
 
 from profiler.devices import boards
 from profiler.devices.build import artifact
@@ -55,6 +56,31 @@ class Debugger:
         self.ask(f"P{number:x}={value.to_bytes(4, 'little').hex()}", rb"\$OK#")
 
 
+class Monitor:
+    """QEMU's machine protocol: it tells of resets without the firmware's help, and without a byte to wake it."""
+
+    def __init__(self, path):
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.settimeout(GIVE_UP_S)
+        self.socket.connect(str(path))
+        self.lines = self.socket.makefile("rw")
+        self.lines.write(json.dumps({"execute": "qmp_capabilities"}))
+        self.lines.flush()
+        self._wait_for("return")
+
+    def wait_for_reset(self):
+        """Until the firmware has reset the core, once more since this was connected."""
+        self._wait_for("event", "RESET")
+
+    def close(self):
+        self.lines.close()
+        self.socket.close()
+
+    def _wait_for(self, key, *values):
+        while not (key in (told := json.loads(self.lines.readline())) and (not values or told[key] in values)):
+            pass
+
+
 @pytest.fixture(params=raw.EMULATED_URLS)
 def board(request, tmp_path, monkeypatch):
     """An emulated board, and a function that sets a register in the middle of what it does."""
@@ -64,7 +90,8 @@ def board(request, tmp_path, monkeypatch):
     def debugged(self, target):
         command = start(self, target)
         gdb = ("-chardev", f"socket,id=gdb,path={path},server=on,wait=off", "-gdb", "chardev:gdb")
-        return Command((*command.arguments, *gdb), command.name)
+        qmp = ("-qmp", f"unix:{tmp_path / 'qmp'},server=on,wait=off")
+        return Command((*command.arguments, *gdb, *qmp), command.name)
 
     monkeypatch.setattr(Serial, "command", debugged)
     device = raw.RawDevice(request.param)
@@ -77,6 +104,13 @@ def board(request, tmp_path, monkeypatch):
 
     yield device, break_it
     device.close()
+
+
+@pytest.fixture
+def monitor(board, tmp_path):
+    connected = Monitor(tmp_path / "qmp")
+    yield connected
+    connected.close()
 
 
 @pytest.mark.parametrize("what", ["a wild jump", "a stack overflow"])
@@ -162,14 +196,14 @@ def endless_wait(url):
     return int(re.search(r"^([0-9a-f]+) T board_receive$", symbols, re.MULTILINE).group(1), 16) & ~1
 
 
-def test_the_watchdog_ends_an_op_that_hangs_and_names_it(board):
+def test_the_watchdog_ends_an_op_that_hangs_and_names_it(board, monitor):
     device, break_it = board
     limit_ms = device.identity[WATCHDOG_MS]
     _, timer_hz, timer_bits, *_ = device.identity[6]
     assert 0 < limit_ms * timer_hz / 1000 < 1 << timer_bits  # no single reading of the timer can wrap unseen
     long_run(device)
     break_it(PC, endless_wait(device.url))
-    time.sleep(3.0)  # a byte would end the wait
+    monitor.wait_for_reset()  # a byte would end the wait
     cause, running, registers = identity_after_restart(device)[RESET]
     assert (cause, registers) == (WATCHDOG, []) and FILLS < running <= FILLS + COPIES
     assert device.run(raw.program(Op(Linear(200, 100), Pass.FORWARD)))[0] == raw.DONE
