@@ -177,7 +177,7 @@ def parse_input_shape(text: str) -> tuple[int, int, int]:
         UserError: anything else.
     """
     parts = text.lower().split("x")
-    if len(parts) != 3 or not all(p.strip().isdecimal() and int(p) > 0 for p in parts):
+    if len(parts) != 3 or not all(p.strip().isdecimal() and len(p) < 10 and int(p) > 0 for p in parts):
         raise UserError(
             f"--input {text!r} is no shape",
             hint="give channels, height and width, for example --input 3x64x64",

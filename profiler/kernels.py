@@ -17,6 +17,7 @@ import numpy as np
 
 from profiler.buffers import ELEMENT_TYPES
 from profiler.devices import build as firmware_build
+from profiler.errors import UserError
 from profiler.ops import (
     AXIS_CODES,
     DTYPE_CODES,
@@ -148,6 +149,10 @@ def library() -> ctypes.CDLL:
     return loaded
 
 
+class ExtentError(UserError, ValueError):
+    """An op of a user's network that the firmware has no room for."""
+
+
 def c_op(op: Op, channels: np.ndarray | None = None, quantization: Quantization | None = None) -> COp:
     """The op as the firmware has it.
 
@@ -158,7 +163,8 @@ def c_op(op: Op, channels: np.ndarray | None = None, quantization: Quantization 
         quantization: For dtype ``s8``; its defaults where it is None.
 
     Raises:
-        ValueError: a geometry value that the firmware has no room for, or channels that are no such array.
+        ExtentError: a geometry value that the firmware has no room for.
+        ValueError: channels that are no such array.
     """
     made = COp(
         kind=op.geometry.code,
@@ -176,7 +182,10 @@ def c_op(op: Op, channels: np.ndarray | None = None, quantization: Quantization 
     if max(values, default=0) >= 1 << 32 or not library().op_set_geometry(
         made, (ctypes.c_uint32 * len(values))(*values), len(values)
     ):
-        raise ValueError(f"the firmware has no room for {op.key}: extents are at most 65535")
+        raise ExtentError(
+            f"the firmware has no room for {op.key}: extents are at most 65535",
+            hint="take a smaller input or a narrower network",
+        )
     if channels is not None:
         if channels.dtype != np.uint16 or channels.shape != (op.trained_channels,) or not channels.flags.c_contiguous:
             raise ValueError(

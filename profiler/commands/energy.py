@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from profiler.cli_support import message, print_json, print_table, warn
-from profiler.commands.options import JsonOption, TriggerInputOption, finite
+from profiler.commands.options import JsonOption, TriggerInputOption
 from profiler.energy.windows import Status
 from profiler.errors import UserError
 
@@ -48,7 +48,7 @@ def energy(
         typer.Option(
             "--voltage",
             min=1e-3,
-            callback=finite,
+            max=1e3,
             metavar="VOLTS",
             help="Of the supply, for a CSV with currents only.",
         ),

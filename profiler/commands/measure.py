@@ -35,6 +35,7 @@ from profiler.commands.lab import measure_lab
 from profiler.commands.metering import energy_source, instrument_around
 from profiler.commands.options import (
     DEFAULT_RATIOS,
+    LONGEST_LIMIT_S,
     TRIAL_LIMIT_S,
     BaudOption,
     CachesOption,
@@ -58,7 +59,6 @@ from profiler.commands.options import (
     TargetPowerOption,
     TrialLimitOption,
     TriggerInputOption,
-    finite,
     open_chosen_device,
     parse_caches,
     run_folder,
@@ -104,7 +104,7 @@ def measure(
         typer.Option(
             "--time-per-op",
             min=0.0,
-            callback=finite,
+            max=LONGEST_LIMIT_S,
             metavar="SECONDS",
             help="No further repetitions of an op after this time.",
         ),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -21,13 +20,9 @@ if TYPE_CHECKING:
     from profiler.link.session import Device
     from profiler.workloads.network import Network
 
-
-def finite(value: float | None) -> float | None:
-    """Callback of options that are numbers: typer's ``min`` lets NaN by."""
-    if value is not None and not math.isfinite(value):
-        raise typer.BadParameter(f"{value} is no number to compute with.")
-    return value
-
+#: An instrument's samples are kept for a minute (``KEPT_S`` of :mod:`profiler.energy.arrivals`): a window and the idle
+#: time around it have to fit.
+LONGEST_WINDOW_S = 50.0
 
 _PORT = typer.Option(
     "--port",
@@ -78,7 +73,6 @@ TrialLimitOption = Annotated[
     typer.Option(
         "--trial-limit",
         min=0.0,
-        callback=finite,
         metavar="SECONDS",
         help="A trial that takes longer, in the device's own time, is stopped and what it measured kept; 0: no limit.",
     ),
@@ -165,7 +159,7 @@ EnergyWindowOption = Annotated[
     typer.Option(
         "--energy-window",
         min=1e-3,
-        callback=finite,
+        max=LONGEST_WINDOW_S,
         metavar="SECONDS",
         help="How long an op is repeated for its energy. [default: 0.3; a Linux machine 1, an emulated board 0.02]",
         show_default=False,

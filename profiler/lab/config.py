@@ -13,6 +13,8 @@ import yaml
 from profiler import store
 from profiler.errors import UserError
 
+#: The tag of the key ``<<``.
+_MERGE = "tag:yaml.org,2002:merge"
 #: Names are folders, and words in messages.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 #: Every opening of such a port is a device of its own: several boards may have the same.
@@ -79,6 +81,8 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key_node, _ in node.value:
+            if key_node.tag == _MERGE:  # what it brings gives way to the mapping's own
+                continue
             key = self.construct_object(key_node, deep=True)
             if not isinstance(key, str):
                 raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} is no text", key_node.start_mark)

@@ -88,9 +88,10 @@ def _factory(target: str, spec: str):
         sys.path.insert(0, here)
     try:
         factory = getattr(importlib.import_module(module_name), function_name)
-    except (ImportError, AttributeError, ValueError) as error:
+    except (Exception, SystemExit) as error:  # whatever a module of the user's own does
+        said = error if isinstance(error, ImportError | AttributeError) else f"{type(error).__name__}: {error}"
         raise UserError(
-            f"the network {spec} cannot be imported: {error}",
+            f"the network {spec} cannot be imported: {said}",
             hint="name a module and a function in it, as in mynet:create",
             exit_status=2,
         ) from None
@@ -102,7 +103,7 @@ def _factory(target: str, spec: str):
 def _call(factory, spec: str) -> nn.Module:
     try:
         return factory()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UserError(
             f"the network {spec} could not be made: {type(error).__name__}: {error}",
             hint="its factory must work without arguments",

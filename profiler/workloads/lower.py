@@ -102,8 +102,8 @@ def _propagate_shapes(graph_module: fx.GraphModule, input_shape: tuple[int, int,
             hint="wrap it in a module that takes one tensor",
         )
     parameter = next(graph_module.parameters(), torch.zeros(()))
-    image = torch.zeros(1, *input_shape, dtype=parameter.dtype, device=parameter.device)
     try:
+        image = torch.zeros(1, *input_shape, dtype=parameter.dtype, device=parameter.device)
         # ShapeProp prints its traceback before it raises; the sentence below is what the user needs.
         with torch.no_grad(), contextlib.redirect_stderr(io.StringIO()):
             ShapeProp(graph_module).propagate(image, *(node.args[0] for node in placeholders[1:]))

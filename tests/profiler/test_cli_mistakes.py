@@ -24,10 +24,24 @@ MISTAKES = {
     "nobody listens": (("--port", "socket://127.0.0.1:9", *NETWORK), 1, "socket://127.0.0.1:9"),
     "malformed input": ((*MEASURE, "--network", "clinet:Net", "--input", "3x64"), 2, "channels, height and width"),
     "zero input": ((*MEASURE, "--network", "clinet:Net", "--input", "3x0x4"), 2, "channels, height and width"),
+    "endless input": ((*MEASURE, "--network", "clinet:Net", "--input", f"3x{'9' * 5000}x4"), 2, "height and width"),
+    "no memory for the input": (
+        (*MEASURE, "--network", "clinet:Net", "--input", "3x999999999x999999999"),
+        1,
+        "the network clinet:Net does not take an input of 3x999999999x999999999: ",
+    ),
+    "more classes than the firmware counts": (
+        (*MEASURE, *NETWORK, "--classes", 70_000),
+        1,
+        "the firmware has no room for cosine_head/",
+    ),
     "wrong channels": ((*MEASURE, "--network", "clinet:Net", "--input", "5x16x16"), None, "channels"),
     "unknown network": ((*MEASURE, "--network", "resnet", "--input", "3x16x16"), 2, "mcunet-5fps"),
     "no such module": ((*MEASURE, "--network", "nowhere:make", "--input", "3x16x16"), 2, "nowhere"),
     "no such factory": ((*MEASURE, "--network", "clinet:nothing", "--input", "3x16x16"), 2, "nothing"),
+    "no Python": ((*MEASURE, "--network", "torn:Net", "--input", "3x16x16"), 2, "SyntaxError"),
+    "a script that ends": ((*MEASURE, "--network", "script:Net", "--input", "3x16x16"), 2, "SystemExit: 3"),
+    "a factory that ends": ((*MEASURE, "--network", "clinet:leave", "--input", "3x16x16"), 1, "SystemExit: 4"),
     "broken factory": ((*MEASURE, "--network", "clinet:broken", "--input", "3x16x16"), None, "no weights"),
     "unsupported op": ((*MEASURE, "--network", "clinet:Sine", "--input", "3x16x16"), None, "sin"),
     "unknown pass": ((*MEASURE, *NETWORK, "--passes", "backward"), 2, "grad_input"),
@@ -74,8 +88,8 @@ MISTAKES = {
         "there are psram (16,760,832 bytes, not cached), ssram23",
     ),
     "no repetitions": ((*MEASURE, *NETWORK, "--repetitions", 0), 2, "--repetitions"),
-    "no number of seconds": ((*MEASURE, *NETWORK, "--time-per-op", "nan"), 2, "'--time-per-op': nan is no number"),
-    "no volts": (("energy", "t.csv", "--windows", "w.json", "--voltage", "nan"), 2, "'--voltage': nan is no number"),
+    "no number of seconds": ((*MEASURE, *NETWORK, "--time-per-op", "inf"), 2, "Invalid value for '--time-per-op'"),
+    "no volts": (("energy", "t.csv", "--windows", "w.json", "--voltage", "inf"), 2, "Invalid value for '--voltage'"),
     "out is a file": ((*MEASURE, *NETWORK, "--out", "clinet.py"), 2, "clinet.py is a file"),
     "out below a file": ((*MEASURE, *NETWORK, "--out", "clinet.py/run"), 1, "clinet.py/run"),
     "missing plan": (("step", *MEASURE, "--plan", "none.json"), 1, "none.json"),
@@ -101,6 +115,8 @@ def test_a_mistake_ends_in_one_sentence_that_names_it(name):
     arguments, expected, found = MISTAKES[name]
     Path("empty.json").write_text("{}")
     Path("torn.json").write_text("[1")
+    Path("torn.py").write_text("def Net(:")
+    Path("script.py").write_text("raise SystemExit(3)")
     status, out, err = profile(*arguments)
     assert status == expected if expected is not None else status in (1, 2)
     errors = [line for line in err.splitlines() if line.startswith("profile: error: ")]

@@ -67,6 +67,12 @@ def test_emulated_boards_may_be_there_many_times(tmp_path):
     assert [b.port for b in lab(tmp_path, text).boards] == ["qemu://stm32f405"] * 2
 
 
+def test_a_board_may_take_over_what_another_says(tmp_path):
+    first = "{name: a, port: /dev/ttyACM0, caches: cold}"
+    read = lab(tmp_path, f"boards:\n  - &first {first}\n  - {{<<: *first, name: b, port: /dev/ttyACM1}}\n")
+    assert read.boards[1] == Board("b", "/dev/ttyACM1", {"caches": "cold"})
+
+
 PORT = {"name": "a", "port": "/dev/ttyACM0"}
 MISTAKES = {
     "empty": ("", "lists no boards"),
@@ -76,7 +82,7 @@ MISTAKES = {
     "no date": (board(name="a", port="2026-13-01"), "is not right YAML: month must be in 1..12"),
     "no hexadecimal number": (board(**PORT, baud="0x_"), "is not right YAML: "),
     "a number of thousands of digits": (board(**PORT, baud="9" * 5000), "is not right YAML: "),
-    "nested without end": ("boards: " + "[" * 3000, "is not right YAML: "),
+    "nested without end": ("boards: " + "[" * 500, "is not right YAML: "),
     "key twice": (board(**PORT) + "    port: x\n", "port stands there twice .line 4"),
     "key that is no text": ("boards:\n  - 7: x\n", "the key 7 is no text"),
     "unknown key at the top": (board(**PORT) + "speed: 3", "has the unknown key speed; at the top there are boards"),
