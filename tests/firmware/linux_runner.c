@@ -2,11 +2,12 @@
  * it for GPIO chips and a Raspberry Pi's mailbox. The linker puts the functions below in the place of the C library's
  * (-Wl,--wrap), so that the agent's own objects are what runs.
  *
- *   runner ROOT state CPU | pin CORE | trigger LABEL|- LINE | cycles CORE | port ATTEMPTS stay|leave
+ *   runner ROOT state CPU | pin CORE | trigger LABEL|- LINE | cycles CORE | port ATTEMPTS stay|leave|empty
  *
  * ROOT/dev/gpiochipN holds the chip's label, how many lines it has and which of them is taken; ROOT/dev/vcio the flags
  * in hexadecimal; ROOT/cycles the counter's successive readings; ROOT/dev/port what comes over the port until it hangs
- * up, after which its path is missing for so many attempts to open it. What the agent does to the world is printed. */
+ * up, after which its path is missing, or the port hangs up at once (empty), for so many attempts to open it. What the
+ * agent does to the world is printed. */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/gpio.h>
@@ -34,7 +35,8 @@ board_t board = {.timer_name = "clock_monotonic_raw", .timer_hz = 1000000000, .t
 
 static const char *root;
 static FILE *cycles;
-static int sleeps, missing_attempts;
+static int sleeps, bad_attempts;
+static bool empty_meanwhile;
 static long slept_ms;
 
 static const char *made_up(const char *path, char *place, size_t size) {
@@ -143,7 +145,9 @@ int __wrap_nanosleep(const struct timespec *time, struct timespec *rest) {
     made_up("/dev/away", away, sizeof(away));
     if (sleeps == 0)
         rename(port, away);
-    if (sleeps == missing_attempts)
+    if (sleeps == 0 && empty_meanwhile)
+        close(creat(port, 0600));
+    if (sleeps == bad_attempts)
         rename(away, port);
     sleeps++;
     slept_ms += time->tv_sec * 1000 + time->tv_nsec / 1000000;
@@ -184,9 +188,10 @@ static void count_cycles(int core) {
         printf("%llu %llu %llu\n", (unsigned long long)first, (unsigned long long)second, (unsigned long long)third);
 }
 
-static void receive_over_a_hang_up(int attempts, bool stay) {
-    missing_attempts = attempts;
-    tty_open("/dev/port", 0, stay);
+static void receive_over_a_hang_up(int attempts, const char *how) {
+    bad_attempts = attempts;
+    empty_meanwhile = strcmp(how, "empty") == 0;
+    tty_open("/dev/port", 0, strcmp(how, "stay") == 0);
     const int before = board_receive(), after = board_receive();
     printf("%c, %c after %ld ms\n", before, after, slept_ms);
 }
@@ -205,7 +210,7 @@ int main(int argc, char **argv) {
     else if (strcmp(argv[2], "cycles") == 0)
         count_cycles(number);
     else if (strcmp(argv[2], "port") == 0 && argc == 5)
-        receive_over_a_hang_up(number, strcmp(argv[4], "stay") == 0);
+        receive_over_a_hang_up(number, argv[4]);
     else
         return 2;
     return 0;
