@@ -71,6 +71,10 @@ def energy(
     """
     if out is not None and run is None:
         raise UserError("--out wants --run", hint="name the run that FILE's energies belong to", exit_status=2)
+    if voltage is not None and not _is_csv(recording):
+        raise UserError(
+            "--voltage is for a CSV with currents only", hint="this file holds powers or energies", exit_status=2
+        )
     if recording.suffix.lower() == ".jls":
         if windows is not None:
             raise UserError("--windows is for traces", hint="a JLS file has the trigger's own", exit_status=2)
@@ -90,12 +94,15 @@ def energy(
     return _traced(recording, windows, voltage, plot, json_=json_)
 
 
+def _is_csv(path: Path) -> bool:
+    return path.suffix.lower() in (".csv", ".tsv", ".txt")
+
+
 def _traced(path: Path, windows: Path, voltage: float | None, plot: Path | None, *, json_: bool) -> int:
     from profiler.energy import csv_trace, mlperf  # noqa: PLC0415 - keeps --help fast
     from profiler.energy.trace import windows_of  # noqa: PLC0415
 
-    is_csv = path.suffix.lower() in (".csv", ".tsv", ".txt")
-    trace = csv_trace.read_trace(path, supply_v=voltage) if is_csv else mlperf.read_trace(path)
+    trace = csv_trace.read_trace(path, supply_v=voltage) if _is_csv(path) else mlperf.read_trace(path)
     spans, odd = mlperf.read_windows(windows)
     for sentence in odd:
         warn(sentence)

@@ -101,6 +101,7 @@ def test_a_recording_of_another_run_is_one_sentence(recorded):
         (("energy.jls", "--windows", "w.json"), "--windows is for traces"),
         (("trace.bin", "--run", "run"), "a trace wants --windows and no --run"),
         (("trace.bin", "--out", "x"), "--out wants --run"),
+        (("energy.jls", "--voltage", "3"), "--voltage is for a CSV with currents only"),
         (("nowhere.jls",), "cannot read nowhere.jls"),
     ],
 )
