@@ -45,15 +45,15 @@ class StackPeaks:
         """Bytes that ``op`` takes; of an unknown group the largest of all groups.
 
         Frames are aligned, but their last words are not always written, and painting sees what is written: hence the
-        rounding up, but of groups where that never differed.
+        rounding up, but of loops where that never differed, and of kernels that took the same in whichever loops.
         """
         of_group = self.peaks.get(key := group_key(op))
         if of_group is None:
             seen = max((max(of.values()) for of in self.peaks.values()), default=0)
         else:
             entered = loops(work(op).values())
-            if entered in of_group and key in self.steady:
-                return of_group[entered]
+            if key in self.steady and (entered in of_group or len(set(of_group.values())) == 1):
+                return of_group.get(entered, next(iter(of_group.values())))
             if entered not in of_group:
                 of_group = self._beside.setdefault(key, {})
                 if entered not in of_group:

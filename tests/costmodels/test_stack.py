@@ -27,9 +27,15 @@ def test_ops_that_enter_the_same_loops_take_what_was_measured():
 
 def test_loops_that_no_op_entered_take_the_groups_largest_rounded_up():
     few = OPS[:3]  # none of four features or more
-    assert StackPeaks.measured(few, [180] * 3, work).of(OPS[4], work) == 192
+    assert StackPeaks.measured(few, [180, 180, 176], work).of(OPS[4], work) == 192
     other = Op(Add(8), Pass.FORWARD)
     assert StackPeaks.measured(few, [180] * 3, work).of(other, work) == 192
+
+
+def test_a_kernel_that_took_the_same_in_whichever_loops_takes_that_in_others():
+    ops = [OPS[0], OPS[1], OPS[4], OPS[5]]  # the rest alone, and fours with a rest
+    assert StackPeaks.measured(ops, [180] * 4, work).of(OPS[3], work) == 180
+    assert StackPeaks.measured(ops, [180, 180, 196, 196], work).of(OPS[3], work) == 208
 
 
 def test_where_measured_stacks_differ_or_are_few_they_are_rounded_up():
