@@ -101,7 +101,8 @@ def manifest_and_schema(folder: Path) -> tuple[dict[str, Any], int]:
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}", hint=_runs_hint(folder)) from None
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        said = error if type(error) is ValueError else repr(error)
+        # Not always repr(): where bytes are no text it holds all of them.
+        said = error if isinstance(error, ValueError) else repr(error)
         raise UserError(
             f"{path} is no manifest ({said})",
             hint=f"restore it from a copy; the trials themselves are in {TRIALS}, a line each",

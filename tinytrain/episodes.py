@@ -126,8 +126,9 @@ def load(path: Path, images: ImageSet) -> list[Episode]:
         return [Episode.from_dict(episode) for episode in record["episodes"]]
     except OSError as error:
         raise UserError(f"cannot read the episodes {path}: {error.strerror}", hint="look for the file") from None
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path} is no file of episodes: {error!r}", hint="draw anew") from None
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        said = error if isinstance(error, ValueError) else repr(error)
+        raise UserError(f"{path} is no file of episodes: {said}", hint="draw anew") from None
 
 
 def draw(

@@ -19,6 +19,8 @@ from profiler.workloads.catalog import EDITS
 from profiler.workloads.network import Network
 
 SCHEMA = 1
+#: The firmware counts them in 16 bits: a slice of more is no layer's.
+MOST_CHANNELS = 65535
 
 Dtype = Literal["f32", "s8"]
 Saving = Literal["stream", "in_place", "fused_update", "recompute_masks"]
@@ -211,6 +213,8 @@ class StepPlan:
         """
         try:
             record = json.loads(text)
+            if not isinstance(record, dict):
+                raise ValueError("it is no JSON object")
             if record["schema"] != SCHEMA:
                 raise UserError(
                     f"{source} has step-plan schema {record['schema']}, this version reads {SCHEMA}",
@@ -244,7 +248,7 @@ class StepPlan:
                 edits=edits,
                 notes=notes if isinstance(notes, dict) else {"text": notes},
             )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
             raise UserError(
                 f"{source} is no step plan: {_what_is_wrong(error)}", hint="make one with `tinytrain select`"
             ) from None
@@ -276,6 +280,8 @@ def _described(name: str, edits: Iterable[str], input_shape: Iterable[int]) -> s
 def _layer_plan(name: str, record: dict, source: str, dtype: str) -> LayerPlan:
     channels = record["channels"]
     if isinstance(channels, dict):  # a contiguous slice
+        if not 0 <= channels["count"] <= MOST_CHANNELS:
+            raise ValueError(f"the channels of layer {name!r} are {channels['count']} in number")
         channels = range(channels["start"], channels["start"] + channels["count"])
     if not all(isinstance(number, int) for number in channels):
         raise ValueError(f"the channels of layer {name!r} must be whole numbers")

@@ -189,7 +189,8 @@ def test_ctrl_c_ends_all_with_valid_runs_and_resume_goes_on_with_each():
 @pytest.mark.slow
 def test_a_board_whose_process_is_killed_has_failed_and_a_killed_lab_leaves_nothing_behind():
     write_lab(a=EMULATED, b=EMULATED)
-    process = start("--lab", "lab.yaml", *NETWORK, "--out", "runs")
+    # Hundreds of trials of tenths of a second: they are nowhere near their end when they are killed.
+    process = start("--lab", "lab.yaml", *NETWORK, "--repetitions", 2000, "--out", "runs")
     wait_for(lambda: trials_in("runs/a") >= 2 and trials_in("runs/b") >= 2, process)
     (first,) = [i for i in children(process.pid) if b"--name=a" in Path(f"/proc/{i}/cmdline").read_bytes()]
     os.kill(first, signal.SIGKILL)

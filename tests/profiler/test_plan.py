@@ -84,6 +84,8 @@ def test_notes_may_be_any_text(notes):
         (("layers", "depthwise", "axis"), "in", "depthwise and has outputs only"),
         (("layers", "bare"), {"channels": [], "bias": True}, "trains the bias of layer 'bare', which has none"),
         (("layers", "loose"), {"channels": [0]}, "trains layer 'loose', which hand does not have"),
+        (("layers", "conv", "channels"), {"start": 0, "count": 10**12}, "channels of layer 'conv' are 10+ in number"),
+        (("layers", "conv", "channels"), {"start": 0, "count": 10**30}, "channels of layer 'conv' are 10+ in number"),
         (("edits",), ["add"], "asks for the edit 'add' of the network"),
         (("tensors",), {"conv/output": "page"}, "asks for recomputation"),
         (("tokens",), 3, "asks for token selection"),
@@ -101,7 +103,7 @@ def test_what_is_no_plan_for_the_network_is_one_sentence(place, value, message):
         StepPlan.from_json(json.dumps(record)).check(NETWORK)
 
 
-@pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"[]", b"3", b'{"schema": 1}', b"{"])
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"[]", b"3", b'{"schema": 1}', b"{", b"[" * 100_000])
 def test_a_file_that_is_no_plan_is_named(tmp_path, content):
     path = tmp_path / "plan.json"
     path.write_bytes(content)

@@ -209,6 +209,10 @@ HELD_OUT_OF_RELU = "0010000011001001000101101010000000000000"
     [
         (lambda folder: None, "holds no run"),
         (lambda folder: (folder / "manifest.json").write_text("{"), "is no manifest"),
+        (
+            lambda folder: (folder / "manifest.json").write_bytes(b"\xff" * 100_000),
+            "is no manifest .'utf-8' codec can't decode byte 0xff in position 0: invalid start byte.; restore",
+        ),
         (lambda folder: (folder / "manifest.json").write_text("[]"), "is no manifest .it names no schema"),
         (lambda folder: tell(folder, identity=None), "is no manifest .its identity is 'None'"),
         (lambda folder: tell(folder, sittings="none"), "is no manifest .its sittings is 'none'"),

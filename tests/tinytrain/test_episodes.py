@@ -67,6 +67,9 @@ def test_episodes_on_disk_are_those_that_were_drawn_and_refused_with_other_image
     other = replace(images, labels=images.labels[::-1].copy())
     with pytest.raises(UserError, match="not those that were drawn from"):
         episodes.load(path, other)
+    path.write_bytes(b"\xff" * 1000)
+    with pytest.raises(UserError, match="is no file of episodes: 'utf-8' codec can't decode byte 0xff in position 0"):
+        episodes.load(path, images)
     path.write_text("[]")
     with pytest.raises(UserError, match="is no file of episodes"):
         episodes.load(path, images)
