@@ -131,8 +131,8 @@ def run_app(app: typer.Typer, prog: str, arguments: Sequence[str] | None = None)
     """
     status: Any = 1
     warnings.showwarning = _show_warning
-    command = typer.main.get_command(app)
     try:
+        command = typer.main.get_command(app)
         # Not command.main(): that leaves with status 1 where the reader of a pipe has gone.
         with command.make_context(prog, list(sys.argv[1:] if arguments is None else arguments)) as context:
             status = command.invoke(context)

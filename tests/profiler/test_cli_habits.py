@@ -88,3 +88,14 @@ def test_help_into_a_closed_pipe_is_no_failure():
 def test_messages_that_nobody_reads_any_longer_do_not_end_a_measurement():
     ended = run(WRITES.format(fd=2, writes="cli_support.message('one'); cli_support.warn('two')"))
     assert (ended.returncode, ended.stdout) == (0, "still here\n")
+
+
+def test_ctrl_c_is_one_sentence_even_while_the_commands_are_put_together(monkeypatch, capsys):
+    def interrupted(app):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(typer.main, "get_command", interrupted)
+    with pytest.raises(SystemExit) as ended:
+        cli_support.run_app(APPS["profile"], "profile", ["devices"])
+    assert ended.value.code == 1
+    assert capsys.readouterr().err.startswith("profile: error: interrupted; ")
