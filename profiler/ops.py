@@ -54,6 +54,7 @@ __all__ = [
 ]  # fmt: skip
 
 Optimizer = Literal["sgd", "adam"]
+_AXES, _OPTIMIZERS = frozenset(get_args(Axis)), frozenset(get_args(Optimizer))
 
 #: Bytes of a float32 or int32 element.
 WORD_BYTES = 4
@@ -150,7 +151,7 @@ class Op:
             raise ValueError(f"unknown dtype or kernel variant: {self.dtype}, {self.variant}")
         if not has_dtype(g, self.pass_, self.dtype):
             raise ValueError(f"{g.kind} {self.pass_} has no dtype {self.dtype}")
-        if self.trained_axis not in get_args(Axis) or self.optimizer not in get_args(Optimizer):
+        if self.trained_axis not in _AXES or self.optimizer not in _OPTIMIZERS:
             raise ValueError(f"unknown trained axis or optimizer: {self.trained_axis}, {self.optimizer}")
         if self.trained_channels or self.trains_bias or self.pass_ in (Pass.GRAD_WEIGHT, Pass.UPDATE):
             self._check_trained()
@@ -159,6 +160,19 @@ class Op:
             object.__setattr__(self, "optimizer", "sgd")
         if not self.trained_channels:
             object.__setattr__(self, "trained_axis", "out")
+
+    def __hash__(self) -> int:
+        # Lowering and placing a step looks up each of its ops a dozen times: the hash of all fields is kept.
+        known = self.__dict__.get("_hash")
+        if known is None:
+            known = hash((self.geometry, self.pass_, self.dtype, self.trained_channels, self.trained_axis,
+                          self.trains_bias, self.optimizer, self.variant))  # fmt: skip
+            object.__setattr__(self, "_hash", known)
+        return known
+
+    def __getstate__(self) -> dict[str, object]:
+        # Another process hashes strings otherwise.
+        return {name: value for name, value in self.__dict__.items() if name != "_hash"}
 
     def _check_trained(self) -> None:
         g = self.geometry

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from profiler.errors import UserError
@@ -77,9 +78,14 @@ def layer_choices(
         if delta.shape != (channels,) or not bool(((delta >= 0) & delta.isfinite()).all()):
             raise ValueError(f"the information of {layer.name} must be {channels} finite figures of at least 0")
         counts = sorted({max(1, round(ratio * channels)) for ratio in ratios})
-        ranked = list(range(channels)) if dtype == "s8" else delta.argsort(descending=True, stable=True).tolist()
+        ranked = torch.arange(channels) if dtype == "s8" else delta.argsort(descending=True, stable=True)
+        taken = (ranked[:count].sort().values for count in counts)
         result[layer.name] = tuple(
-            Choice(layer.name, LayerPlan(chosen, "out", bool(geometry.bias_elements)), float(delta[list(chosen)].sum()))  # type: ignore[attr-defined]
-            for chosen in (tuple(sorted(ranked[:count])) for count in counts)
+            Choice(
+                layer.name,
+                LayerPlan(tuple(chosen.tolist()), "out", bool(geometry.bias_elements)),  # type: ignore[attr-defined]
+                float(delta[chosen].sum()),
+            )
+            for chosen in taken
         )
     return result

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from profiler.workloads.packing import SEARCHES, Block, aligned, changes_of, largest_sum, pack
-from profiler.workloads.step import TRANSIENT, Role, StepOp, StepTensor, TrainingStep
+from profiler.workloads.step import FIXED, TRANSIENT, Role, StepOp, StepTensor, TrainingStep
 from profiler.workloads.traits import in_place, scratch_bytes, trailing
 
 
@@ -96,7 +96,7 @@ def bytes_alive(step: TrainingStep, *, resident: Collection[str] = ()) -> list[i
 def _persists(tensor: StepTensor, resident: Collection[str]) -> bool:
     if tensor.role in TRANSIENT:
         return False
-    if tensor.role in (Role.WEIGHT, Role.BIAS, Role.CONSTANT):
+    if tensor.role in FIXED:
         return tensor.trained or tensor.name in resident
     return True
 

@@ -10,6 +10,7 @@ import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import accumulate
 from typing import NamedTuple
 
@@ -49,16 +50,24 @@ class Block:
         """A block of one tensor, or of scratch."""
         return cls([Rectangle(0, size, start, stop)], [] if name is None else [name])
 
+    # Most blocks are one tensor, and are asked for these thousands of times.
+
     @property
     def byte_count(self) -> int:
+        if len(self.rectangles) == 1:
+            return self.rectangles[0].size
         return max(r.offset + r.size for r in self.rectangles)
 
     @property
     def start(self) -> int:
+        if len(self.rectangles) == 1:
+            return self.rectangles[0].start
         return min(r.start for r in self.rectangles)
 
     @property
     def stop(self) -> int:
+        if len(self.rectangles) == 1:
+            return self.rectangles[0].stop
         return max(r.stop for r in self.rectangles)
 
     @property
@@ -202,6 +211,12 @@ def changes_of(blocks: Sequence[Block]) -> dict[int, int]:
     """By how much what is alive changes from the op before, where it does."""
     changes: dict[int, int] = {}
     for block in blocks:
+        if len(block.rectangles) == 1:
+            _, size, start, stop = block.rectangles[0]
+            size = aligned(size)
+            changes[start] = changes.get(start, 0) + size
+            changes[stop + 1] = changes.get(stop + 1, 0) - size
+            continue
         # What a block takes changes only where one of its tensors begins, or has ended.
         taken = 0
         for time in sorted({t for r in block.rectangles for t in (r.start, r.stop + 1)}):
@@ -223,22 +238,35 @@ class BestFit:
         #: Of each block, for every pair of rectangles that meet in time: the other block, and strictly between what
         #: distances above its offset this one may not begin.
         self._near: list[list[tuple[int, int, int]]] = [[] for _ in blocks]
-        lives = [(block.start, block.stop) for block in blocks]
-        for a, (start, stop) in enumerate(lives):
-            for b in range(a):
-                if lives[b][0] <= stop and start <= lives[b][1]:
+        starts, stops = [block.start for block in blocks], [block.stop for block in blocks]
+        #: Rounded up, of blocks of one tensor; the others' tensors are looked at one by one.
+        sizes = [aligned(b.rectangles[0].size) if len(b.rectangles) == 1 else 0 for b in blocks]
+        alive: list[int] = []
+        for a in sorted(range(len(blocks)), key=lambda i: starts[i]):
+            alive = [b for b in alive if stops[b] >= starts[a]]
+            size, near = sizes[a], self._near[a]
+            for b in alive:
+                if size and sizes[b]:
+                    near.append((b, -size, sizes[b]))
+                    self._near[b].append((a, -sizes[b], size))
+                else:
                     self._add(a, blocks[a], b, blocks[b])
-        #: Of each block those that it meets in time.
-        self._met = [{other for other, *_ in near} for near in self._near]
+            alive.append(a)
+
+    @cached_property
+    def _met(self) -> list[set[int]]:
+        """Of each block those that it meets in time."""
+        return [{other for other, *_ in near} for near in self._near]
 
     def _add(self, a: int, block: Block, b: int, other: Block) -> None:
+        near, of_other = self._near[a], self._near[b]
         for at, size, start, stop in block.rectangles:
             for other_at, other_size, other_start, other_stop in other.rectangles:
                 if other_start <= stop and start <= other_stop:
                     below = other_at - at - aligned(size)
                     above = other_at + aligned(other_size) - at
-                    self._near[a].append((b, below, above))
-                    self._near[b].append((a, -above, -below))
+                    near.append((b, below, above))
+                    of_other.append((a, -above, -below))
 
     def place(self, order: Sequence[int]) -> tuple[list[int], int]:
         """The offset of each block, and the peak."""

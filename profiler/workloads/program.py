@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import groupby
 
 from profiler.ops import Access, BufferSpec, CosineHead, Op, Pass, Quantization, SoftmaxCrossEntropy
@@ -30,7 +30,7 @@ from profiler.workloads.entries import (
 )
 from profiler.workloads.network import INPUT
 from profiler.workloads.starts_s8 import starting_values_s8
-from profiler.workloads.step import LABEL, LOSS, PROTOTYPES, Role, StepOp, TrainingStep
+from profiler.workloads.step import FIXED, LABEL, LOSS, PROTOTYPES, Role, StepOp, StepTensor, TrainingStep
 from profiler.workloads.traits import buffers_of, in_place, scratch_bytes
 from profiler.workloads.values import (
     BIAS_EXPONENT,
@@ -295,8 +295,26 @@ def step_program(step: TrainingStep, memory: DeviceMemory) -> Program:
 
 
 def resident_weights(step: TrainingStep, memory: DeviceMemory) -> frozenset[str]:
-    """Names of a step's tensors that start in the arena; of frozen weights, those for which the blob has no window."""
-    return frozenset(starting_values(step, memory)[0])
+    """Names of a step's frozen weights, biases and scales that lie in the arena, because the blob has no window for
+    them."""
+    blob = _windows(memory)
+    return frozenset(
+        tensor.name
+        for tensor in step.tensors.values()
+        if tensor.role in FIXED and not tensor.trained and not blob.fits(tensor.byte_count, Start(_kind_of(tensor), 0))
+    )
+
+
+_windows = lru_cache(maxsize=8)(BlobWindows.of)
+
+
+def _kind_of(tensor: StepTensor) -> FillMode:
+    """What a frozen tensor holds."""
+    if tensor.element == "f32":
+        return FillMode.SCALE if tensor.role is Role.CONSTANT else FillMode.UNIFORM
+    if tensor.role is Role.CONSTANT:
+        return FillMode.PAIRS
+    return FillMode.INTEGERS if tensor.element == "s32" else FillMode.BYTES
 
 
 def starting_values(step: TrainingStep, memory: DeviceMemory) -> tuple[dict[str, Start], dict[str, int]]:

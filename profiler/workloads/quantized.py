@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from types import MappingProxyType
 
 from profiler.errors import UserError
@@ -98,15 +99,19 @@ def _zero_point(nodes: Mapping[str, Node], name: str) -> int:
     return IMAGE_ZERO_POINT if name == INPUT else nodes[name].zero_point
 
 
+#: The same scalars are those of many ops, and are checked once.
+_quantization = lru_cache(maxsize=1024)(Quantization)
+
+
 def quantization_of(nodes: Mapping[str, Node], node: Node) -> Quantization:
     """The scalars of a node's forward op, and of those backward that read its input or output."""
     first = _zero_point(nodes, node.inputs[0])
     second = _zero_point(nodes, node.inputs[1]) if len(node.inputs) > 1 else 0
-    return Quantization(first, node.zero_point, -128, 127, second)
+    return _quantization(first, node.zero_point, -128, 127, second)
 
 
 def streamed_quantization(nodes: Mapping[str, Node], pointwise: Node, depthwise: Node) -> Quantization:
     """The scalars of a pointwise convolution streamed into a depthwise one."""
-    return Quantization(
+    return _quantization(
         _zero_point(nodes, pointwise.inputs[0]), depthwise.zero_point, -128, 127, pointwise.zero_point, -128, 127
     )

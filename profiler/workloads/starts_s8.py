@@ -6,7 +6,7 @@ from profiler.ops import CosineHead, Geometry, Requantize
 from profiler.prng import FillMode
 from profiler.workloads.entries import DeviceMemory
 from profiler.workloads.network import INPUT
-from profiler.workloads.step import LABEL, PROTOTYPES, Role, TrainingStep
+from profiler.workloads.step import FIXED, LABEL, PROTOTYPES, Role, TrainingStep
 from profiler.workloads.traits import buffers_of
 from profiler.workloads.values import (
     BYTES,
@@ -19,8 +19,6 @@ from profiler.workloads.values import (
     start_of_s8,
     uniform_start,
 )
-
-_FIXED = (Role.WEIGHT, Role.BIAS, Role.CONSTANT)
 
 
 def starting_values_s8(step: TrainingStep, memory: DeviceMemory) -> tuple[dict[str, Start], dict[str, int]]:
@@ -37,7 +35,7 @@ def starting_values_s8(step: TrainingStep, memory: DeviceMemory) -> tuple[dict[s
         geometries.setdefault(step_op.layer, step_op.op.geometry)  # a layer's forward op comes first
         for name, spec in zip(step_op.tensors, buffers_of(step_op.op), strict=True):
             tensor = step.tensors[name]
-            if tensor.role not in _FIXED or name in starts or name in windows:
+            if tensor.role not in FIXED or name in starts or name in windows:
                 continue
             start = start_of_s8(step_op.op, spec)
             if isinstance(step_op.op.geometry, Requantize) and spec.role == "scale":

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 
 from profiler.buffers import ELEMENT_BYTES, Element
 from profiler.errors import UserError
@@ -29,7 +30,7 @@ from profiler.workloads.coverage import network_ops
 from profiler.workloads.head import HEAD_KINDS, head_geometries
 from profiler.workloads.network import INPUT, Network
 from profiler.workloads.plan import LayerPlan, StepPlan
-from profiler.workloads.traits import buffers_of
+from profiler.workloads.traits import buffers_of, op_of
 
 __all__ = [
     "HEAD_KINDS",
@@ -62,6 +63,8 @@ class Role(StrEnum):
 
 
 TRANSIENT = frozenset({Role.IMAGE, Role.ACTIVATION, Role.GRADIENT})
+#: Of what is read-only where it does not train.
+FIXED = frozenset({Role.WEIGHT, Role.BIAS, Role.CONSTANT})
 
 
 @dataclass(frozen=True)
@@ -203,7 +206,7 @@ class StepBuilder:
             results = [output_of(layer.name)]
             if isinstance(g, GroupNorm):
                 results.append(_statistics(layer.name))
-            self._emit(layer.name, Op(g, Pass.FORWARD), (*sources, *weights, *results))
+            self._emit(layer.name, op_of(g, Pass.FORWARD), (*sources, *weights, *results))
         self.forward_head(output_of(self.network.output))
 
     def forward_head(self, features: str) -> None:
@@ -216,7 +219,7 @@ class StepBuilder:
                 tensors = (value, PROTOTYPES, output_of(name))
             else:
                 tensors = (value, output_of(name))
-            self._emit(name, Op(g, Pass.FORWARD), tensors)
+            self._emit(name, op_of(g, Pass.FORWARD), tensors)
             value = output_of(name)
 
     def backward(self) -> None:
@@ -250,7 +253,7 @@ class StepBuilder:
                     tensors = (output_of(name), gradient, result)
                 else:
                     tensors = (gradient, result)
-                self._emit(layer.name, Op(g, Pass.GRAD_INPUT), tensors)
+                self._emit(layer.name, op_of(g, Pass.GRAD_INPUT), tensors)
                 self._contribute(name, result)
 
     def backward_head(self, features: str) -> str:
@@ -264,7 +267,7 @@ class StepBuilder:
                 tensors = (gradient, PROTOTYPES, result)
             else:
                 tensors = (features, gradient, result)
-            self._emit(name, Op(g, Pass.GRAD_INPUT), tensors)
+            self._emit(name, op_of(g, Pass.GRAD_INPUT), tensors)
             gradient = result
         return gradient
 
@@ -275,14 +278,14 @@ class StepBuilder:
             return
         self.sums += 1
         total = f"{layer}/grad_sum/{self.sums}"
-        add = Op(Add(self.tensors[gradient].elements), Pass.GRAD_INPUT)
+        add = op_of(Add(self.tensors[gradient].elements), Pass.GRAD_INPUT)
         self._emit(layer, add, (self.gradient[layer], gradient, total))
         self.gradient[layer] = total
 
     def _grad_weight(self, name: str, source: str, gradient: str) -> None:
         p = self.planned[name]
         g = self.network[name].geometry
-        op = Op(g, Pass.GRAD_WEIGHT, trained_channels=len(p.channels), trained_axis=p.axis, trains_bias=p.bias)
+        op = op_of(g, Pass.GRAD_WEIGHT, trained_channels=len(p.channels), trained_axis=p.axis, trains_bias=p.bias)
         tensors = [gradient]
         if p.channels:
             statistics = [_statistics(name)] if isinstance(g, GroupNorm) else []
@@ -296,7 +299,7 @@ class StepBuilder:
             p = self.planned.get(layer.name)
             if p is None:
                 continue
-            op = Op(
+            op = op_of(
                 layer.geometry,
                 Pass.UPDATE,
                 trained_channels=len(p.channels),
@@ -318,13 +321,17 @@ class StepBuilder:
         quantization: Quantization | None = None,
     ) -> None:
         if quantization is None and op.dtype == "s8":
-            quantization = Quantization()
+            quantization = _MADE_UP
+        self.ops.append(StepOp(layer, op, per_image, tensors, channels, quantization))
+        if layer not in self.planned:
+            for tensor in _frozen_tensors(op, tensors):
+                self.tensors.setdefault(tensor.name, tensor)
+            return
         for name, spec in zip(tensors, buffers_of(op), strict=True):
             if name not in self.tensors:
                 role = _role(name, spec.role, op.pass_)
                 trained = self._trained(layer, role, spec.role)
                 self.tensors[name] = StepTensor(name, spec.elements, role, trained, spec.element)
-        self.ops.append(StepOp(layer, op, per_image, tensors, channels, quantization))
 
     def _trained(self, layer: str, role: Role, buffer_role: str) -> bool:
         p = self.planned.get(layer)
@@ -333,6 +340,17 @@ class StepBuilder:
         if self.plan.dtype == "s8" and role is Role.WEIGHT:  # in segments
             return buffer_role == "trained_weight"
         return (role is Role.WEIGHT and bool(p.channels)) or (role is Role.BIAS and p.bias)
+
+
+#: Scalars of int8 ops for which none matter.
+_MADE_UP = Quantization()
+
+
+@lru_cache(maxsize=1 << 14)
+def _frozen_tensors(op: Op, names: tuple[str, ...]) -> tuple[StepTensor, ...]:
+    """The tensors of an op of a layer that does not train: the same in most steps of a network."""
+    pairs = zip(names, buffers_of(op), strict=True)
+    return tuple(StepTensor(n, spec.elements, _role(n, spec.role, op.pass_), False, spec.element) for n, spec in pairs)
 
 
 def output_of(layer: str) -> str:

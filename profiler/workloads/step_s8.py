@@ -18,7 +18,6 @@ from profiler.ops import (
     Dequantize,
     MaskSource,
     MaxPool2d,
-    Op,
     Pass,
     Requantize,
     SaturationMask,
@@ -28,7 +27,7 @@ from profiler.workloads.network import INPUT, Network
 from profiler.workloads.plan import LayerPlan, StepPlan
 from profiler.workloads.quantized import Node, output_node, quantization_of, quantized_nodes, streamed_quantization
 from profiler.workloads.step import StepBuilder, output_of
-from profiler.workloads.traits import buffers_of
+from profiler.workloads.traits import buffers_of, op_of
 
 DEQUANTIZE_LAYER = "head.dequantize"
 
@@ -123,7 +122,7 @@ class Int8Builder(StepBuilder):
         dequantize = Dequantize(math.prod(self.nodes[self.last].geometry.output_shape))
         tensors = (output_of(self.last), f"{DEQUANTIZE_LAYER}/scale", output_of(DEQUANTIZE_LAYER))
         q = quantization_of(self.nodes, self.nodes[self.last])
-        self._emit(DEQUANTIZE_LAYER, Op(dequantize, Pass.FORWARD, "s8"), tensors, quantization=_as_input(q))
+        self._emit(DEQUANTIZE_LAYER, op_of(dequantize, Pass.FORWARD, "s8"), tensors, quantization=_as_input(q))
         self.forward_head(output_of(DEQUANTIZE_LAYER))
 
     def _segments(self, name: str) -> tuple[int, str]:
@@ -138,10 +137,10 @@ class Int8Builder(StepBuilder):
             sources = [f"{node.inputs[0]}/output_again"]
         if isinstance(g, Weighted):
             k, axis = self._segments(name)
-            op = Op(g, Pass.FORWARD, "s8", k, axis, variant=self._variant(node))
+            op = op_of(g, Pass.FORWARD, "s8", k, axis, variant=self._variant(node))
             own = [f"{name}/{spec.role}" for spec in buffers_of(op)[1:]]
         else:
-            op = Op(g, Pass.FORWARD, "s8")
+            op = op_of(g, Pass.FORWARD, "s8")
             own = [f"{name}/{spec.role}" for spec in buffers_of(op)[len(sources) :]]
         if again:
             own[-1] = f"{name}/output_again"
@@ -158,7 +157,7 @@ class Int8Builder(StepBuilder):
     def _stream(self, pointwise: Node, depthwise: Node) -> None:
         g = streamed_geometry(pointwise.geometry, depthwise.geometry)
         assert g is not None
-        op = Op(g, Pass.FORWARD, "s8")
+        op = op_of(g, Pass.FORWARD, "s8")
         tensors = [output_of(pointwise.inputs[0])]
         for spec in buffers_of(op)[1:-1]:
             role = spec.role.removeprefix("depthwise_")
@@ -178,7 +177,7 @@ class Int8Builder(StepBuilder):
         g = SaturationMask(math.prod(node.geometry.output_shape))
         q = quantization_of(self.nodes, node)
         output = f"{node.name}/output_again" if again else output_of(node.name)
-        self._emit(node.name, Op(g, Pass.FORWARD, "s8"), (output, f"{node.name}/mask"), quantization=q)
+        self._emit(node.name, op_of(g, Pass.FORWARD, "s8"), (output, f"{node.name}/mask"), quantization=q)
 
     # ---- backward
 
@@ -186,7 +185,7 @@ class Int8Builder(StepBuilder):
         gradient = self.backward_head(output_of(DEQUANTIZE_LAYER))
         result = f"{self.last}/grad_from/{DEQUANTIZE_LAYER}"
         g = Dequantize(math.prod(self.nodes[self.last].geometry.output_shape))
-        self._emit(DEQUANTIZE_LAYER, Op(g, Pass.GRAD_INPUT, "s8"), (gradient, f"{DEQUANTIZE_LAYER}/scale", result))
+        self._emit(DEQUANTIZE_LAYER, op_of(g, Pass.GRAD_INPUT, "s8"), (gradient, f"{DEQUANTIZE_LAYER}/scale", result))
         self.gradient[self.last] = result
         for node in reversed(list(self.nodes.values())):
             if node.name in self.needs:
@@ -209,7 +208,7 @@ class Int8Builder(StepBuilder):
         if not isinstance(g, Weighted):
             for name in targets:
                 result = f"{name}/grad_from/{node.name}"
-                self._emit(node.name, Op(g, Pass.GRAD_INPUT), (gradient, result))
+                self._emit(node.name, op_of(g, Pass.GRAD_INPUT), (gradient, result))
                 self._contribute(name, result)
             return
         own = self._requantize(node, gradient, "scale", node.name)
@@ -221,7 +220,7 @@ class Int8Builder(StepBuilder):
                 self._recompute_masks(self.nodes[name])
             result = f"{name}/grad_from/{node.name}"
             k, axis = self._segments(node.name)
-            op = Op(g, Pass.GRAD_INPUT, "s8", k, axis)
+            op = op_of(g, Pass.GRAD_INPUT, "s8", k, axis)
             weights = [f"{node.name}/{spec.role}" for spec in buffers_of(op)[1:-1]]
             self._emit(node.name, op, (own, *weights, result))
             self._contribute(name, result)
@@ -233,7 +232,7 @@ class Int8Builder(StepBuilder):
         g = node.geometry
         channels = self._channels(node)
         source = MaskSource.BITS if self._needs_bits(node) else MaskSource.OUTPUT
-        op = Op(Requantize(math.prod(g.output_shape) // channels, channels, source), Pass.GRAD_INPUT, "s8")
+        op = op_of(Requantize(math.prod(g.output_shape) // channels, channels, source), Pass.GRAD_INPUT, "s8")
         mask = f"{node.name}/mask" if source is MaskSource.BITS else output_of(node.name)
         result = f"{node.name}/grad_sum_of/{towards}"
         tensors = (mask, f"{node.name}/{scale}", gradient, result)
@@ -253,11 +252,11 @@ class Int8Builder(StepBuilder):
         saved = (output_of(node.inputs[0]),) if p.channels else ()
         fused = fused_geometry(g, trains_weights=bool(p.channels)) if self.fused else None
         if fused is not None:
-            op = Op(fused, Pass.UPDATE, "s8", **trains)
+            op = op_of(fused, Pass.UPDATE, "s8", **trains)
             own = [f"{node.name}/{spec.role}" for spec in buffers_of(op)[len(saved) + 1 :]]
             self._emit(node.name, op, (*saved, gradient, *own), quantization=q)
             return
-        op = Op(g, Pass.GRAD_WEIGHT, "s8", **trains)
+        op = op_of(g, Pass.GRAD_WEIGHT, "s8", **trains)
         own = [f"{node.name}/{spec.role}" for spec in buffers_of(op)[len(saved) + 1 :]]
         self._emit(node.name, op, (*saved, gradient, *own), quantization=q)
 
@@ -266,7 +265,7 @@ class Int8Builder(StepBuilder):
             g = self.nodes[name].geometry
             if self.fused and fused_geometry(g, trains_weights=bool(p.channels)) is not None:
                 continue
-            op = Op(g, Pass.UPDATE, "s8", len(p.channels), p.axis, p.bias, self.plan.optimizer)
+            op = op_of(g, Pass.UPDATE, "s8", len(p.channels), p.axis, p.bias, self.plan.optimizer)
             tensors = tuple(f"{name}/{spec.role}" for spec in buffers_of(op))
             self._emit(name, op, tensors, per_image=False, quantization=quantization_of(self.nodes, self.nodes[name]))
 

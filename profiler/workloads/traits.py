@@ -7,7 +7,10 @@ from functools import lru_cache
 from profiler.kernels import in_place, scratch_bytes, trailing
 from profiler.ops import BufferSpec, Op
 
-__all__ = ["buffers_of", "in_place", "scratch_bytes", "trailing"]
+__all__ = ["buffers_of", "in_place", "op_of", "scratch_bytes", "trailing"]
+
+#: An op of these fields, the same object as before: most ops of a step were ops of others.
+op_of = lru_cache(maxsize=1 << 16)(Op)
 
 
 @lru_cache(maxsize=1 << 16)
