@@ -123,11 +123,33 @@ class OpRegressor(RegressorMixin, BaseEstimator):
         return (mean, std) if return_std else mean
 
     def judged(self, ops: Sequence[Op]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Costs, their standard deviations, and whether anything of an op lies outside what was fitted."""
+        """Costs, their standard deviations, and whether they rest on more than the fitted ops tell."""
         check_is_fitted(self, "regressor_")
         X = self.inputs(ops, self.terms_of(ops)[1], self.regressor_.columns)
         mean, std = self.regressor_.predict(X, return_std=True)
-        return mean, std, self.regressor_.extrapolates(X)
+        return mean, std, self.regressor_.extrapolates(X, std / np.maximum(mean, np.finfo(float).tiny))
+
+    def outside(self, op: Op) -> str:
+        """What of an op lies furthest outside the range of those fitted, in words; empty where nothing does.
+
+        Its geometry where that does; else what the kernel counts.
+        """
+        X = self.inputs([op], self.terms_of([op])[1])
+        names = [name.replace("_", " ") for name in (*self.terms_, *PLAIN_TERMS)]
+        start = len(names)
+        names += [meaning for name, meaning in GEOMETRY_FEATURES.items() if name.startswith("log_")]
+        value, low, high = (
+            np.concatenate([row[:start], np.expm1(row[start : len(names)])])
+            for row in (X[0], self.regressor_.low_, self.regressor_.high_)
+        )
+        columns = np.flatnonzero(self.regressor_.outside(X)[0][: len(names)])
+        columns = columns[columns >= start] if (columns >= start).any() else columns
+        if not len(columns):
+            return ""
+        factors = np.maximum((value + 1) / (high + 1), (low + 1) / (value + 1))
+        i = columns[np.argmax(factors[columns])]
+        limit = f"at most {high[i]:,.0f}" if value[i] > high[i] else f"at least {low[i]:,.0f}"
+        return f"{value[i]:,.0f} {names[i]}, measured were {limit}"
 
     def _terms_to_fit(self, ops: Sequence[Op]) -> tuple[tuple[str, ...], np.ndarray]:
         """Names of the terms that are to be fitted and their counts."""

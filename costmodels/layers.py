@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Mapping
 
 import pandas as pd
 
 from costmodels.features import group_key
+from costmodels.group import OpRegressor
 from costmodels.model import CostModel
 from costmodels.sources import NORMAL_90, StepCost
 from profiler.ops import Op, Pass
+from profiler.shown_values import format_value
 from profiler.workloads.network import Network
 from profiler.workloads.plan import LayerPlan, StepPlan
 from profiler.workloads.step import TrainingStep, training_step
 
-#: What is said of a cost that no measurement is near.
-OUTSIDE = "outside the measured range"
+#: What is said of a cost that no measurement is near, before what of the op it is.
+OUTSIDE = "far from what was measured"
 UNKNOWN = "no op of this kernel was measured"
 
 
@@ -118,8 +120,27 @@ def pass_table(passes: pd.DataFrame) -> pd.DataFrame:
     return rows
 
 
-def _why(op: Op, known: Collection[str]) -> str:
-    return OUTSIDE if group_key(op) in known else UNKNOWN
+def extrapolated(passes: pd.DataFrame) -> str:
+    """How much of a step is extrapolated, and of what, as a sentence for people; empty where nothing is.
+
+    Args:
+        passes: Of :func:`layer_passes`.
+    """
+    guessed = passes[passes["extrapolates"] != ""]
+    if guessed.empty:
+        return ""
+    share = 100 * guessed["latency_ms"].sum() / passes["latency_ms"].sum()
+    most = guessed.loc[guessed["latency_ms"].idxmax()]
+    one = "the one is" if len(guessed) == 1 else "above all"
+    return (
+        f"{format_value(share, digits=2)} % of the step's latency is extrapolated, {len(guessed)} of {len(passes)} "
+        f"layers and passes: {one} {most['layer']}, {most['pass']} ({most['extrapolates']})"
+    )
+
+
+def _why(op: Op, known: Mapping[str, OpRegressor]) -> str:
+    group = known.get(group_key(op))
+    return UNKNOWN if group is None else f"{OUTSIDE}: {group.outside(op)}"
 
 
 def _layer_order(step: TrainingStep) -> dict[str, int]:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
-from profiler.shown_values import format_value
+from profiler.shown_values import format_column
 
 _STYLE = """
 :root { color-scheme: light; }
@@ -117,10 +117,11 @@ def table(
         return f'<{tag} class="n">{escape(text)}</{tag}>' if name in right else f"<{tag}>{escape(text)}</{tag}>"
 
     head = "".join(cell("th", name, text) for name, text in shown.items())
+    columns = {name: format_column(text, [row.get(name) for row in rows], digits=3) for name, text in shown.items()}
     body = []
-    for row in rows:
+    for number, row in enumerate(rows):
         ours = emphasised is not None and all(row.get(name) == value for name, value in emphasised.items())
-        cells = "".join(cell("td", name, _shown(row.get(name))) for name in shown)
+        cells = "".join(cell("td", name, column[number]) for name, column in columns.items())
         body.append(f'<tr class="ours">{cells}</tr>' if ours else f"<tr>{cells}</tr>")
     title = f"<caption>{escape(caption)}</caption>" if caption else ""
     return (
@@ -135,12 +136,3 @@ def _there(value: object) -> bool:
 
 def _numeric(value: object) -> bool:
     return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
-
-
-def _shown(value: object) -> str:
-    if isinstance(value, float) and math.isfinite(value) and value and abs(value) < 1e-3:
-        return f"{value:.1e}"
-    if isinstance(value, float) and 0.001 <= abs(value) < 1e15:
-        digits = max(0, 2 - math.floor(math.log10(abs(value))))
-        return f"{value:,.{digits}f}"
-    return format_value(value)

@@ -12,6 +12,7 @@ from costmodels.accuracy import FIGURES
 from costmodels.evaluate import LEFT_OUT, NETWORKS_LEFT_OUT, Evaluation
 from costmodels.evaluate_points import FITTED, TARGETS, figures
 from costmodels.evaluate_steps import STEP_TARGETS, step_points, step_summary
+from costmodels.layers import extrapolated
 from costmodels.markup import definitions, key_figures, labels, paragraph, section, table
 from costmodels.markup import figures as charts
 from costmodels.plots import energy_note
@@ -152,7 +153,7 @@ def accuracy(evaluation: Evaluation) -> str:
         own = figures(outside, "latency")
         parts.append(
             paragraph(
-                f"{own['n']} of these ops lie outside the range that was measured, and the model says so with each: "
+                f"{own['n']} of these ops lie far from all that was measured, and the model says so with each: "
                 f"their mean error of latency is {number(own['mape_percent'])} %.",
                 "note",
             )
@@ -282,16 +283,8 @@ def layers(step: StepReport | None, facts: Mapping[str, Any]) -> str:
             charts(layer_bars(step.passes, "energy_mj", "mJ", "Energy by layer")),
             paragraph(f"{energy_note(facts.get('energy_source')).capitalize()}.", "note"),
         ]
-    guessed = step.passes[step.passes["extrapolates"] != ""]
-    if len(guessed):
-        share = 100 * guessed["latency_ms"].sum() / step.passes["latency_ms"].sum()
-        parts.append(
-            paragraph(
-                f"{number(share)} % of the time is of ops outside the range that was measured: {len(guessed)} of "
-                f"{len(step.passes)} layers and passes. Their figures are extrapolated.",
-                "warning",
-            )
-        )
+    if guessed := extrapolated(step.passes):
+        parts.append(paragraph(f"{guessed}.", "warning"))
     peak = [
         {"what": row.what, "tensors": row.tensors, "bytes": row.byte_count, "from byte": row.offset_bytes}
         for row in step.peak[:14]

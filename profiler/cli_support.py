@@ -23,7 +23,7 @@ from rich.text import Text
 from typer.core import TyperGroup
 
 from profiler.errors import UserError
-from profiler.shown_values import format_seconds, format_value, is_figure, is_pandas, json_ready
+from profiler.shown_values import format_column, format_seconds, is_figure, is_pandas, json_ready
 from profiler.table_layout import Column, blocks, column_widths
 
 if TYPE_CHECKING:
@@ -208,7 +208,7 @@ def print_table(
         columns = list(dict.fromkeys(named))
     if title:
         console_out.print(Text(title, style="bold"), soft_wrap=True)
-    laid_out = [Column(str(name), [format_value(record.get(name)) for record in records]) for name in columns]
+    laid_out = [Column(str(name), format_column(str(name), [r.get(name) for r in records])) for name in columns]
     figures = [bool(records) and all(is_figure(record.get(name)) for record in records) for name in columns]
     labels = figures.index(True) if True in figures else len(columns)
     for number, block in enumerate(blocks(laid_out, labels, console_out.width)):

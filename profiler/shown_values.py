@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,8 +14,20 @@ def is_pandas(value: Any, name: str) -> bool:
     return type(value).__module__.startswith("pandas") and type(value).__name__ == name
 
 
-def format_value(value: Any) -> str:
-    """A figure for people: four significant digits, thousands separated, nothing for NaN and None."""
+#: Smaller figures are shown with two digits, and those below the second as powers of ten.
+_SMALL, _TINY = 1e-3, 1e-6
+#: Of a percentage: a millionth part, and nothing that is measured here is as exact.
+_PERCENT_DECIMALS = 4
+
+
+def format_value(value: Any, *, digits: int = 4, most_decimals: int | None = None) -> str:
+    """A figure for people: thousands separated, nothing for NaN and None.
+
+    Args:
+        value: Anything; what is no figure is shown as it is.
+        digits: Significant ones of a float from 0.001 on; of smaller ones two, as nobody counts zeros for more.
+        most_decimals: Digits behind the point at most, where smaller ones mean nothing.
+    """
     if value is None or is_pandas(value, "NAType"):
         return ""
     if isinstance(value, bool | np.bool_):
@@ -23,15 +35,32 @@ def format_value(value: Any) -> str:
     if isinstance(value, int | np.integer):
         return f"{value:,}"
     if isinstance(value, float | np.floating):
-        if math.isnan(value):
-            return ""
-        if value == 0 or math.isinf(value):
-            return f"{value:g}"
-        if 1e-3 <= abs(value) < 1e15:
-            digits = max(0, 3 - math.floor(math.log10(abs(value))))
-            return f"{value:,.{digits}f}"
-        return f"{value:.3e}"
+        return _format_float(float(value), digits, math.inf if most_decimals is None else most_decimals)
     return str(value)
+
+
+def format_column(name: str, values: Iterable[Any], *, digits: int = 4) -> list[str]:
+    """Cells of a table's column as :func:`format_value` has them; percentages, by the name, to four decimals."""
+    most = _PERCENT_DECIMALS if "%" in name or "percent" in name else None
+    return [format_value(value, digits=digits, most_decimals=most) for value in values]
+
+
+def _format_float(value: float, digits: int, most_decimals: float) -> str:
+    if math.isnan(value):
+        return ""
+    if value == 0 or math.isinf(value):
+        return f"{value:g}"
+    size = abs(value)
+    digits = digits if size >= _SMALL else 2
+    decimals = digits - 1 - math.floor(math.log10(size))
+    if decimals > most_decimals:
+        return f"{value:z,.{most_decimals}f}"
+    if _SMALL <= size < 1e15:
+        return f"{value:,.{max(0, decimals)}f}"
+    if _TINY <= size < _SMALL:
+        return f"{value:.{decimals}f}".rstrip("0")
+    mantissa, _, exponent = f"{value:.{digits - 1}e}".partition("e")
+    return f"{mantissa}e{int(exponent)}"
 
 
 def is_figure(value: Any) -> bool:

@@ -161,12 +161,13 @@ class Comparison:
         settings = self.results.settings
         # Every network is looked at here, so that what is wrong with one is said before hours of work.
         loaded = [self.place.load(n, domain, settings.input_shape, tell=tell) for n in self.networks]
-        self.results.check_same("weights", {x.network.name: weights_hash(x.model) for x in loaded})
+        weights = {name: weights_hash(x.model) for name, x in zip(self.networks, loaded, strict=True)}
+        self.results.check_same("weights", weights)
         images = loaded[0].images
         classes = None if split is None else images.classes(split)
         episodes = self.results.tasks(domain, images, count, classes=classes)
         trainings = Trainings(settings, self.results.records, self.reused)
-        trained = {network: trainings.of(network, domain, images, episodes) for network in self.networks}
+        trained = {name: trainings.of(name, weights[name], domain, images, episodes) for name in self.networks}
         return [
             Job(cell, devices, episodes[cell.task], settings, self.place, trained[cell.network][cell.task])
             for cell in cells

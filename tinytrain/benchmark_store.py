@@ -199,7 +199,7 @@ _IN_EVERY_LINE = {*KEY, "status"}
 
 
 def read_description(folder: Path) -> dict:
-    """``benchmark.json``: ``settings`` and ``models``.
+    """``benchmark.json``: ``settings``, and hashes of ``models``, ``weights`` and ``contributions`` by name.
 
     Raises:
         UserError: there is none, or it is of another kind.
@@ -207,7 +207,7 @@ def read_description(folder: Path) -> dict:
     path = folder / "benchmark.json"
     try:
         record = json.loads(path.read_text())
-        if isinstance(record["settings"], dict) and isinstance(record["models"], dict):
+        if all(isinstance(part, dict) for part in (record["settings"], *(record.get(what, {}) for what in _SAID))):
             return record
     except OSError as error:
         raise UserError(f"there is no benchmark in {folder}: {error.strerror}", hint="give its folder") from None
@@ -229,10 +229,11 @@ class Trainings:
     """
 
     def __init__(self, settings: Settings, own: Sequence[dict], others: Sequence[Path] = ()) -> None:
-        self._others = others
+        self._weights: dict[Path, dict[str, str]] = {}
         self._records = [(None, record) for record in own]
         for folder in others:
-            there = read_description(folder)["settings"]
+            description = read_description(folder)
+            there, self._weights[folder] = description["settings"], description.get("weights", {})
             for name, value in json.loads(json.dumps(asdict(settings))).items():
                 if name not in _OF_CHOICES and there.get(name) != value:
                     raise UserError(
@@ -242,10 +243,29 @@ class Trainings:
                     )
             self._records += [(folder, record) for record in read_records(folder)]
 
-    def of(self, network: str, domain: str, images: ImageSet, drawn: Sequence[Episode]) -> list[dict[str, dict]]:
-        """For each of the domain's tasks the lines of results by their plan's key."""
+    def of(
+        self, network: str, weights: str, domain: str, images: ImageSet, drawn: Sequence[Episode]
+    ) -> list[dict[str, dict]]:
+        """For each of the domain's tasks the lines of results by their plan's key.
+
+        Args:
+            network: Its name.
+            weights: Their hash.
+            domain: Name or folder of the image set.
+            images: The set.
+            drawn: The tasks.
+
+        Raises:
+            UserError: another benchmark trained other weights of the network.
+        """
         same = {None: drawn}
-        for folder in self._others:
+        for folder, known in self._weights.items():
+            if known.get(network, weights) != weights:
+                raise UserError(
+                    f"the benchmark in {folder} was made with other weights of {network}: what training gave there "
+                    "says nothing here",
+                    hint="leave it out of --reuse",
+                )
             path = folder / "tasks" / f"{slug(domain)}.json"
             same[folder] = episodes.load(path, images) if path.exists() else []
         found: list[dict[str, dict]] = [{} for _ in drawn]

@@ -169,7 +169,7 @@ class CacheSource:
 
         Raises:
             OSError: no connection.
-        ValueError: a file's content is not what it should be.
+            ValueError: a file's content is not what it should be.
         """
         for name in self.needed(network, dataset):
             self._path(name)

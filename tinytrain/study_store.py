@@ -22,9 +22,10 @@ import pandas as pd
 from torch import Tensor
 
 from profiler.errors import UserError
-from profiler.measure.schedule import is_linux_board
+from profiler.measure.schedule import judged_latency
 from profiler.store import load_steps
 from profiler.workloads.plan import LayerPlan, StepPlan
+from tinytrain import files
 from tinytrain.gain import layer_choices
 from tinytrain.study import Choice, Method, Methods, factorial, plan_key, step_key
 
@@ -53,7 +54,7 @@ class Study:
         if path.exists():
             _check_same(path, record)
         else:
-            path.write_text(json.dumps(record, indent=1) + "\n")
+            files.write_whole(path, json.dumps(record, indent=1) + "\n")
         self.random = {step_key(layers): layers for layers in methods.random_steps}
 
     # ---------------------------------------------------------------------------------------------- choosing
@@ -203,10 +204,7 @@ class Study:
         """Measured latencies by step; of Linux machines those of the least disturbed repetitions, as models learn."""
         table = self._step_table()
         kept = table[table.status == "ok"]
-        latency_ms = kept.latency_ms
-        if len(kept) and is_linux_board(kept.board.iloc[0]):
-            latency_ms = kept.latency_quiet_ms.where(kept.latency_quiet_ms.notna(), latency_ms)
-        return dict(zip(kept.plan, latency_ms, strict=True))
+        return dict(zip(kept.plan, kept[judged_latency(kept.board.iloc[0])], strict=True)) if len(kept) else {}
 
     def _step_table(self) -> pd.DataFrame:
         if (self.folder / "run" / "trials.jsonl").exists():
@@ -224,7 +222,7 @@ def _in_order(methods: Methods, layers: Mapping[str, LayerPlan]) -> dict[str, La
 def _check_same(path: Path, record: dict) -> None:
     try:
         there = json.loads(path.read_text())
-        settings = there["settings"]
+        settings, budgets_ms = dict(there["settings"]), [float(ms) for ms in there["budgets_ms"]]
     except (OSError, ValueError, KeyError, TypeError):
         raise UserError(f"{path} is no study", hint="give another folder") from None
     for name, value in record["settings"].items():
@@ -233,7 +231,8 @@ def _check_same(path: Path, record: dict) -> None:
                 f"the study in {path.parent} has {name} {settings.get(name)!r}, this one {value!r}",
                 hint="give another folder, or the same settings",
             )
-    if any(abs(a - b) > 1e-6 * b for a, b in zip(there["budgets_ms"], record["budgets_ms"], strict=True)):
+    own = record["budgets_ms"]
+    if len(budgets_ms) != len(own) or any(abs(a - b) > 1e-6 * b for a, b in zip(budgets_ms, own, strict=True)):
         raise UserError(
             f"the study in {path.parent} was made with another cost model: its budgets are other",
             hint="give another folder, or the model that it was made with",
@@ -263,6 +262,4 @@ def _append(path: Path, record: dict) -> None:
 
 def _save_once(path: Path, plan: StepPlan) -> None:
     if not path.exists():
-        partial = path.with_suffix(".partial")
-        plan.save(partial)
-        partial.replace(path)
+        files.write_whole(path, plan.to_json() + "\n")

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from costmodels.commands.options import Json, Model, Runs
+from costmodels.commands.outputs import check_file
 from profiler.cli_support import message, print_json, print_table, progress, warn
 
 LeaveOut = Annotated[
@@ -44,6 +45,8 @@ def evaluate(
     from costmodels.model import CostModel  # noqa: PLC0415
     from costmodels.plots import energy_note, predicted_against_measured, timer_note  # noqa: PLC0415
 
+    if plot is not None:
+        check_file(plot, "the plot", "--plot")
     with progress(1, "evaluating", quiet=json) as ticker:
 
         def show(done: int, fits: int, left_out: str) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from costmodels.commands.options import Json, SomeRuns
+from costmodels.commands.outputs import check_folder
 from profiler.cli_support import message, print_json, print_table, progress
 from profiler.errors import UserError
 
@@ -32,8 +32,13 @@ def fit(
         Path | None, typer.Option(metavar="FILE", help="Instead of runs: a table with the columns of `profile import`.")
     ] = None,
     target: Annotated[
-        str, typer.Option(metavar="COLUMN", help="What of the table is fitted: a column of time or energy.")
-    ] = "latency_us",
+        str | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="What of the table is fitted: a column of time or energy. [default: latency_us]",
+            show_default=False,
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Fit a cost model to runs, or to a table.
@@ -48,9 +53,16 @@ def fit(
             hint="give folders of runs, or --table FILE --target COLUMN",
             exit_status=2,
         )
+    for option, given, belongs in (("--target", target, table is not None), ("--caches", caches, table is None)):
+        if given is not None and not belongs:
+            raise UserError(
+                f"{option} {given} is for {'--table FILE' if option == '--target' else 'runs'}",
+                hint="leave it out",
+                exit_status=2,
+            )
     if caches not in (None, "warm", "cold"):
         raise UserError(f"--caches {caches!r} is unknown", hint="there are warm and cold", exit_status=2)
-    _check_writable(out)
+    check_folder(out, "the model")
     from costmodels.estimators import METHODS  # noqa: PLC0415
     from costmodels.model import CostModel  # noqa: PLC0415  (scipy and scikit-learn take seconds: not for --help)
     from costmodels.plots import timer_note  # noqa: PLC0415
@@ -66,7 +78,7 @@ def fit(
         if table is None:
             model = CostModel().fit(runs, caches=caches, **options)
         else:
-            model = CostModel().fit(read_measured_table(table, target), **options)
+            model = CostModel().fit(read_measured_table(table, target or "latency_us"), **options)
     model.save(out)
     card = model.card_
     groups = [
@@ -98,22 +110,3 @@ def fit(
     if model.steps.context.n_steps:
         print_table(model.steps.summary(), title="Whole steps, each judged by a fit to the others", caption=note)
     message(f"model written to {out}")
-
-
-def _check_writable(out: Path) -> None:
-    """Say before a minute of fitting that the model cannot be written.
-
-    Raises:
-        UserError: ``out`` is or lies below a file, or may not be written to.
-    """
-    there = next(path for path in (out.absolute(), *out.absolute().parents) if path.exists())
-    if not there.is_dir():
-        raise UserError(
-            f"cannot write the model {out}: {there} is a file", hint="give --out the name of a folder", exit_status=2
-        )
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise UserError(
-            f"cannot write the model {out}: {there} may not be written to",
-            hint="give --out a folder that you can write",
-            exit_status=2,
-        )

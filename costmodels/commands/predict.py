@@ -26,7 +26,7 @@ def predict(
     Example: costmodels predict an500.model --network mcunet-5fps --input 3x64x64 --plan plan.json
     """
     from costmodels.commands.network import network_and_plan  # noqa: PLC0415  (torch takes seconds: not for --help)
-    from costmodels.layers import layer_passes, layer_table, pass_table  # noqa: PLC0415
+    from costmodels.layers import extrapolated, layer_passes, layer_table, pass_table  # noqa: PLC0415
     from costmodels.model import CostModel  # noqa: PLC0415
     from costmodels.plots import energy_note, timer_note  # noqa: PLC0415
 
@@ -67,13 +67,8 @@ def predict(
         layers = layers.drop(columns="energy_mj")
     print_table(layers, title=title, caption=note)
     print_table(pass_table(passes), title="By pass", caption=note)
-    guessed = passes[passes["extrapolates"] != ""]
-    if len(guessed):
-        share = 100 * guessed["latency_ms"].sum() / passes["latency_ms"].sum()
-        warn(
-            f"{share:.3g} % of the step's latency is extrapolated: {len(guessed)} of {len(passes)} layers and passes "
-            f"lie outside what was measured; measure more of such ops with `profile` and fit again to be sure"
-        )
+    if guessed := extrapolated(passes):
+        warn(f"{guessed}; measure such ops with `profile` and fit again to be sure")
     energy = "" if cost.energy_mj is None else f", {cost.energy_mj:,.4g} mJ"
     program = f" beside {cost.program_bytes:,} of the program" if cost.program_bytes else ""
     message(

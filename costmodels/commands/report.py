@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +9,7 @@ import typer
 
 from costmodels.commands.evaluate import LeaveOut
 from costmodels.commands.options import InputShape, Model, NetworkName, PlanFile, Runs
+from costmodels.commands.outputs import check_file
 from profiler.cli_support import message, progress, warn
 from profiler.errors import UserError
 
@@ -47,7 +47,7 @@ def report(
     from costmodels.model import CostModel  # noqa: PLC0415
     from costmodels.report import Report, StepReport  # noqa: PLC0415
 
-    _check_writable(out)
+    check_file(out, "the report")
     if network is None and plan is None:
         network, input_shape = _first_network(runs, input_shape)
     costs = CostModel.load(model)
@@ -65,13 +65,6 @@ def report(
     curve = _curve(costs, runs) if learning_curve else None
     Report(costs, model, evaluation, steps, curve, shown, runs).write(out)
     message(f"report written to {out}")
-
-
-def _check_writable(out: Path) -> None:
-    """Say before minutes of work that the page cannot be written."""
-    folder = next(parent for parent in out.absolute().parents if parent.exists())
-    if out.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise UserError(f"cannot write the report {out}", hint="give --out a file that you can write")
 
 
 def _first_network(runs: list[Path], input_shape: str | None) -> tuple[str | None, str | None]:

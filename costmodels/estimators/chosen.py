@@ -11,6 +11,7 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_is_fitted, check_X_y
 
 from costmodels.estimators.corrected import CorrectedTerms
+from costmodels.estimators.extrapolation import matters
 from costmodels.estimators.inputs import matrix
 from costmodels.estimators.process import ResidualProcess
 from costmodels.estimators.terms import EXACT, LentOps, NonNegativeTerms
@@ -202,13 +203,26 @@ class ChosenRegressor(RegressorMixin, BaseEstimator):
         y, spread = _Choice(self.parts_, self.weights_, self.method_, {}).predict(X)
         return (y, y * spread * self.std_scale_) if return_std else y
 
-    def extrapolates(self, X) -> np.ndarray:
-        """Whether any column that prediction uses lies outside the training range: bool of shape (n_ops,)."""
+    def extrapolates(self, X, spread) -> np.ndarray:
+        """Whether a cost rests on more than the fitted ops tell: bool of shape (n_ops,).
+
+        A column that prediction uses lies outside the training range, and it matters to the cost
+        (:mod:`~costmodels.estimators.extrapolation`); of fewer than ``n_folds`` geometries, whose scatter is unknown,
+        every such column does. ``spread`` are the relative standard deviations that :meth:`predict` states.
+        """
         check_is_fitted(self, "parts_")
         X = np.asarray(X, dtype=np.float64)
+        found = self.outside(X)[:, self.columns].any(axis=1)
+        rows = np.flatnonzero(found)
+        if len(rows) and not np.isnan(self.cv_error_percent_):
+            parts = [(weight, self.parts_[name]) for name, weight in self.weights_.items()]
+            found[rows] = matters(parts, X[rows], self.low_, self.high_, spread[rows])
+        return found
+
+    def outside(self, X: np.ndarray) -> np.ndarray:
+        """Which columns, used or not, lie outside the training range: bool of shape (n_ops, n_columns)."""
         slack = 1e-9 * np.maximum(np.abs(self.low_), np.abs(self.high_))
-        outside = (self.low_ - slack > X) | (self.high_ + slack < X)
-        return outside[:, self.columns].any(axis=1)
+        return (self.low_ - slack > X) | (self.high_ + slack < X)
 
     @property
     def columns(self) -> np.ndarray:

@@ -9,6 +9,7 @@ from typing import Any
 from profiler import store
 from profiler.cli_support import message, print_json, print_table
 from profiler.errors import UserError
+from profiler.measure.schedule import judged_latency
 from profiler.shown_values import json_ready
 
 #: What the table shows of each step.
@@ -16,6 +17,7 @@ FIGURES = (
     "trained_layers",
     "images",
     "latency_ms",
+    "latency_quiet_ms",
     "predicted_latency_ms",
     "predicted_by",
     "error_percent",
@@ -69,6 +71,9 @@ def report(folder: Path, timer: str, failures: list[str], peaks: dict[str, list]
     else:
         # Few runs have an instrument, and few plans an energy in their notes.
         figures = [name for name in FIGURES if "energy" not in name or any(_is_known(row[name]) for row in rows)]
+        quiet = any(judged_latency(row["board"]) == "latency_quiet_ms" for row in rows)
+        if not quiet:
+            figures.remove("latency_quiet_ms")
         # There are more figures than plans, unless they are random ones: then a row a plan, of what is known of any.
         if len(rows) <= _PLANS_BESIDE_EACH_OTHER:
             table = [{"figure": name} | {row["plan"]: row.get(name) for row in rows} for name in figures]
@@ -79,7 +84,8 @@ def report(folder: Path, timer: str, failures: list[str], peaks: dict[str, list]
             table,
             title=f"Training steps (timer: {timer})",
             caption=f"run: {folder}"
-            + ("\nlatency is virtual time: the timer counts instructions" if timer == "instructions" else ""),
+            + ("\nlatency is virtual time: the timer counts instructions" if timer == "instructions" else "")
+            + ("\nerror and budget are judged by latency_quiet_ms: the least disturbed repetitions" if quiet else ""),
         )
         for name, peak in peaks.items():
             print_table(
@@ -96,15 +102,22 @@ def report(folder: Path, timer: str, failures: list[str], peaks: dict[str, list]
 
 
 def judged(record: dict[str, Any]) -> dict[str, Any]:
-    """Predicted against measured, and whether each budget was kept or broken (nothing where there is none)."""
+    """Predicted against measured, and whether each budget was kept or broken (nothing where there is none).
+
+    Latencies of Linux machines are those of :func:`profiler.measure.schedule.judged_latency`.
+    """
     errors = {"error_percent": "latency_ms", "energy_error_percent": "energy_mj"}
-    measured_as = {"latency_ms": "latency_ms", "energy_mj": "energy_mj", "memory_bytes": "memory_peak_bytes"}
     beside = {"memory_bytes": "program_bytes"}
     result: dict[str, Any] = dict.fromkeys((*errors, "latency_budget", "energy_budget", "memory_budget"))
     if record["status"] != "ok":
         return result
+    measured_as = {
+        "latency_ms": judged_latency(record["board"]),
+        "energy_mj": "energy_mj",
+        "memory_bytes": "memory_peak_bytes",
+    }
     for name, quantity in errors.items():
-        measured, predicted = record[quantity], record[f"predicted_{quantity}"]
+        measured, predicted = record[measured_as[quantity]], record[f"predicted_{quantity}"]
         if _is_known(measured) and _is_known(predicted) and measured:
             result[name] = 100 * (predicted - measured) / measured
     for quantity, column in measured_as.items():

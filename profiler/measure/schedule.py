@@ -118,6 +118,15 @@ def is_linux_board(board: str) -> bool:
     return "linux" in board.lower() or "native" in board.lower()
 
 
+def judged_latency(board: str) -> str:
+    """By which latency of :func:`profiler.store.load_steps` predictions and budgets are judged on a board of this name.
+
+    On Linux machines by that of the least disturbed repetitions, as cost models learn it: the median holds what
+    neighbours took, too.
+    """
+    return "latency_quiet_ms" if is_linux_board(board) else "latency_ms"
+
+
 def is_this_host(identity: Identity) -> bool:
     """Whether the device is the host's own processor: cores share what they compute with, and disturb each other."""
     return "native" in identity.board.lower()

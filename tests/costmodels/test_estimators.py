@@ -249,8 +249,8 @@ def test_extrapolation_follows_the_physical_terms(rippled, method):
     fitted = ChosenRegressor(n_work=2, n_plain=2, method=method).fit(X[:120], y[:120])
     far = np.array([[1.0, 1e6, 1.0, 1e6, 400.0]])
     assert fitted.predict(far)[0] == pytest.approx(2e6, rel=0.3)
-    assert fitted.extrapolates(far).all()
-    assert not fitted.extrapolates(X[:120]).any()
+    assert fitted.extrapolates(far, np.full(1, 0.01)).all()
+    assert not fitted.extrapolates(X[:120], np.ones(120)).any()
 
 
 @pytest.mark.parametrize("noise", [0.003, 0.03])
@@ -266,7 +266,26 @@ def test_standard_deviations_cover_held_out_errors(noise):
 def test_one_op_of_a_group_is_reproduced():
     fitted = ChosenRegressor(n_work=3).fit([[1, 40, 8]], [17.0])
     assert fitted.predict([[1, 40, 8]])[0] == pytest.approx(17.0, rel=1e-4)
-    assert fitted.extrapolates(np.array([[1, 41, 8]])).all()
+    assert fitted.extrapolates(np.array([[1, 41, 8]]), np.zeros(1)).all()
+
+
+@pytest.mark.parametrize(
+    ("op", "spread", "far"),
+    [
+        ([1, 200, 0], 0.0, False),  # as many as any had
+        ([1, 350, 0], 0.0, False),  # larger, but what a unit costs is known
+        ([1, 450, 0], 0.0, True),  # more than twice as large
+        ([1, 95, 0], 0.0, False),  # a little smaller than any
+        ([1, 50, 0], 0.0, True),  # half of its cost would lie below the smallest
+        ([1, 150, 1], 0.2, False),  # a loop that none ran, and that cannot cost much
+        ([1, 150, 9], 0.4, True),
+        ([1, 150, 0], 0.4, False),  # inside the range, however uncertain
+    ],
+)
+def test_what_lies_outside_the_range_counts_where_it_matters_to_the_cost(op, spread, far):
+    X = np.column_stack([np.ones(30), np.linspace(100, 200, 30), np.zeros(30)])
+    fitted = ChosenRegressor(n_work=3).fit(X, X @ [1.0, 2.0, 0.0])
+    assert fitted.extrapolates(np.array([op], dtype=float), np.array([spread])).tolist() == [far]
 
 
 @pytest.mark.parametrize(

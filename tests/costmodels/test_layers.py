@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import synthetic
 
-from costmodels.layers import OUTSIDE, UNKNOWN, everything, layer_passes, layer_table, pass_table
+from costmodels.layers import OUTSIDE, UNKNOWN, everything, extrapolated, layer_passes, layer_table, pass_table
 from costmodels.model import CostModel
 from profiler.ops import Conv2d, GlobalAvgPool, Layer
 from profiler.workloads.network import Network
@@ -66,12 +66,21 @@ def test_each_pass_has_a_column_of_its_own(passes):
 
 def test_what_was_never_measured_is_said_in_words(passes):
     words = passes.set_index(["layer", "pass"])["extrapolates"]
-    assert words["huge", "forward"] == OUTSIDE
+    assert words["huge", "forward"].startswith(f"{OUTSIDE}: 900 output channels or features, measured were at most ")
     assert words["pool", "forward"] == UNKNOWN
     assert words["middle", "forward"] == ""
     said = layer_table(passes).set_index("layer")["extrapolates"]
-    assert said["huge"].startswith("forward") and said["huge"].endswith(f": {OUTSIDE}")
+    assert said["huge"].startswith(f"forward: {OUTSIDE}: 900 output channels")
     assert said["pool"] == f"forward, grad_input: {UNKNOWN}"
+
+
+def test_how_much_is_extrapolated_is_one_sentence(passes):
+    guessed = passes[passes["extrapolates"] != ""]
+    share = 100 * guessed["latency_ms"].sum() / passes["latency_ms"].sum()
+    said = extrapolated(passes)
+    assert said.startswith(f"{share:.2g} % of the step's latency is extrapolated, {len(guessed)} of {len(passes)} ")
+    assert "above all huge, forward (far from what was measured: 900 output channels" in said
+    assert extrapolated(passes[passes["extrapolates"] == ""]) == ""
 
 
 def test_training_everything_trains_every_channel_and_the_biases_that_there_are(network):

@@ -72,5 +72,5 @@ def test_a_printed_table_keeps_every_figure_whole_at_any_width(monkeypatch, widt
     lines = out.getvalue().splitlines()
     assert max(map(len, lines)) <= width
     words = out.getvalue().split()
-    assert {"5.100e-05", "1,234,567", "softmax_cross_entropy"} <= set(words)
-    assert words.count("2.139e-07") == 8
+    assert {"0.000051", "1,234,567", "softmax_cross_entropy"} <= set(words)
+    assert words.count("2.1e-7") == 8

@@ -1,13 +1,15 @@
-"""A cost source with known costs, built as a fitted model is: a sum over the ops of the step."""
+"""A cost source with known costs, built as a fitted model is: a sum over the ops of the step; and a run of steps."""
 
 import math
+from pathlib import Path
 
 import pandas as pd
 
 from costmodels.memory import moments_of
 from costmodels.sources import MemoryBounds, StepCost, StepSums
 from costmodels.sums import OpSums
-from profiler.ops import Op, Pass
+from profiler import store
+from profiler.ops import Linear, Op, Pass
 from profiler.workloads.arena import place
 from profiler.workloads.program_size import ProgramSizes
 from profiler.workloads.step import training_step
@@ -95,3 +97,23 @@ class MadeUpCosts:
 
     def _latency_ms(self, item, plan) -> float:
         return self.op_latency_us(item.op) * (plan.images if item.per_image else 1) / 1e3
+
+
+#: Milliseconds of a made-up step's repetitions, most of them disturbed, as on a busy host.
+DISTURBED_MS = (30.0, 10.0, 31.0, 32.0, 33.0)
+
+
+def measured_run(folder: Path, board: str) -> Path:
+    """A run on a board of this name: the step ``timed``, and ``refused``, which the device could not run."""
+    op = Op(Linear(5, 4), Pass.FORWARD)
+    timed = [{"layer": "a", "op_key": op.key, "op": op.to_dict(), "macs": op.macs, "count": 1}]
+    step = {"type": "step", "network": "net", "fingerprint": "f", "images": 1, "optimizer": "adam", "trained_layers": 1}
+    step |= {"timed": timed, "caches": "sequence", "warm_ups": 1, "rejected": [], "round": 0, "build_hash": "b1"}
+    step |= {f"{name}_peak_bytes": 7 for name in ("arena", "scratch", "stack")}
+    identity = {"board": board, "timer_hz": 1_000_000, "clock_hz": 1_000_000, "build_hash": "b1"}
+    manifest = {"device": board, "identity": identity, "labels": {"timer": "made up"}}
+    with store.Run.create(folder, manifest) as run:
+        ticks = [[99_000], *([round(1e3 * ms)] for ms in DISTURBED_MS)]
+        run.append(step | {"plan": "timed", "slot": "step|timed", "status": "ok", "ticks": ticks})
+        run.append(step | {"plan": "refused", "slot": "step|refused", "status": "failed", "ticks": []})
+    return folder

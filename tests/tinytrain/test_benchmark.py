@@ -109,6 +109,11 @@ def test_plans_that_were_trained_under_another_budget_are_not_trained_again(fold
     assert len(trained) == 2  # a task that is not there
     assert benchmark("--steps", "1", "--reuse", "tight", methods="none,last", out="shorter") == 1
     assert "has steps" in capsys.readouterr().err
+    known = json.loads((folder / "tight" / "benchmark.json").read_text())
+    known["weights"] = dict.fromkeys(known["weights"], "of another seed")
+    (folder / "tight" / "benchmark.json").write_text(json.dumps(known))
+    assert benchmark("--reuse", "tight", methods="none,last", out="otherwise") == 1
+    assert "tight was made with other weights of smallnet:create" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -1,13 +1,18 @@
+import json
 import math
 
 import numpy as np
 import pandas as pd
 import pytest
+from made_up import measured_run
 from scipy import stats
 
+from profiler import store_lines
 from profiler.errors import UserError
+from tinytrain.benchmark_device import run_folder
 from tinytrain.benchmark_plots import write_plots
-from tinytrain.benchmark_tables import COLUMNS, costs_of, difference_table, interval, summary_table
+from tinytrain.benchmark_store import KEY
+from tinytrain.benchmark_tables import COLUMNS, costs_of, difference_table, interval, results_table, summary_table
 
 GAINS = {"none": 0.0, "last": 2.0, "tinytrain": 5.0}
 
@@ -107,6 +112,19 @@ def test_measured_costs_go_before_predicted_ones_and_budgets_are_judged_by_them(
     assert broken.costs_are == "measured and predicted"  # its latency and its memory
     assert summary.loc[("dtd", "last"), "budget_broken_percent"] == 0
     assert math.isnan(summary.loc[("dtd", "none"), "budget_broken_percent"])
+
+
+@pytest.mark.parametrize(("board", "expected_ms"), [("linux-native", 10.0), ("qemu-stm32f405", 31.0)])
+def test_a_step_took_what_the_least_disturbed_repetitions_did_on_linux_and_elsewhere_the_median(
+    tmp_path, board, expected_ms
+):
+    (tmp_path / "benchmark.json").write_text(json.dumps({"settings": {}}))
+    record = dict.fromkeys(KEY, "x") | {"device": board, "task": 0, "status": "ok", "step": "timed"}
+    (tmp_path / "results.jsonl").write_bytes(store_lines.encode({"schema": 1} | record))
+    measured_run(run_folder(tmp_path, board), board)
+    (row,) = results_table(tmp_path).to_dict("records")
+    assert row["measured_latency_ms"] == pytest.approx(expected_ms)
+    assert (row["measured_memory_bytes"], row["measured_status"], row["timer"]) == (14, "ok", "made up")
 
 
 def test_plots_are_written_of_what_there_is(table, tmp_path):

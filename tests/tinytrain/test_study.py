@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import Small
-from made_up import MadeUpCosts
+from made_up import MadeUpCosts, measured_run
 
 from costmodels.analytical import AnalyticalCosts
 from profiler.errors import UserError
@@ -156,7 +156,11 @@ def test_a_folder_of_another_study_is_refused(tmp_path):
         Study(tmp_path, Methods(SETTINGS, NETWORK, SOURCES | {"measured": MadeUpCosts(std_share=0.3)}))
     with pytest.raises(UserError, match="no cost source for 'chain'"):
         Methods(SETTINGS, NETWORK, {"own": SOURCES["own"], "measured": SOURCES["measured"]})
-    (tmp_path / "study.json").write_text("{")
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"settings": {}}', '{"settings": {}, "budgets_ms": 3}'])
+def test_a_damaged_description_is_refused_in_a_sentence(tmp_path, text):
+    (tmp_path / "study.json").write_text(text)
     with pytest.raises(UserError, match="is no study"):
         Study(tmp_path, METHODS)
 
@@ -186,6 +190,32 @@ def test_a_step_that_the_device_cannot_run_is_asked_for_once(tmp_path, monkeypat
     with pytest.raises(UserError, match="could not be measured on nowhere: error: there is no port there"):
         study.measure("nowhere", most=1)
     assert second in study.steps_to_measure()
+
+
+@pytest.mark.parametrize(("asked", "said"), [(None, []), (1, ["--repetitions", "1"]), (7, ["--repetitions", "7"])])
+def test_repetitions_are_those_of_profile_step_unless_they_are_asked_for(tmp_path, monkeypatch, asked, said):
+    study = Study(tmp_path, METHODS)
+    study.choose(tasks(1), factorial()[:3])
+    commands: list[list[str]] = []
+
+    def answer(command, **_):
+        commands.append(command)
+        return subprocess.CompletedProcess(command, 0, json.dumps({"failures": []}), "")
+
+    monkeypatch.setattr(study_store.subprocess, "run", answer)
+    study.measure("native://", most=1, repetitions=asked)
+    (command,) = commands
+    at = command.index("--repetitions") if "--repetitions" in command else len(command)
+    assert command[at : at + 2] == said
+
+
+@pytest.mark.parametrize(
+    ("board", "expected_ms"), [("linux-native", 10.0), ("linux-rpi4", 10.0), ("qemu-stm32f405", 31.0)]
+)
+def test_of_linux_machines_the_least_disturbed_repetitions_count_and_of_others_the_median(tmp_path, board, expected_ms):
+    study = Study(tmp_path, METHODS)
+    measured_run(tmp_path / "run", board)
+    assert study.measured_ms() == {"timed": pytest.approx(expected_ms)}  # not the one that the device could not run
 
 
 @pytest.mark.slow

@@ -11,19 +11,7 @@ import typer
 from profiler.cli_support import message, parse_input_shape, print_json, print_table, progress, warn
 from profiler.commands.options import DEFAULT_RATIOS, parse_ratios
 from profiler.errors import UserError
-from tinytrain.commands.options import DataOption, JsonOption, check_learning_rate
-from tinytrain.commands.plan_options import (
-    DEFAULT_CONFIDENCE,
-    DEFAULT_INSPECTED_SHARE,
-    ConfidenceOption,
-    EnergyLimitOption,
-    InspectOption,
-    LatencyLimitOption,
-    MemoryLimitOption,
-    RatiosOption,
-    check_budget,
-    check_choice,
-)
+from tinytrain.commands import options, plan_options
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -89,7 +77,7 @@ def benchmark(
             metavar="NETWORK=FILE", help="For sparse-update-searched: what `tinytrain search` measured; repeatable."
         ),
     ] = None,
-    data: DataOption = None,
+    data: options.DataOption = None,
     steps: Annotated[int, typer.Option(min=1, metavar="N", help="Training steps.")] = 40,
     images: Annotated[int, typer.Option(min=1, metavar="N", help="Images in the batch of a step.")] = 5,
     optimizer: Annotated[str, typer.Option(metavar="adam|sgd", help="adam or sgd.")] = "adam",
@@ -102,7 +90,7 @@ def benchmark(
         ),
     ] = False,
     lr_tasks: Annotated[int, typer.Option(min=1, metavar="N", help="With --choose-lr, on so many tasks.")] = 5,
-    latency_ms: LatencyLimitOption = None,
+    latency_ms: plan_options.LatencyLimitOption = None,
     latency_share: Annotated[
         float | None,
         typer.Option(
@@ -111,11 +99,11 @@ def benchmark(
             show_default=False,
         ),
     ] = None,
-    energy_mj: EnergyLimitOption = None,
-    memory_bytes: MemoryLimitOption = None,
-    confidence: ConfidenceOption = DEFAULT_CONFIDENCE,
-    ratios: RatiosOption = DEFAULT_RATIOS,
-    inspect: InspectOption = DEFAULT_INSPECTED_SHARE,
+    energy_mj: plan_options.EnergyLimitOption = None,
+    memory_bytes: plan_options.MemoryLimitOption = None,
+    confidence: plan_options.ConfidenceOption = plan_options.DEFAULT_CONFIDENCE,
+    ratios: plan_options.RatiosOption = DEFAULT_RATIOS,
+    inspect: plan_options.InspectOption = plan_options.DEFAULT_INSPECTED_SHARE,
     energy: Annotated[
         str | None,
         typer.Option(
@@ -147,7 +135,7 @@ def benchmark(
         ),
     ] = None,
     list_methods: Annotated[bool, typer.Option("--list-methods", help="Show the methods, and do nothing.")] = False,
-    as_json: JsonOption = False,
+    as_json: options.JsonOption = False,
 ) -> None:
     """Compare methods on the same tasks: accuracy, and what a training step costs on each device."""
     from tinytrain.benchmark import Place, Settings  # noqa: PLC0415  (torch takes seconds, and --help should not)
@@ -172,16 +160,17 @@ def benchmark(
         )
     limits = Limits(latency_ms, latency_share, energy_mj, memory_bytes, confidence)
     if limits.given:
-        check_budget(latency_share if latency_ms is None else latency_ms, energy_mj, memory_bytes, confidence)
+        latency = latency_share if latency_ms is None else latency_ms
+        plan_options.check_budget(latency, energy_mj, memory_bytes, confidence)
     elif budgeted := [method.name for method in asked if method.budgeted]:
         raise UserError(
             f"the method {budgeted[0]} asks for a budget",
             hint="give --latency-share, --latency-ms, --energy-mj or --memory-bytes",
             exit_status=2,
         )
-    check_learning_rate(learning_rate)
-    check_choice("sampling", sampling, ("n-way", "meta-dataset"))
-    check_choice("optimizer", optimizer, ("adam", "sgd"))
+    options.check_learning_rate(learning_rate)
+    plan_options.check_choice("sampling", sampling, ("n-way", "meta-dataset"))
+    plan_options.check_choice("optimizer", optimizer, ("adam", "sgd"))
     if jobs == 0 or jobs < -1:
         raise UserError(f"--jobs {jobs}", hint="give a number of processes, or -1 for one a core", exit_status=2)
     networks = tuple(dict.fromkeys(network or ["mcunet-5fps"]))

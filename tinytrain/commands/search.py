@@ -10,35 +10,7 @@ import typer
 from profiler.cli_support import message, parse_input_shape, print_json, print_table, progress
 from profiler.commands.options import DEFAULT_RATIOS, parse_ratios
 from profiler.errors import UserError
-from tinytrain.commands.options import (
-    DataOption,
-    InputOption,
-    JsonOption,
-    NetworkOption,
-    WeightsOption,
-    check_learning_rate,
-    costs_option,
-)
-from tinytrain.commands.plan_options import (
-    DEFAULT_CONFIDENCE,
-    DEFAULT_INSPECTED_SHARE,
-    AccountingOption,
-    ConfidenceOption,
-    DtypeOption,
-    EnergyLimitOption,
-    ImagesOption,
-    InspectOption,
-    LatencyLimitOption,
-    MemoryLimitOption,
-    OptimizerOption,
-    SavingsOption,
-    ScaleFromOption,
-    UsPerMacOption,
-    check_budget,
-    chosen_optimizer,
-    parse_savings,
-    save_plan,
-)
+from tinytrain.commands import options, plan_options
 
 if TYPE_CHECKING:
     from tinytrain.contributions import AnalysisSettings, Contributions
@@ -53,16 +25,16 @@ def search(
             metavar="FILE", help="File of the contributions of single layers; what it lacks is measured first."
         ),
     ],
-    network: NetworkOption = "mcunet-5fps",
-    input_shape: InputOption = "3x64x64",
+    network: options.NetworkOption = "mcunet-5fps",
+    input_shape: options.InputOption = "3x64x64",
     dataset: Annotated[
         str | None,
         typer.Option(
             metavar="NAME", help="Where contributions are measured: source classes. [default: mini-imagenet, or digits]"
         ),
     ] = None,
-    data: DataOption = None,
-    weights: WeightsOption = None,
+    data: options.DataOption = None,
+    weights: options.WeightsOption = None,
     tasks: Annotated[int, typer.Option(min=1, metavar="N", help="On which every part is fine-tuned by itself.")] = 10,
     ways: Annotated[int, typer.Option(min=2, metavar="N", help="Classes of a task.")] = 5,
     shots: Annotated[int, typer.Option(min=1, metavar="N", help="Support images a class.")] = 5,
@@ -72,7 +44,7 @@ def search(
     ratios: Annotated[
         str, typer.Option(metavar="SHARES", help="Shares of a layer's input channels that may train.")
     ] = DEFAULT_RATIOS,
-    inspect: InspectOption = DEFAULT_INSPECTED_SHARE,
+    inspect: plan_options.InspectOption = plan_options.DEFAULT_INSPECTED_SHARE,
     costs: Annotated[
         str | None,
         typer.Option(
@@ -81,21 +53,21 @@ def search(
             show_default=False,
         ),
     ] = None,
-    latency_ms: LatencyLimitOption = None,
-    energy_mj: EnergyLimitOption = None,
-    memory_bytes: MemoryLimitOption = None,
-    confidence: ConfidenceOption = DEFAULT_CONFIDENCE,
-    us_per_mac: UsPerMacOption = None,
-    scale_from: ScaleFromOption = None,
-    accounting: AccountingOption = "own",
+    latency_ms: plan_options.LatencyLimitOption = None,
+    energy_mj: plan_options.EnergyLimitOption = None,
+    memory_bytes: plan_options.MemoryLimitOption = None,
+    confidence: plan_options.ConfidenceOption = plan_options.DEFAULT_CONFIDENCE,
+    us_per_mac: plan_options.UsPerMacOption = None,
+    scale_from: plan_options.ScaleFromOption = None,
+    accounting: plan_options.AccountingOption = "own",
     classes: Annotated[int, typer.Option(min=2, metavar="N", help="Of the tasks that the scheme is for.")] = 5,
-    images: ImagesOption = 1,
-    optimizer: OptimizerOption = None,
+    images: plan_options.ImagesOption = 1,
+    optimizer: plan_options.OptimizerOption = None,
     learning_rate: Annotated[float, typer.Option(metavar="RATE", help="Of the plan's update.")] = 1e-3,
-    dtype: DtypeOption = "f32",
-    savings: SavingsOption = None,
+    dtype: plan_options.DtypeOption = "f32",
+    savings: plan_options.SavingsOption = None,
     out: Annotated[Path, typer.Option(metavar="FILE", help="Where the step plan goes.")] = Path("searched.json"),
-    as_json: JsonOption = False,
+    as_json: options.JsonOption = False,
 ) -> None:
     """SparseUpdate's search: the static scheme of the most contribution under a budget for one step.
 
@@ -113,11 +85,11 @@ def search(
     budget = asked = None
     limits = (latency_ms, energy_mj, memory_bytes)
     if costs is not None:
-        budget = check_budget(*limits, confidence)
-        optimizer = chosen_optimizer(optimizer, dtype)
-        check_learning_rate(learning_rate)
-        saved = parse_savings(savings, dtype, images, optimizer)
-        asked = costs_option(costs, us_per_mac, scale_from, accounting)
+        budget = plan_options.check_budget(*limits, confidence)
+        optimizer = plan_options.chosen_optimizer(optimizer, dtype)
+        options.check_learning_rate(learning_rate)
+        saved = plan_options.parse_savings(savings, dtype, images, optimizer)
+        asked = options.costs_option(costs, us_per_mac, scale_from, accounting)
         files.check_file(out, "--out")
     elif any(limit is not None for limit in limits):
         raise UserError("a budget, and nothing that says what steps cost", hint="give --costs, too", exit_status=2)
@@ -150,7 +122,7 @@ def search(
             budget={"latency_ms": latency_ms, "energy_mj": energy_mj, "memory_bytes": memory_bytes,
                     "confidence": confidence},
         )  # fmt: skip
-        save_plan(searched.plan, out)
+        plan_options.save_plan(searched.plan, out)
     _report(found, searched, out, as_json)
 
 

@@ -9,50 +9,20 @@ import typer
 
 from profiler.cli_support import message, parse_input_shape, print_json, print_table, progress, warn
 from profiler.commands.options import DEFAULT_RATIOS, parse_ratios
-from tinytrain.commands.options import (
-    DataOption,
-    InputOption,
-    JsonOption,
-    NetworkOption,
-    WeightsOption,
-    check_learning_rate,
-    costs_option,
-)
-from tinytrain.commands.plan_options import (
-    DEFAULT_CONFIDENCE,
-    DEFAULT_INSPECTED_SHARE,
-    AccountingOption,
-    ConfidenceOption,
-    DtypeOption,
-    EnergyLimitOption,
-    ImagesOption,
-    InspectOption,
-    LatencyLimitOption,
-    MemoryLimitOption,
-    OptimizerOption,
-    RatiosOption,
-    SavingsOption,
-    ScaleFromOption,
-    UsPerMacOption,
-    check_budget,
-    check_choice,
-    chosen_optimizer,
-    parse_savings,
-    save_plan,
-)
+from tinytrain.commands import options, plan_options
 
 
 def select(
     *,
-    network: NetworkOption = "mcunet-5fps",
-    input_shape: InputOption = "3x64x64",
+    network: options.NetworkOption = "mcunet-5fps",
+    input_shape: options.InputOption = "3x64x64",
     costs: Annotated[
         str, typer.Option(metavar="analytical|MODEL", help="`analytical` or the folder of a fitted cost model.")
     ],
-    latency_ms: LatencyLimitOption = None,
-    energy_mj: EnergyLimitOption = None,
-    memory_bytes: MemoryLimitOption = None,
-    confidence: ConfidenceOption = DEFAULT_CONFIDENCE,
+    latency_ms: plan_options.LatencyLimitOption = None,
+    energy_mj: plan_options.EnergyLimitOption = None,
+    memory_bytes: plan_options.MemoryLimitOption = None,
+    confidence: plan_options.ConfidenceOption = plan_options.DEFAULT_CONFIDENCE,
     solver: Annotated[
         str,
         typer.Option(
@@ -79,9 +49,9 @@ def select(
             show_default=False,
         ),
     ] = None,
-    us_per_mac: UsPerMacOption = None,
-    scale_from: ScaleFromOption = None,
-    accounting: AccountingOption = "own",
+    us_per_mac: plan_options.UsPerMacOption = None,
+    scale_from: plan_options.ScaleFromOption = None,
+    accounting: plan_options.AccountingOption = "own",
     ways: Annotated[int, typer.Option(min=2, metavar="N", help="Classes of the episode.")] = 5,
     shots: Annotated[int, typer.Option(min=1, metavar="N", help="Support images a class.")] = 5,
     episode: Annotated[int, typer.Option(min=0, metavar="SEED", help="Seed of the episode.")] = 0,
@@ -89,18 +59,18 @@ def select(
         str | None,
         typer.Option(metavar="NAME", help="omniglot, gtsrb, dtd, digits, or a folder; by default the source's own."),
     ] = None,
-    data: DataOption = None,
-    weights: WeightsOption = None,
-    ratios: RatiosOption = DEFAULT_RATIOS,
-    inspect: InspectOption = DEFAULT_INSPECTED_SHARE,
+    data: options.DataOption = None,
+    weights: options.WeightsOption = None,
+    ratios: plan_options.RatiosOption = DEFAULT_RATIOS,
+    inspect: plan_options.InspectOption = plan_options.DEFAULT_INSPECTED_SHARE,
     last_biases: Annotated[
         int, typer.Option(min=0, metavar="K", help="Biases of so many last layers train in any case.")
     ] = 0,
-    dtype: DtypeOption = "f32",
-    savings: SavingsOption = None,
-    optimizer: OptimizerOption = None,
+    dtype: plan_options.DtypeOption = "f32",
+    savings: plan_options.SavingsOption = None,
+    optimizer: plan_options.OptimizerOption = None,
     learning_rate: Annotated[float, typer.Option(metavar="RATE", help="Of the update.")] = 1e-3,
-    images: ImagesOption = 1,
+    images: plan_options.ImagesOption = 1,
     steps: Annotated[
         int, typer.Option(min=1, metavar="N", help="Training steps of the task, to tell what all of it costs.")
     ] = 40,
@@ -109,10 +79,12 @@ def select(
         typer.Option("--explain", help="Show of each layer potential, costs, scores, and why it was taken or not."),
     ] = False,
     out: Annotated[Path, typer.Option(metavar="FILE", help="Where the step plan goes.")] = Path("plan.json"),
-    as_json: JsonOption = False,
+    as_json: options.JsonOption = False,
 ) -> None:
     """Choose layers and channels for one episode under a budget, and write the step plan."""
-    from tinytrain import files, show  # noqa: PLC0415  (torch takes seconds, and --help should not)
+    from costmodels.layers import extrapolated, layer_passes  # noqa: PLC0415  (takes seconds, and --help should not)
+    from costmodels.model import CostModel  # noqa: PLC0415
+    from tinytrain import files, show  # noqa: PLC0415
     from tinytrain.explain import explain as reasons  # noqa: PLC0415
     from tinytrain.fisher import fisher_information  # noqa: PLC0415
     from tinytrain.selection import inspected_layers, select_biases, step_table  # noqa: PLC0415
@@ -122,15 +94,15 @@ def select(
     from tinytrain.tasks import prepare  # noqa: PLC0415
     from tinytrain.training import pseudo_query  # noqa: PLC0415
 
-    budget = check_budget(latency_ms, energy_mj, memory_bytes, confidence)
-    check_choice("solver", solver, ("exact", "greedy", "marginal", "biases"))
-    check_choice("denominator", denominator or "device", ("published", "device"))
-    optimizer = chosen_optimizer(optimizer, dtype)
-    check_learning_rate(learning_rate)
-    saved = parse_savings(savings, dtype, images, optimizer)
+    budget = plan_options.check_budget(latency_ms, energy_mj, memory_bytes, confidence)
+    plan_options.check_choice("solver", solver, ("exact", "greedy", "marginal", "biases"))
+    plan_options.check_choice("denominator", denominator or "device", ("published", "device"))
+    optimizer = plan_options.chosen_optimizer(optimizer, dtype)
+    options.check_learning_rate(learning_rate)
+    saved = plan_options.parse_savings(savings, dtype, images, optimizer)
     shares = parse_ratios(ratios)
     shape = parse_input_shape(input_shape)
-    asked = costs_option(costs, us_per_mac, scale_from, accounting)
+    asked = options.costs_option(costs, us_per_mac, scale_from, accounting)
     files.check_file(out, "--out")
 
     with progress(4, "selecting", quiet=as_json) as ticker:
@@ -188,7 +160,7 @@ def select(
         )
         ticker.advance()
     plan = show.with_notes(selection, source, ready, ratios=shares, inspected=inspect)
-    save_plan(plan, out)
+    plan_options.save_plan(plan, out)
     why = reasons(selection, information) if explain else None
     if as_json:
         print_json(show.record(selection, source, ready, out=out, task=task, why=why))
@@ -197,9 +169,10 @@ def select(
             show.why_table(why, source, print_table)
         show.tables(selection, source, ready, task, print_table)
         message(f"step plan written to {out} (chosen in {selection.seconds:.2f} s)")
-    extrapolated = sorted({str(row["layer"]) for row in selection.cost.rows if row["extrapolates"]})
-    if extrapolated:
-        warn(
-            f"{', '.join(extrapolated)}: outside the range of the ops that the cost model was fitted to (where this "
-            "network was profiled, they are its held-out ops); `costmodels fit --include-held-out` fits all of a run"
-        )
+    if isinstance(source, CostModel):
+        guessed = extrapolated(layer_passes(source, ready.network, selection.plan, selection.cost))
+        if guessed:
+            warn(
+                f"{guessed}; where this network was profiled, they are its held-out ops, and "
+                "`costmodels fit --include-held-out` fits all of a run"
+            )

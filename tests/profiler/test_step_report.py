@@ -1,0 +1,41 @@
+"""What `profile step` says of measured steps beside predicted ones."""
+
+import math
+
+import pytest
+
+from profiler.commands.step_report import judged
+
+#: A step that neighbours disturbed: alone it would have kept its budget, and been as predicted.
+STEP = {
+    "status": "ok",
+    "latency_ms": 33.0,
+    "latency_quiet_ms": 30.0,
+    "predicted_latency_ms": 30.3,
+    "budget_latency_ms": 31.0,
+    "energy_mj": math.nan,
+    "predicted_energy_mj": None,
+    "budget_energy_mj": None,
+    "memory_peak_bytes": 1001,
+    "budget_memory_bytes": 1000,
+}
+
+
+@pytest.mark.parametrize(
+    ("board", "error_percent", "budget"),
+    [
+        ("linux-native", 1.0, "kept"),
+        ("linux-rpi5", 1.0, "kept"),
+        ("nucleo-f446re", 100 * (30.3 / 33 - 1), "broken"),
+        ("qemu-stm32f405", 100 * (30.3 / 33 - 1), "broken"),
+    ],
+)
+def test_predictions_and_budgets_are_judged_by_what_cost_models_learn_of_the_board(board, error_percent, budget):
+    result = judged(STEP | {"board": board})
+    assert result["error_percent"] == pytest.approx(error_percent)
+    assert result["latency_budget"] == budget
+    assert result["memory_budget"] == "broken" and result["energy_budget"] is None
+
+
+def test_nothing_is_said_of_a_step_that_was_not_timed():
+    assert set(judged(STEP | {"board": "linux-native", "status": "wrong"}).values()) == {None}
