@@ -111,6 +111,11 @@ class CostModel:
         measured, cold, step_runs = runs, None, []
         if not isinstance(runs, Measured):
             runs, step_runs = _without_steps(runs)
+            if step_runs and not len(runs):
+                raise UserError(
+                    f"{step_runs[0]} holds whole steps, which are fitted beside single ops only",
+                    hint="name a run of `profile --port` of the same device, too",
+                )
             measured, cold = read_warm_and_cold(runs, caches)
         held_out = measured.frame["held_out"].to_numpy()
         training = measured if include_held_out else measured.subset(~held_out)

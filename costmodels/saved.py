@@ -6,7 +6,6 @@ No pickle is written or read, so loading a stranger's file runs no code, and no 
 from __future__ import annotations
 
 import json
-import zipfile
 from dataclasses import asdict
 from pathlib import Path
 
@@ -190,5 +189,6 @@ def read_arrays(folder: Path) -> Arrays:
     try:
         with np.load(path, allow_pickle=False) as stored:
             return {name: stored[name] for name in stored.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(f"cannot read the model's arrays {path}: {error}", hint="fit the model again") from None
+    except Exception as error:  # a damaged archive makes its readers raise anything
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error or type(error).__name__
+        raise UserError(f"cannot read the model's arrays {path}: {reason}", hint="fit the model again") from None

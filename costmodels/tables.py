@@ -37,7 +37,11 @@ def read_measured_table(path: Path, column: str) -> Measured:
     others = [name for name in TIMES if name in columns and name != column] if column in TIMES else []
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
-        import_table(path, path.stem, run, reading=Reading(rename={name: (f"also_{name}",) for name in others}))
+        try:
+            import_table(path, path.stem, run, reading=Reading(rename={name: (f"also_{name}",) for name in others}))
+        except UserError as error:
+            error.hint = "fit the run that `profile import` makes of it, whose options rename, add or leave out"
+            raise
         measured = read(run)
     if column in ENERGIES_UJ and not (measured.energy_uj > 0).any():
         raise UserError(f"{path}: column {column} has no energy", hint="leave out rows without, or fit its time")

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from costmodels.commands.options import Json, SomeRuns
-from costmodels.commands.outputs import check_folder
+from costmodels.commands.outputs import check_model
 from profiler.cli_support import message, print_json, print_table, progress
 from profiler.errors import UserError
 
@@ -62,7 +62,7 @@ def fit(
             )
     if caches not in (None, "warm", "cold"):
         raise UserError(f"--caches {caches!r} is unknown", hint="there are warm and cold", exit_status=2)
-    check_folder(out, "the model")
+    check_model(out)
     from costmodels.estimators import METHODS  # noqa: PLC0415
     from costmodels.model import CostModel  # noqa: PLC0415  (scipy and scikit-learn take seconds: not for --help)
     from costmodels.plots import timer_note  # noqa: PLC0415

@@ -1,18 +1,20 @@
 """What cannot be written is said before anything is read or fitted."""
 
+import errno
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from costmodels import cli
-from costmodels.commands.outputs import check_file, check_folder
+from costmodels.commands.outputs import check_file, check_model
 from profiler.cli_support import run_app
 from profiler.errors import UserError
 
 
 @pytest.mark.parametrize("verb", ["evaluate --plot", "report --out"])
-@pytest.mark.parametrize(("name", "why"), [("folder", "it is a folder"), ("taken/file", "taken is a file")])
+@pytest.mark.parametrize(("name", "why"), [("folder", "folder is a folder"), ("taken/file", "taken is a file")])
 def test_a_file_that_cannot_be_written_is_said_first(tmp_path, capsys, verb, name, why):
     (tmp_path / "folder").mkdir()
     (tmp_path / "taken").write_text("mine")
@@ -26,19 +28,23 @@ def test_a_file_that_cannot_be_written_is_said_first(tmp_path, capsys, verb, nam
 
 
 def test_files_and_folders_that_can_be_made_or_written_are_not_refused(tmp_path):
-    check_folder(tmp_path / "new" / "model", "the model")
-    check_folder(tmp_path, "the model")
+    check_model(tmp_path / "new" / "model")
+    check_model(tmp_path)
     check_file(tmp_path / "new" / "page.html", "the report")
     check_file(Path("/dev/null"), "the plot")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_what_may_not_be_written_to_is_refused(tmp_path, monkeypatch):
+    def refused(**_):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
     (tmp_path / "old").write_text("")
     # Whoever runs this may be root, who may write anywhere.
     monkeypatch.setattr(os, "access", lambda path, mode: False)
+    monkeypatch.setattr(tempfile, "TemporaryFile", refused)
     for path in (tmp_path / "old", tmp_path / "new" / "file"):
         with pytest.raises(UserError, match="may not be written to"):
             check_file(path, "the plot", "--plot")
     with pytest.raises(UserError, match="may not be written to"):
-        check_folder(tmp_path / "new", "the model")
+        check_model(tmp_path / "new")

@@ -1,7 +1,9 @@
 """Tables of measurements, fitted without a run: geometry alone, since nobody knows the kernels."""
 
 import csv
-import os
+import errno
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -79,9 +81,28 @@ def test_a_model_that_cannot_be_written_is_said_before_anything_is_fitted(out, t
     assert caught.value.exit_status == 2 and (tmp_path / "taken").read_text() == "mine"
 
 
+def refused(**_):
+    raise PermissionError(errno.EACCES, "Permission denied")
+
+
 def test_a_folder_that_may_not_be_written_is_said_before_anything_is_fitted(tmp_path, monkeypatch):
     monkeypatch.setattr(CostModel, "fit", lambda *_, **__: pytest.fail("it fits"))
-    monkeypatch.setattr(os, "access", lambda path, mode: False)  # whoever runs this may be root, who may write anywhere
+    monkeypatch.setattr(tempfile, "TemporaryFile", refused)  # whoever runs this may be root, who may write anywhere
     with pytest.raises(UserError, match=r"cannot write the model .*may not be written to"):
         fit([tmp_path / "run"], out=tmp_path / "new" / "model")
     assert not (tmp_path / "new").exists()
+
+
+def test_a_folder_of_something_else_is_no_place_for_a_model(tmp_path, monkeypatch):
+    monkeypatch.setattr(CostModel, "fit", lambda *_, **__: pytest.fail("it fits"))
+    (tmp_path / "manifest.json").write_text("{}")
+    with pytest.raises(UserError, match=r"cannot write the model .*holds something else"):
+        fit([tmp_path], out=tmp_path)
+    (tmp_path / "model.json").write_text("{}")  # an older model is replaced
+    with pytest.raises(pytest.fail.Exception, match="it fits"):
+        fit([tmp_path], out=tmp_path)
+
+
+def test_runs_of_steps_alone_are_refused_in_words(tmp_path):
+    with pytest.raises(UserError, match="holds whole steps, which are fitted beside single ops only"):
+        CostModel().fit([Path(__file__).parents[1] / "fixtures" / "runs" / "schema-1-step"])
