@@ -137,7 +137,7 @@ class OpRegressor(RegressorMixin, BaseEstimator):
         X = self.inputs([op], self.terms_of([op])[1])
         names = [name.replace("_", " ") for name in (*self.terms_, *PLAIN_TERMS)]
         start = len(names)
-        names += [meaning for name, meaning in GEOMETRY_FEATURES.items() if name.startswith("log_")]
+        names += [what.partition(",")[0] for name, what in GEOMETRY_FEATURES.items() if name.startswith("log_")]
         value, low, high = (
             np.concatenate([row[:start], np.expm1(row[start : len(names)])])
             for row in (X[0], self.regressor_.low_, self.regressor_.high_)

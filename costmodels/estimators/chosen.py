@@ -216,7 +216,7 @@ class ChosenRegressor(RegressorMixin, BaseEstimator):
         rows = np.flatnonzero(found)
         if len(rows) and not np.isnan(self.cv_error_percent_):
             parts = [(weight, self.parts_[name]) for name, weight in self.weights_.items()]
-            found[rows] = matters(parts, X[rows], self.low_, self.high_, spread[rows])
+            found[rows] = matters(parts, X[rows], (self.low_, self.high_), spread[rows])
         return found
 
     def outside(self, X: np.ndarray) -> np.ndarray:
