@@ -19,6 +19,8 @@ from profiler.workloads.step import TrainingStep, training_step
 #: What is said of a cost that no measurement is near, before what of the op it is.
 OUTSIDE = "far from what was measured"
 UNKNOWN = "no op of this kernel was measured"
+#: Percent of a step's latency below which it is not worth a warning that they are extrapolated.
+WORTH_SAYING = 1.0
 
 
 def everything(network: Network, **settings: object) -> StepPlan:
@@ -121,15 +123,15 @@ def pass_table(passes: pd.DataFrame) -> pd.DataFrame:
 
 
 def extrapolated(passes: pd.DataFrame) -> str:
-    """How much of a step is extrapolated, and of what, as a sentence for people; empty where nothing is.
+    """How much of a step is extrapolated, and of what, as a sentence for people; empty below :data:`WORTH_SAYING`.
 
     Args:
         passes: Of :func:`layer_passes`.
     """
     guessed = passes[passes["extrapolates"] != ""]
-    if guessed.empty:
-        return ""
     share = 100 * guessed["latency_ms"].sum() / passes["latency_ms"].sum()
+    if share < WORTH_SAYING:
+        return ""
     most = guessed.loc[guessed["latency_ms"].idxmax()]
     one = "the one is" if len(guessed) == 1 else "above all"
     return (
