@@ -3,7 +3,8 @@
 Of the 19,805 ops of the stored runs (three devices, ten networks) that no fit saw, a quarter lie outside the range
 of those that were fitted in something. Larger ones are foretold as well as any other (0.2 % off on average on the
 emulated boards, others 0.15, however much larger; on ``native`` 3.5 as others, where they are ten times as large 12):
-what a unit of work costs does not change, or hardly. Smaller ones are not (1.4 % there, 110 % on ``native``): what
+what a unit of work costs does not change, or hardly; they are said to be extrapolated only where they are many
+times as large. Smaller ones are not (1.4 % there, 110 % on ``native``): what
 stands around their loops is all that they cost, and larger ones hardly tell it.
 """
 
@@ -17,8 +18,6 @@ from costmodels.estimators.corrected import CorrectedTerms
 
 #: Most of a cost that may be of counts beyond the most that an op had: with so much an op is five times as large.
 BEYOND_MOST = 0.8
-#: Unless the counts alone explain the fitted costs but for such a relative scatter: then costs are linear in them.
-LINEAR = 0.01
 #: Most that counts may lack to the fewest that an op had, as a share of the cost.
 BELOW_FEWEST = 0.1
 #: Largest relative standard deviation of a cost that lies outside the range: loops that no op ran leave more open.
@@ -48,7 +47,6 @@ def matters(
         terms, unit_costs = slice(*part.terms), part.terms_.coef_
         counts, fewest, most = X[:, terms], low[terms], high[terms]
         cost = np.maximum(counts @ unit_costs, np.finfo(float).tiny)
-        if part.terms_.relative_std_ > LINEAR:
-            beyond += weight * (np.maximum(counts - most, 0.0) @ unit_costs) / cost
+        beyond += weight * (np.maximum(counts - most, 0.0) @ unit_costs) / cost
         below += weight * (np.maximum(fewest - counts, 0.0) @ unit_costs) / cost
     return (beyond > BEYOND_MOST) | (below > BELOW_FEWEST) | (spread > OPEN)

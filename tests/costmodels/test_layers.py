@@ -24,8 +24,8 @@ def network():
 
 @pytest.fixture(scope="module")
 def model():
-    """Of a device whose costs scatter, on which no pooling was ever measured, and no convolution so large."""
-    table = synthetic.table(synthetic.random_ops(120), noise=0.05)
+    """Of a device on which no pooling was ever measured, and no convolution so large."""
+    table = synthetic.table(synthetic.random_ops(120))
     return CostModel(work=synthetic.work, scratch_bytes=lambda op: 0).fit(table)
 
 

@@ -73,12 +73,11 @@ def test_placed_programs_give_the_same_on_the_host_kernels(seed):
             assert Expected.of(wanted).error(prng.digest(got)) < 4e-4 + 4 * rounding / np.linalg.norm(wanted)
         else:
             # Adam's first step is nearly the gradient's sign, which rounding decides where the gradient is 0 but for
-            # rounding: so weights may differ by two steps in a few places.
+            # rounding: there weights may differ by two steps; elsewhere in a few places.
             wrong = np.abs(got - wanted) > 1e-4 * np.abs(wanted).max()
-            # And everywhere, where the whole gradient is.
-            moment = results.get(f"{name}_moment1")
-            nothing = moment is not None and np.linalg.norm(moment) < 1e-7
-            assert nothing or wrong.mean() < 0.02, name
+            moment = np.abs(results.get(f"{name}_moment1", np.ones(1)))
+            undecided = moment < 1e-6 * max(1.0, moment.max())
+            assert wrong.sum() <= undecided.sum() + 0.02 * wrong.size, name
             assert np.abs(got - wanted).max() <= 2.1 * plan.learning_rate * max(1.0, np.abs(wanted).max()), name
 
 
