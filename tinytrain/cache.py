@@ -49,12 +49,10 @@ class PrefixCache:
     Args:
         sparse: The network under its plan. What it trains does not change them.
         images: Shape (n, channels, height, width).
-        batch: Images a pass; changes memory, not the result.
     """
 
-    def __init__(self, sparse: SparseNetwork, images: Tensor, batch: int = 25) -> None:
-        parts = [sparse.prefix(part) for part in images.split(batch)]
-        self._cut = tuple(torch.cat(tensors) for tensors in zip(*parts, strict=True))
+    def __init__(self, sparse: SparseNetwork, images: Tensor) -> None:
+        self._cut = sparse.prefix(images)
 
     @property
     def byte_count(self) -> int:

@@ -9,6 +9,7 @@ two where it lies beside a residual connection. They do not change while the pla
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,9 @@ from profiler.workloads.plan import LayerPlan
 from tinytrain.sparse_ops import Addition, Clamp, ClampAlone, Op, Other, SparseLayer, SparseNorm
 
 _ADDITIONS = (operator.add, operator.iadd, torch.add)
+#: Images that go through the prefix at once. Its first maps are the largest of the network, and with a batch of 25 take
+#: twice the memory of all that training keeps; from eight images on a pass is not slower for being split.
+_TOGETHER = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,10 +116,13 @@ class SparseNetwork:
 
     @torch.no_grad()
     def prefix(self, images: Tensor) -> tuple[Tensor, ...]:
-        """The cut tensors of a batch, each of shape (n, ...)."""
+        """The cut tensors of any number of images, each of shape (n, ...)."""
+        parts = [self._prefix_of(part) for part in images.tensor_split(max(1, math.ceil(len(images) / _TOGETHER)))]
+        return parts[0] if len(parts) == 1 else tuple(map(torch.cat, zip(*parts, strict=True)))
+
+    def _prefix_of(self, images: Tensor) -> tuple[Tensor, ...]:
         values: list[Tensor | None] = [None] * self._places
         values[0] = images.contiguous(memory_format=torch.channels_last)
-        del images
         _forward(self._prefix, values)
         return tuple(values[place] for place in self._cut)
 

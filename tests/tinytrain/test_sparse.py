@@ -239,7 +239,7 @@ def test_training_from_the_cache_is_training_from_the_images():
         trainer = apply_plan(fold_norms(model), network, plan)
         pool = AugmentationPool(support, labels, versions=3, seed=4)
         assert pool.images.shape == (18, 3, 10, 10)
-        cache = PrefixCache(trainer.sparse, pool.images, batch=5)
+        cache = PrefixCache(trainer.sparse, pool.images)  # more of them than go through the prefix at once
         assert cache.byte_count == 18 * 2 * 8 * 5 * 5 * 4  # two maps of 8 channels
         generator = torch.Generator().manual_seed(0)
         for _ in range(4):
