@@ -131,10 +131,12 @@ def run_app(app: typer.Typer, prog: str, arguments: Sequence[str] | None = None)
     """
     status: Any = 1
     warnings.showwarning = _show_warning
+    given = list(sys.argv[1:] if arguments is None else arguments)
     try:
+        _check_not_empty(given)
         command = typer.main.get_command(app)
         # Not command.main(): that leaves with status 1 where the reader of a pipe has gone.
-        with command.make_context(prog, list(sys.argv[1:] if arguments is None else arguments)) as context:
+        with command.make_context(prog, given) as context:
             status = command.invoke(context)
     except typer.Exit as asked:  # --help
         status = asked.exit_code
@@ -163,6 +165,20 @@ def run_app(app: typer.Typer, prog: str, arguments: Sequence[str] | None = None)
     except BrokenPipeError:  # what a pipe took no longer, whatever came of the command
         _to_nowhere(sys.stdout)
     sys.exit(status if isinstance(status, int) and not isinstance(status, bool) else 0)
+
+
+def _check_not_empty(arguments: Sequence[str]) -> None:
+    """Raise UserError where an argument is empty, as ``--out "$OUT"`` is without such a variable: no option means
+    anything by that, and as a path it would be the current folder."""
+    for before, argument in zip(("", *arguments), arguments, strict=False):
+        option, equals, value = argument.partition("=")
+        if not argument:
+            what = f"the argument after {before} is empty" if before else "the first argument is empty"
+        elif option.startswith("--") and equals and not value:
+            what = f"{argument} gives no value"
+        else:
+            continue
+        raise UserError(what, hint="give a value (is a variable of the shell not set?) or leave it away", exit_status=2)
 
 
 def _help_command(prog: str, error: Exception) -> str:

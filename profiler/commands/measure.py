@@ -68,7 +68,7 @@ from profiler.link.transport import BAUD
 from profiler.measure.design_terms import DesignName
 from profiler.measure.findings import Weight
 from profiler.measure.loop import Loop
-from profiler.measure.schedule import Policy
+from profiler.measure.schedule import MOST_REPETITIONS, Policy
 from profiler.measure.sitting import Left, check_caches, manifest, open_run, sitting, split
 from profiler.shown_values import format_seconds, format_value
 
@@ -97,7 +97,13 @@ def measure(
     classes: ClassesOption = 5,
     repetitions: Annotated[
         int | None,
-        typer.Option("--repetitions", min=1, metavar="N", help="Counted repetitions an op. [default: until steady]"),
+        typer.Option(
+            "--repetitions",
+            min=1,
+            max=MOST_REPETITIONS,
+            metavar="N",
+            help="Counted repetitions an op. [default: until steady]",
+        ),
     ] = None,
     time_per_op: Annotated[
         float | None,

@@ -11,6 +11,7 @@ import typer
 
 from profiler.cli_support import message, warn
 from profiler.errors import UserError
+from profiler.link.transport import MOST_BAUD
 from profiler.measure.schedule import Caches
 from profiler.ops import DTYPE_CODES, Optimizer, Pass
 
@@ -41,7 +42,10 @@ LabOption = Annotated[
     ),
 ]
 BaudOption = Annotated[
-    int, typer.Option("--baud", min=1, metavar="BAUD", help="Bits a second of a serial port; emulators have none.")
+    int,
+    typer.Option(
+        "--baud", min=1, max=MOST_BAUD, metavar="BAUD", help="Bits a second of a serial port; emulators have none."
+    ),
 ]
 PowerCycleOption = Annotated[
     str | None,

@@ -38,7 +38,7 @@ from profiler.commands.step_report import report
 from profiler.errors import UserError
 from profiler.link.transport import BAUD
 from profiler.measure.observed import disturbance_warning, disturbed, observed_run
-from profiler.measure.schedule import EMPTY, Policy, Slot, is_this_host
+from profiler.measure.schedule import EMPTY, MOST_REPETITIONS, Policy, Slot, is_this_host
 from profiler.measure.sitting import manifest, open_run, sitting, split
 from profiler.measure.statistics import median
 from profiler.measure.steps import check_step, energy_of_step, foreseen, step_trial, time_step
@@ -119,6 +119,7 @@ def step(
         typer.Option(
             "--repetitions",
             min=1,
+            max=MOST_REPETITIONS,
             metavar="N",
             help="Timed steps, after a warm-up. [default: 3 where emulated, else 20; on Linux until the lowest agree]",
         ),

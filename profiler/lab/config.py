@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ import yaml
 
 from profiler import store
 from profiler.errors import UserError
+from profiler.link.transport import MOST_BAUD
+from profiler.measure.schedule import MOST_REPETITIONS
 
 #: The tag of the key ``<<``.
 _MERGE = "tag:yaml.org,2002:merge"
@@ -24,11 +27,11 @@ _BOARD_KEYS: dict[str, tuple[tuple[type, ...], str]] = {
     "name": ((str,), "text"),
     "port": ((str,), "text"),
     "place": ((str,), "text"),
-    "baud": ((int,), "a whole number above 0"),
+    "baud": ((int,), f"a whole number from 1 to {MOST_BAUD:,}"),
     "region": ((str,), "text"),
     "power_cycle": ((str, bool), "a shell command, or true for the place's own power switch"),
     "caches": ((str,), "text"),
-    "repetitions": ((int,), "a whole number above 0"),
+    "repetitions": ((int,), f"a whole number from 1 to {MOST_REPETITIONS:,}"),
     "energy": ((str,), "text: joulescope:SERIAL, recording or emulated"),
     "target_power": ((str,), "text: joulescope:SERIAL"),
     "trigger_input": ((int,), "a whole number from 0 to 3"),
@@ -37,8 +40,8 @@ _BOARD_KEYS: dict[str, tuple[tuple[type, ...], str]] = {
 _LAB_KEYS = ("boards", "coordinator")
 #: Keys of a board that are options of the command, which they override.
 _OPTIONS = ("baud", "region", "caches", "repetitions", "energy", "target_power", "trigger_input")
-#: Numbers that may be 0.
-_FROM_ZERO = ("trigger_input",)
+#: Keys that are numbers, with the least and the most.
+_RANGES = {"baud": (1, MOST_BAUD), "repetitions": (1, MOST_REPETITIONS), "trigger_input": (0, 3)}
 
 
 @dataclass(frozen=True)
@@ -180,8 +183,8 @@ def _check_key(path: Path, name: str, key: str, value: Any) -> None:
     types, called = _BOARD_KEYS[key]
     # True and False are integers to Python.
     right = isinstance(value, types) and (bool in types or not isinstance(value, bool))
-    least = 0 if key in _FROM_ZERO else 1
-    if not right or value == "" or (isinstance(value, int) and not isinstance(value, bool) and value < least):
+    least, most = _RANGES.get(key, (-math.inf, math.inf))
+    if not right or value == "" or (key in _RANGES and not least <= value <= most):
         raise _of_board(path, name, f"has {key}: {value!r}", f"{key} is {called}")
 
 

@@ -73,10 +73,10 @@ class PortLock:
         """Before the port is opened, which would change the settings of whoever has it.
 
         Raises:
-            PortError: somebody has it.
+            PortError: somebody has it, or it is no serial port (every program has /dev/null).
         """
         if self._local and (holder := _lasting_holder(self._url, self._file)):
-            raise in_use(self._url, holder)
+            raise in_use(self._url, holder) if _is_terminal(self._url) else no_serial_port(self._url)
 
     def take(self, descriptor: int) -> None:
         """After the port was opened and flock()ed.
@@ -144,6 +144,11 @@ def in_use(url: str, holder: Holder | None) -> PortError:
             hint=f"`sudo fuser -v {real}` says which; close that program first",
         )
     return PortError(f"{port} is in use by {holder}", hint="close that program first")
+
+
+def no_serial_port(url: str) -> PortError:
+    """The error for a file or device that is something else."""
+    return PortError(f"{url} is no serial port", hint="`profile devices` lists those that are there", exit_status=2)
 
 
 def find_holder(url: str, own: Path | None = None) -> Holder | None:
@@ -247,6 +252,19 @@ def _name_of(process_id: int) -> str:
         return (folder / "comm").read_text().strip()
     except OSError:
         return "a program"
+
+
+def _is_terminal(path: str) -> bool:
+    """Whether it is a serial port or a pseudo-terminal, of a device that somebody has open; true where that cannot be
+    told, as of one that is kept exclusively."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
+    except OSError:
+        return True
+    try:
+        return os.isatty(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _is_pseudo_terminal(status: os.stat_result) -> bool:

@@ -23,12 +23,14 @@ from profiler.link import frames, ports
 from profiler.link.errors import PortError
 from profiler.link.frames import Frame, FrameStatus
 from profiler.link.link_log import LinkLog
-from profiler.link.port_lock import PortLock, find_holder, in_use
+from profiler.link.port_lock import PortLock, find_holder, in_use, no_serial_port
 from profiler.link.ports import network
 
 #: Bits a second of a serial port where nothing else is asked for: what the firmware of every board sets its UART to
 #: (LINK_BAUD in firmware/boards/common/stm32/usart.h).
 BAUD = 921_600
+#: pySerial hands the kernel a signed number of 32 bits.
+MOST_BAUD = 2**31 - 1
 #: Longest time that reading a port without a file descriptor (rfc2217://, Windows) goes past a deadline.
 _SLICE_S = 0.05
 _LARGEST_READ_BYTES = 65_536
@@ -291,8 +293,9 @@ def _cannot_open(url: str, error: OSError) -> PortError:
         return PortError(why.reason, hint=why.fix)
     if code in (errno.EBUSY, errno.EAGAIN) or "lock" in str(error):
         return in_use(url, find_holder(url))
-    if "://" not in url and not Path(url).is_char_device():
-        return PortError(f"{url} is no serial port", hint="`profile devices` lists those that are there", exit_status=2)
+    # pySerial tells a device that has no settings of a line only in words.
+    if "://" not in url and (not Path(url).is_char_device() or os.strerror(errno.ENOTTY) in str(error)):
+        return no_serial_port(url)
     return PortError(f"{url} cannot be opened: {error}", hint="check cable, name and that it is a serial port")
 
 

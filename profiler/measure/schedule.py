@@ -24,6 +24,10 @@ class Caches(StrEnum):
     COLD = "cold"
 
 
+#: The protocol counts a trial's repetitions in 16 bits, and the first is a warm-up.
+MOST_REPETITIONS = 0xFFFF - 1
+
+
 @dataclass(frozen=True)
 class Policy:
     """How often an op is repeated.

@@ -40,6 +40,19 @@ def test_the_list_of_verbs_is_not_cut_short_on_80_columns(name, monkeypatch, cap
     assert "..." not in capsys.readouterr().out.partition("Commands:")[2]
 
 
+@pytest.mark.parametrize("name", APPS)
+def test_an_empty_argument_of_any_command_is_one_sentence(name, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for path, _ in COMMANDS:
+        prog, *verbs = path.split()
+        if prog == name:
+            with pytest.raises(SystemExit) as leaving:
+                cli_support.run_app(APPS[name], name, [*verbs, "--out", ""])
+            assert leaving.value.code == 2
+            assert f"{name}: error: the argument after --out is empty; give a value" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 def run(code, **options):
     return subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True, **options)
 

@@ -96,8 +96,17 @@ MISTAKES = {
     "port and place": (board(**PORT, place="p"), "board a has both port and place"),
     "port auto": (board(name="a", port="auto"), "board a has the port auto; name its port"),
     "empty port": (board(name="a", port='""'), "board a has port: ''; port is text"),
-    "baud as text": (board(**PORT, baud="fast"), "board a has baud: 'fast'; baud is a whole number above 0"),
+    "baud as text": (
+        board(**PORT, baud="fast"),
+        "board a has baud: 'fast'; baud is a whole number from 1 to 2,147,483,647",
+    ),
     "energy yes": (board(**PORT, energy="yes"), "board a has energy: True; energy is text: joulescope:SERIAL"),
+    "more repetitions than a trial has": (
+        board(**PORT, repetitions=10**30),
+        f"board a has repetitions: {10**30}; repetitions is a whole number from 1 to 65,534",
+    ),
+    "more bits a second than can be said": (board(**PORT, baud=2**31), "board a has baud: 2147483648; baud is a whole"),
+    "input above 3": (board(**PORT, trigger_input=4), "board a has trigger_input: 4; .* whole number from 0 to 3"),
     "input below 0": (board(**PORT, trigger_input=-1), "board a has trigger_input: -1; .* whole number from 0 to 3"),
     "the same instrument": (
         board(**PORT, energy="joulescope:7") + "  - {name: b, port: /dev/ttyACM1, target_power: joulescope:7}\n",
