@@ -10,8 +10,12 @@ from pathlib import Path
 
 import pandas as pd
 
+from profiler.commands.options import chosen_port
 from profiler.errors import UserError
-from profiler.store import holds_run, load_steps, slug
+from profiler.link.session import open_device
+from profiler.link.transport import BAUD
+from profiler.measure.sitting import device_name
+from profiler.store import holds_run, load_steps, read_manifest, slug
 
 #: Plans that one command measures, so that its line does not grow without end.
 _PLANS_A_COMMAND = 10
@@ -31,6 +35,33 @@ def measured_steps(folder: Path, device: str) -> pd.DataFrame:
         return load_steps(run)
     except UserError:  # it was stopped before its first step
         return pd.DataFrame({"plan": [], "status": []})
+
+
+def check_device(folder: Path, device: str, port: str) -> None:
+    """See that the device of the cost model is at the port, before anything that takes long.
+
+    A benchmark that has measured some of its steps has asked before, and the device need not be there for the rest.
+
+    Args:
+        folder: Of the benchmark.
+        device: Its name, by its cost model.
+        port: Where it is said to be.
+
+    Raises:
+        UserError: nobody answers there, or another device.
+    """
+    run = run_folder(folder, device)
+    if holds_run(run):
+        found, where = read_manifest(run)["device"], f"in {run}"
+    else:
+        with open_device(chosen_port(port, BAUD)) as opened:
+            found, where = device_name(opened.identity), f"at {port}"
+    if found != device:
+        raise UserError(
+            f"the device {where} is {found}, and the cost model is of {device}",
+            hint="give a --port for every --costs, in the same order; `profile devices` lists ports; --no-device takes "
+            "predictions instead",
+        )
 
 
 def measure(
@@ -58,7 +89,7 @@ def measure(
         Sentences on steps that could not be measured.
 
     Raises:
-        UserError: the device does not answer, or is not the one that the cost model is of.
+        UserError: the device does not answer, or goes on with a run of another one.
     """
     run = run_folder(folder, device)
     known = set(measured_steps(folder, device).plan)
@@ -84,10 +115,4 @@ def measure(
             ) from None
         for _ in part:
             advance()
-    table = measured_steps(folder, device)
-    if len(table) and (found := set(table.device)) != {device}:
-        raise UserError(
-            f"the steps in {run} were measured on {', '.join(sorted(found))}, and the cost model is of {device}",
-            hint="give the port of that device",
-        )
     return list(dict.fromkeys(failures))  # a run tells those of earlier sittings again

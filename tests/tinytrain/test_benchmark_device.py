@@ -2,9 +2,12 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from made_up import measured_run
 from small_benchmark import benchmark, results, working_folder
 
+from profiler.errors import UserError
 from profiler.store import load_steps
+from tinytrain import benchmark_device
 
 BOARD = "qemu-mps2-an500"
 WHERE = ("--port", "qemu://mps2-an500")
@@ -38,15 +41,30 @@ def test_every_distinct_step_is_measured_once(folder):
     assert Path(f"out/measured/{BOARD}/trials.jsonl").read_bytes() == trials
 
 
-@pytest.mark.slow
-def test_a_device_of_another_kind_than_the_cost_model_is_refused(folder, capsys):
+def test_a_device_of_another_kind_than_the_cost_model_is_refused_before_anything_is_trained(folder, capsys):
     assert benchmark("--repetitions", "1", methods="none,last", where=WHERE) == 1
-    assert f"were measured on {BOARD}, and the cost model is of fast" in capsys.readouterr().err
+    assert f"the device at qemu://mps2-an500 is {BOARD}, and the cost model is of fast" in capsys.readouterr().err
+    assert not Path("out").exists()
 
 
-def test_a_device_that_is_not_there_is_one_sentence_and_training_is_kept(folder, capsys):
+def test_a_device_that_is_not_there_is_one_sentence_before_anything_is_trained(folder, capsys):
+    assert benchmark(methods="none,last", where=("--port", "/dev/nowhere")) == 1
+    printed = capsys.readouterr().err
+    assert "there is no port /dev/nowhere" in printed
+    assert "Traceback" not in printed
+    assert not Path("out").exists()
+
+
+def test_a_device_that_goes_away_while_methods_are_trained_costs_no_training(folder, capsys, monkeypatch):
+    monkeypatch.setattr(benchmark_device, "check_device", lambda *_: None)
     assert benchmark(methods="none,last", where=("--port", "/dev/nowhere")) == 1
     printed = capsys.readouterr().err
     assert "steps could not be measured on /dev/nowhere" in printed
     assert "Traceback" not in printed
     assert len(Path("out/results.jsonl").read_bytes().splitlines()) == 4
+
+
+def test_what_was_measured_on_another_device_is_refused(folder):
+    run = measured_run(benchmark_device.run_folder(folder, "fast"), "slow")
+    with pytest.raises(UserError, match=f"the device in {run} is slow, and the cost model is of fast"):
+        benchmark_device.check_device(folder, "fast", "/dev/nowhere")

@@ -11,6 +11,7 @@ import typer
 from profiler.cli_support import message, parse_input_shape, print_json, print_table, progress, warn
 from profiler.commands.options import DEFAULT_RATIOS, parse_ratios
 from profiler.errors import UserError
+from profiler.measure.schedule import MOST_REPETITIONS
 from tinytrain.commands import options, plan_options
 
 if TYPE_CHECKING:
@@ -111,7 +112,10 @@ def benchmark(
         ),
     ] = None,
     repetitions: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Timed steps on the device; by default as `profile step`.")
+        int | None,
+        typer.Option(
+            min=1, max=MOST_REPETITIONS, metavar="N", help="Timed steps on the device; by default as `profile step`."
+        ),
     ] = None,
     jobs: Annotated[
         int, typer.Option(metavar="N", help="Processes that train, one thread each; -1 for one a core.")
@@ -139,6 +143,7 @@ def benchmark(
 ) -> None:
     """Compare methods on the same tasks: accuracy, and what a training step costs on each device."""
     from tinytrain.benchmark import Place, Settings  # noqa: PLC0415  (torch takes seconds, and --help should not)
+    from tinytrain.benchmark_device import check_device  # noqa: PLC0415
     from tinytrain.benchmark_methods import METHODS, SEARCHED, Limits, find_methods  # noqa: PLC0415
     from tinytrain.benchmark_run import Comparison  # noqa: PLC0415
     from tinytrain.benchmark_store import Results  # noqa: PLC0415
@@ -211,6 +216,8 @@ def benchmark(
             hint="give --contributions NETWORK=FILE; `tinytrain search` measures them",
             exit_status=2,
         )
+    for device, where in ports.items():
+        check_device(out, device, where)
     with Results(out, settings, devices) as results:
         if results.damaged:
             warn(f"{len(results.damaged)} damaged lines of {out / 'results.jsonl'} are left out, and done again")
