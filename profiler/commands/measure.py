@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -226,7 +227,7 @@ def measure(
             elif resume:
                 message("there is no trial to go on with; beginning a new run")
             message(
-                f"measuring {_what(wish, plan, len(left))} on {identity.board} (timer: {identity.timer_label}, caches: "
+                f"measuring {_what(wish, plan, programs)} on {identity.board} (timer: {identity.timer_label}, caches: "
                 f"{caches}) into {run.folder}"
             )
             if "qemu user" in identity.core.lower():
@@ -241,7 +242,7 @@ def measure(
         _print_left(left, json_)
         raise UserError(
             f"no op of {f'{network} at {input_}' if network else 'the space'} could be measured on {identity.board}",
-            hint="take a smaller input, another device, or more time",
+            hint="take a smaller input, fewer repetitions, another device, or more time",
         )
     table = store.load(run.folder, status=None)
     from profiler.measure.trust import examine  # noqa: PLC0415 - keeps --help fast
@@ -250,12 +251,12 @@ def measure(
     return _report(run.folder, table, left, trust, seconds=time.monotonic() - start, json_=json_)
 
 
-def _what(wish: Wish | list[Op], plan: dict[str, Any], left: int) -> str:
+def _what(wish: Wish | list[Op], plan: dict[str, Any], programs: Mapping[Op, Any]) -> str:
     of = f"of {plan['network']}" if plan["network"] else "of the general op space"
     if isinstance(wish, Wish):
         return f"ops {of}, {wish.name} design,"
     beside = f" ({plan['companions']} of them companions)" if plan["companions"] else ""
-    return f"{len(wish) - left} of {len(wish)} ops {of}{beside}"
+    return f"{sum(op in programs for op in wish)} of {len(wish)} ops {of}{beside}"
 
 
 def _sit(device: Any, run: store.Run, loop: Loop) -> None:
