@@ -5,15 +5,13 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import synthetic
 
 from costmodels.model import CostModel
 from profiler.workloads.lower import load_network
 from profiler.workloads.plan import Head
 from profiler.workloads.step import network_ops
 from tinytrain import cli
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "costmodels"))
-import synthetic
 
 SHAPE = (3, 16, 16)
 NETWORK = """

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from conftest import Small
+from five_layers import Small
 
 from profiler.errors import UserError
 from profiler.workloads.lower import lower

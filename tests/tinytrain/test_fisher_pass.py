@@ -1,18 +1,14 @@
 """The Fisher pass as a device's program: what it computes, and what a task is said to cost."""
 
 import copy
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from conftest import Small
-from made_up import MadeUpCosts
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "profiler"))
+from five_layers import Small
 from host_device import HostDevice
+from made_up import MadeUpCosts
 from small_networks import MEMORY, from_device, starting_value
 
 from costmodels.analytical import AnalyticalCosts

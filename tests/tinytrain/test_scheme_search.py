@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import Small
+from five_layers import Small
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_up import MadeUpCosts

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from conftest import Small
+from five_layers import Small
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from made_up import MadeUpCosts

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from conftest import Small
+from five_layers import Small
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn

@@ -5,7 +5,7 @@ import copy
 import numpy as np
 import pytest
 import torch
-from conftest import Small
+from five_layers import Small
 from torch import nn
 
 from profiler.ops import Access

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import Small
+from five_layers import Small
 from made_up import MadeUpCosts, measured_run
 
 from costmodels.analytical import AnalyticalCosts
@@ -22,7 +22,7 @@ from tinytrain.study_store import Study
 from tinytrain.study_tables import choice_table, identical_plans, method_table
 
 SHAPE = (3, 10, 10)
-NAME = "conftest:Small"
+NAME = "five_layers:Small"
 NETWORK = lower(Small(), SHAPE, NAME)
 SETTINGS = StudySettings(
     NAME, SHAPE, "made up", inspected_share=1.0, ratios=(0.25, 0.5, 1.0), random_plans=30, budget_shares=(0.1, 0.4, 0.7)

@@ -43,7 +43,7 @@ def test_macs_are_scaled_so_that_training_everything_costs_what_the_model_says(i
 
 
 def test_a_tasks_information_is_that_of_the_episode_of_its_name(images, small):
-    loaded = {"noise": Loaded(small, lower(small, (3, 12, 12), "conftest:Small"), images, "made up")}
+    loaded = {"noise": Loaded(small, lower(small, (3, 12, 12), "five_layers:Small"), images, "made up")}
     told: list[str] = []
     given = study_run.task_information(loaded, ["grouped", "linear"], tasks=2, ways=3, shots=2, advance=told.append)
     assert list(given) == ["noise-0", "noise-1"] and told == []

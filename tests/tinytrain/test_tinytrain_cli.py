@@ -1,8 +1,7 @@
 import json
-import sys
-from pathlib import Path
 
 import pytest
+import synthetic
 from made_up import MadeUpCosts
 
 from costmodels.model import CostModel
@@ -10,9 +9,6 @@ from profiler.workloads.lower import load_network
 from profiler.workloads.plan import Head, StepPlan
 from profiler.workloads.step import network_ops, training_step
 from tinytrain import cli, data, weights
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "costmodels"))
-import synthetic
 
 COMMON = ["--network", "mcunet-5fps", "--input", "3x32x32", "--data", "embedded"]
 ANALYTICAL = ["--costs", "analytical", "--us-per-mac", "0.01"]

@@ -2,7 +2,7 @@ import copy
 
 import pytest
 import torch
-from conftest import Small
+from five_layers import Small
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
