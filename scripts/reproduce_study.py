@@ -23,8 +23,12 @@ from costmodels.plots import timer_note
 from profiler.cli_support import message, parse_input_shape, print_table, progress
 from profiler.devices.identity import INSTRUCTIONS
 from profiler.workloads.lower import load_network
+from profiler.workloads.plan import Head
 from tinytrain import study_frozen, study_run, tasks
+from tinytrain.baselines import find_method
+from tinytrain.benchmark import Settings
 from tinytrain.benchmark_tables import interval
+from tinytrain.commands.plan_options import DEFAULT_CONFIDENCE
 from tinytrain.study import StudySettings
 from tinytrain.study_plots import write_plot
 from tinytrain.study_store import Study
@@ -35,8 +39,10 @@ DOMAINS = ("omniglot", "gtsrb", "dtd")
 #: Those of one network alone stand apart.
 METHODS = ("none", "full", "last", "biases", "tinytl", "adapters", "static", "tinytrain-analytical", "tinytrain")
 SCHEME, SEARCHED = "sparse-update:mcunetv3-148kb", "sparse-update-searched"
+#: The smallest of the published schemes, the middle one and the largest.
+SCHEMES = "mcunetv3-49kb,mcunetv3-99kb,mcunetv3-148kb"
 RATES = ("1e-3", "1e-4")
-HEAD_TO_HEAD = ("tinytrain-analytical", "tinytrain", "static", SCHEME)
+HEAD_TO_HEAD = ("tinytrain-analytical", "tinytrain", "static")
 AGAINST = "tinytrain"
 #: Accuracies of frozen features at 128 px by an independent implementation (300 episodes, ± 1): 5 shots, 1 shot.
 STATED = {
@@ -160,18 +166,29 @@ class Reproduction:
             self.compare(name, methods, self.args.rate_tasks, *words, weights=weights, rate=rate)
 
     def head_to_head(self) -> None:
-        """Plans of four methods at equal budgets and one learning rate: accuracy at equal measured cost."""
-        weights = self.weights()[0]
-        shares = self.args.shares.split(",")[: 1 if self.quick else None]
-        table = f"table-{MAIN}-{weights}"
-        names = [table, *(f"head-to-head-{share}-{MAIN}-{weights}" for share in shares)]
-        methods = HEAD_TO_HEAD[:2] if self.quick else HEAD_TO_HEAD
+        """Plans of four methods at one learning rate, none of which may take longer than a published scheme's step."""
+        weights, table = self.weights()[0], f"table-{MAIN}-{self.weights()[0]}"
+        folder = self.model(self.device)
+        if folder is None:
+            return
+        model, (_, network) = CostModel.load(folder), load_network(MAIN, parse_input_shape(self.input_))
         # Rates chosen for each method on a few tasks differ by chance, and by more than the plans do.
-        rate = None if self.quick else self.chosen_rate(table, weights)
-        for share, name in zip(shares, names[1:], strict=True):
-            # Plans that are the same at two budgets are trained once.
-            reused = self.reuse(*(n for n in names if n != name))
-            self.compare(name, methods, self.args.head_tasks, *reused, weights=weights, share=float(share), rate=rate)
+        rates = (None,) if self.quick else (self.args.head_rates or self.chosen_rate(table, weights)).split(",")
+        schemes = self.args.schemes.split(",")[: 1 if self.quick else None]
+        for rate in rates:
+            at = "" if rate is None else f"-{rate}"
+            names = {scheme: f"head-to-head-{scheme}{at}-{MAIN}-{weights}" for scheme in schemes}
+            for scheme, name in names.items():
+                method = f"sparse-update:{scheme}"
+                methods = (method, AGAINST) if self.quick else (*HEAD_TO_HEAD, method)
+                plan = find_method(method).plan(network, head=Head(classes=5), images=Settings.images)
+                # Plans that are the same at two budgets are trained once.
+                reused = self.reuse(table, *(other for other in names.values() if other != name))
+                words = (*reused, "--measure", self.args.measure)
+                # As every budget, it is held against the upper end of what is predicted.
+                most_ms = math.ceil(model.step(network, plan).latency_upper_ms(DEFAULT_CONFIDENCE))
+                budget = ("--latency-ms", most_ms)
+                self.compare(name, methods, self.args.head_tasks, *words, weights=weights, budget=budget, rate=rate)
 
     def study(self) -> None:
         """The factorial on each device."""
@@ -233,7 +250,7 @@ class Reproduction:
         *more: object,
         networks: Sequence[str] = (MAIN,),
         weights: str = "imagenet",
-        share: float | None = None,
+        budget: Sequence[object] = (),
         rate: str | None = None,
     ) -> None:
         """One ``tinytrain benchmark`` on the first device, and its figures."""
@@ -251,7 +268,7 @@ class Reproduction:
             *("tinytrain", "benchmark", "--methods", ",".join(methods), "--input", self.input_, "--tasks", count),
             *(word for network in networks for word in ("--network", network)),
             *(word for domain in self.domains for word in ("--domain", domain)),
-            *("--costs", model, "--latency-share", share or self.args.share),
+            *("--costs", model, *(budget or ("--latency-share", self.args.share))),
             *(("--port", self.device.port) if measured else ("--no-device",)),
             *("--against", AGAINST, "--repetitions", 1, "--jobs", self.args.jobs),
             *(*small, *data, *of, *more, "--out", folder),
@@ -282,7 +299,7 @@ class Reproduction:
         folder = self.args.out / f"meta-{MAIN}"
         file = folder / f"{MAIN}.npz"
         if not file.exists():
-            self.shown.headline("meta-training (hours; ended at any moment, it goes on)")
+            self.shown.headline("meta-training (half an hour; ended at any moment, it goes on)")
             data = () if self.data is None else ("--data", self.data)
             self.shown.run("tinytrain", "meta-train", "--network", MAIN, "--episodes", 2000, *data, "--out", folder)
         return file
@@ -340,14 +357,15 @@ def arguments() -> argparse.Namespace:
         ("study-tasks", 7, "a domain, of the factorial"),
         ("head-tasks", 100, "a domain, of plans head to head"),
         ("lr-tasks", 5, "that learning rates are chosen on"),
-        ("measure", 300, "most steps of a study to run on its device"),
+        ("measure", 300, "most steps of a study, or of plans head to head, to run on the device"),
         ("jobs", 1, "processes that train"),
     ):
         number = QUICK.get(name, default) if "--quick" in sys.argv else default
         parser.add_argument(f"--{name}", type=int, default=number, help=f"{what} [{default}]")
     parser.add_argument("--share", type=float, default=0.45, help="budget of the tables, of a full step [0.45]")
-    parser.add_argument("--shares", default="0.4,0.45,0.5", help="budgets head to head [0.4,0.45,0.5]")
-    parser.add_argument("--meta-weights", type=Path, help=f"meta-trained weights of {MAIN} [trained here: hours]")
+    parser.add_argument("--schemes", default=SCHEMES, help=f"whose steps are the budgets head to head [{SCHEMES}]")
+    parser.add_argument("--head-rates", help="learning rates head to head [what the table chose for its method]")
+    parser.add_argument("--meta-weights", type=Path, help=f"meta-trained weights of {MAIN} [trained here]")
     parser.add_argument("--contributions", type=Path, help="of the search; what it lacks is measured [an hour]")
     parser.add_argument("--data", help="folder with weights/ and images/ [TINYTRAIN_DATA, or downloads]")
     parser.add_argument("--models", type=Path, default=Path("models"), help="where fitted models lie or go [models]")

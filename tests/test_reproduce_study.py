@@ -66,7 +66,7 @@ def test_every_part_leaves_figures_and_is_not_done_again(reproduce):
     summary, differences = read["summary"], read["differences"]
     parts = set(summary.part)
     assert {part.split("-mcunet")[0] for part in parts} == {
-        "table", "meta-dataset", "batch-25", "head-to-head-0.4",
+        "table", "meta-dataset", "batch-25", "head-to-head",
     }  # fmt: skip
     table = summary[summary.part.str.startswith("table")].set_index("method")
     assert set(table.index) == {"none", "last", "tinytl", "tinytrain"} and table.tasks.eq(2).all()
@@ -74,6 +74,10 @@ def test_every_part_leaves_figures_and_is_not_done_again(reproduce):
     assert table.latency_ms["last"] < table.latency_ms["tinytrain"] < table.latency_ms["tinytl"]
     assert set(differences.less) == {"tinytrain"}
     assert differences[differences.part.str.startswith("table")].pairs.eq(2).all()
+    versus = summary[summary.part.str.startswith("head-to-head")].set_index("method")
+    # The budget is the published scheme's own step.
+    assert set(versus.index) == {"tinytrain", "sparse-update:mcunetv3-49kb"}
+    assert versus.budget_broken_percent.eq(0).all() and versus.over_budget_percent_most.between(-10, 0).all()
     whole = summary[summary.part.str.startswith("batch-25")].set_index("method")
     # All of a step but its update is done for every image.
     assert 4 < whole.latency_ms["last"] / table.latency_ms["last"] < 5

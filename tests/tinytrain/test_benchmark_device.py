@@ -41,6 +41,20 @@ def test_every_distinct_step_is_measured_once(folder):
     assert Path(f"out/measured/{BOARD}/trials.jsonl").read_bytes() == trials
 
 
+@pytest.mark.slow
+def test_the_steps_of_most_tasks_are_measured_where_not_all_are(folder):
+    words = ("--repetitions", "1", "--measure")
+    assert benchmark(*words, "1", costs=(BOARD,), where=WHERE) == 0
+    table = results()
+    assert table.measured_latency_ms.notna().any() and table.predicted_latency_ms[table.method != "none"].notna().all()
+    (measured,) = load_steps(folder / "out" / "measured" / BOARD).plan
+    taken = table.step.value_counts()
+    assert taken[measured] == taken.max()
+    assert set(table.step[table.measured_latency_ms.notna()]) == {measured}
+    assert benchmark(*words, "2", costs=(BOARD,), where=WHERE) == 0
+    assert len(load_steps(folder / "out" / "measured" / BOARD)) == 2
+
+
 def test_a_device_of_another_kind_than_the_cost_model_is_refused_before_anything_is_trained(folder, capsys):
     assert benchmark("--repetitions", "1", methods="none,last", where=WHERE) == 1
     assert f"the device at qemu://mps2-an500 is {BOARD}, and the cost model is of fast" in capsys.readouterr().err

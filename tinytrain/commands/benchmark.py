@@ -117,6 +117,16 @@ def benchmark(
             min=1, max=MOST_REPETITIONS, metavar="N", help="Timed steps on the device; by default as `profile step`."
         ),
     ] = None,
+    measure: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Most distinct steps to measure on a device, those of most tasks first; the others' costs are "
+            "predicted. [default: all]",
+            show_default=False,
+        ),
+    ] = None,
     jobs: Annotated[
         int, typer.Option(metavar="N", help="Processes that train, one thread each; -1 for one a core.")
     ] = 1,
@@ -225,7 +235,7 @@ def benchmark(
         results.check_same("contributions", contributed)
         comparison = Comparison(results, place, devices, asked, networks, domains, tasks, tuple(reuse or ()))
         _train(comparison, jobs, scheduler, quiet=as_json)
-        failures = _measure(comparison, ports, repetitions, energy, quiet=as_json)
+        failures = _measure(comparison, ports, measure, repetitions, energy, quiet=as_json)
     for failure in failures:
         warn(failure)
     _report(out, comparison, against, as_json)
@@ -310,13 +320,19 @@ def _train(comparison: Comparison, jobs: int, scheduler: str | None, *, quiet: b
 
 
 def _measure(
-    comparison: Comparison, ports: dict[str, str], repetitions: int | None, energy: str | None, *, quiet: bool
+    comparison: Comparison,
+    ports: dict[str, str],
+    most: int | None,
+    repetitions: int | None,
+    energy: str | None,
+    *,
+    quiet: bool,
 ) -> list[str]:
     from tinytrain.benchmark_device import measure  # noqa: PLC0415
 
     failures = []
     for device, where in ports.items():
-        wanted = comparison.steps_of(device)
+        wanted = comparison.steps_of(device)[:most]
         with progress(len(wanted), f"steps on {device}", quiet=quiet) as ticker:
             failures += measure(
                 comparison.results.folder,
