@@ -6,19 +6,12 @@ import dataclasses
 
 import numpy as np
 import op_cases
+import op_references
 import pytest
 import torch
 import torch.nn.functional as F
-from op_cases import (
-    CASES,
-    KINDS_AND_PASSES,
-    VARIANTS,
-    Case,
-    check_all,
-    random_case,
-    random_op,
-    seeded,
-)
+from op_cases import CASES, KINDS_AND_PASSES, VARIANTS, Case, random_case, random_op, seeded
+from op_references import check_all
 
 from profiler import kernels, ops
 from profiler.ops import Access, Op, Pass
@@ -64,7 +57,7 @@ def test_both_variants_of_a_kernel_agree_with_torch_on_random_geometries(kind: s
     rng, executor = seeded(kind, pass_), HostExecutor()
     for _ in range(CASES):
         case = random_case(random_op(kind, pass_, rng), rng)
-        reference = op_cases.expected(case)
+        reference = op_references.expected(case)
         for variant in VARIANTS:
             case = dataclasses.replace(case, op=dataclasses.replace(case.op, variant=variant))
             check_all(case, executor.execute(case), reference)
@@ -100,7 +93,7 @@ def test_long_sums_keep_their_accuracy(geometry: ops.Geometry, positive: bool) -
         if positive:  # the partial sums grow all the way
             for values in case.buffers:
                 np.abs(values, out=values)
-        check_all(case, executor.execute(case), op_cases.expected(case))
+        check_all(case, executor.execute(case), op_references.expected(case))
 
 
 @pytest.mark.parametrize(
@@ -145,7 +138,7 @@ def test_group_norm_backward_from_what_forward_saved_is_autograd_s() -> None:
             for role in ("input", "weight", "bias")
         )
         y = F.group_norm(x.permute(2, 0, 1).unsqueeze(0), g.groups, weight, bias)[0].permute(1, 2, 0)
-        assert op_cases.relative_error(saved["output"], y.detach().numpy()) < 1e-5
+        assert op_references.relative_error(saved["output"], y.detach().numpy()) < 1e-5
         training = {"trained_channels": g.in_channels, "trains_bias": bool(g.has_bias)}
         for op in (Op(g, Pass.GRAD_INPUT), Op(g, Pass.GRAD_WEIGHT, **training)):
             case = random_case(op, rng)
@@ -161,7 +154,7 @@ def test_group_norm_backward_from_what_forward_saved_is_autograd_s() -> None:
                 if role in roles:
                     before = 0 if role == "grad_input" else buffers[role]  # what is trained is added to
                     got = after[roles.index(role)] - before
-                    assert op_cases.relative_error(got, values.numpy()) < 2e-5, (op.key, role)
+                    assert op_references.relative_error(got, values.numpy()) < 2e-5, (op.key, role)
 
 
 def test_group_norm_holds_its_accuracy_where_the_mean_is_many_standard_deviations() -> None:
@@ -169,7 +162,7 @@ def test_group_norm_holds_its_accuracy_where_the_mean_is_many_standard_deviation
     for offset, height in ((200, 5), (-1000, 90)):
         case = random_case(Op(ops.GroupNorm(height, 80, 16, 2), Pass.FORWARD), rng)
         case.buffers[0][...] = rng.standard_normal(case.buffers[0].shape) + offset
-        check_all(case, executor.execute(case), op_cases.expected(case))
+        check_all(case, executor.execute(case), op_references.expected(case))
 
 
 @pytest.mark.parametrize("extents", [(1, 1, 3), (1, 2, 3), (2, 1, 6), (1, 1, 9)])
@@ -178,7 +171,7 @@ def test_groups_of_one_to_three_values_leave_the_rounding_of_their_terms(extents
     case = random_case(Op(ops.GroupNorm(*extents, 3), Pass.GRAD_INPUT), rng)
     _, gradient, weight, statistics, _ = case.buffers
     term = np.abs(np.repeat(statistics[:, 1], extents[2] // 3) * weight * gradient).max()
-    wanted = op_cases.expected(case)["grad_input"]
+    wanted = op_references.expected(case)["grad_input"]
     np.testing.assert_allclose(executor.execute(case)[4], wanted, rtol=0, atol=1e-5 * term)
 
 

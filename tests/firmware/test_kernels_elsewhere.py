@@ -10,19 +10,10 @@ import dataclasses
 from collections.abc import Iterator
 
 import numpy as np
-import op_cases
+import op_references
 import pytest
-from op_cases import (
-    CASES,
-    KINDS_AND_PASSES,
-    VARIANTS,
-    Case,
-    assert_right,
-    check_all,
-    random_case,
-    random_op,
-    seeded,
-)
+from op_cases import CASES, KINDS_AND_PASSES, VARIANTS, Case, random_case, random_op, seeded
+from op_references import assert_right, check_all
 from runner_executor import RunnerExecutor, compiled_runner
 from scipy.optimize import nnls
 
@@ -50,7 +41,7 @@ def test_kernels_agree_with_torch_on_64_bit_arm(kind: str, pass_: Pass, aarch64:
     rng = seeded(kind, pass_)  # the same cases as on this machine
     for _ in range(CASES):
         case = random_case(random_op(kind, pass_, rng), rng)
-        reference = op_cases.expected(case)
+        reference = op_references.expected(case)
         for variant in VARIANTS:
             case = dataclasses.replace(case, op=dataclasses.replace(case.op, variant=variant))
             check_all(case, aarch64.execute(case), reference)
@@ -111,7 +102,7 @@ def test_kernels_agree_with_torch_on_devices(kind: str, pass_: Pass, device: Dev
         op = random_op(kind, pass_, rng, VARIANTS[i % 2])
         program = with_channels(microbenchmark(op, device.memory), random_case(op, rng).channels)
         case = case_of(program, seed=i, memory=device.memory)
-        reference = op_cases.expected(case)
+        reference = op_references.expected(case)
         device.run(program, 0, warmups=1, seed=i)
         roles = dict(zip(program.entries[-1].tensors, (spec.role for spec in op.buffers()), strict=True))
         assert {roles[output.name] for output in program.outputs} == set(reference)

@@ -6,9 +6,10 @@ import platform
 import re
 import subprocess
 
-import op_cases
+import op_references
 import pytest
-from op_cases import check_all, random_case, random_op, seeded
+from op_cases import random_case, random_op, seeded
+from op_references import check_all
 from runner_executor import RunnerExecutor, compiled_runner
 
 from profiler.devices import build
@@ -54,6 +55,6 @@ def test_every_width_of_vectors_agrees_with_torch(width: str, tmp_path) -> None:
         drawn = [random_op("conv2d", Pass.FORWARD, rng) for _ in range(60)]
         for op in [*(Op(g, Pass.FORWARD) for g in GEOMETRIES), *drawn]:
             case = random_case(op, rng)
-            check_all(case, executor.execute(case), op_cases.expected(case))
+            check_all(case, executor.execute(case), op_references.expected(case))
     finally:
         executor.close()

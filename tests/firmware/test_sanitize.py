@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-import op_cases
+import op_references
 import pytest
-from op_cases import KINDS_AND_PASSES, VARIANTS, check_all, random_case, random_op, seeded
+from op_cases import KINDS_AND_PASSES, VARIANTS, random_case, random_op, seeded
 from op_cases_s8 import KINDS_AND_PASSES_S8, check_s8, expected_s8, random_case_s8, random_op_s8
+from op_references import check_all
 from runner_executor import RunnerExecutor, compiled_runner
 
 from profiler.link.errors import Refused
@@ -39,7 +40,7 @@ def test_kernels_stay_within_their_buffers_and_within_the_language(kind, pass_, 
     rng = seeded(kind, pass_)
     for _ in range(CASES):
         case = random_case(random_op(kind, pass_, rng), rng)
-        reference = op_cases.expected(case)
+        reference = op_references.expected(case)
         for variant in VARIANTS:
             case = dataclasses.replace(case, op=dataclasses.replace(case.op, variant=variant))
             check_all(case, sanitized.execute(case), reference)
