@@ -278,6 +278,12 @@ def locate(
     return cache
 
 
+def source_set(source: Source) -> str:
+    """The set of source classes, of which no task to come is made, that is learned from where none is named:
+    mini-ImageNet, which has no public home, or the digits that are always there."""
+    return "digits" if isinstance(source, EmbeddedSource | CacheSource) else "mini-imagenet"
+
+
 def image_set(source: Source, dataset: str | None) -> ImageSet:
     """The set of this name, or the images of this folder (``FOLDER/CLASS/image.jpg``), whichever source is used."""
     return images.from_folder(Path(dataset)) if dataset and is_folder(dataset) else source.images(dataset)

@@ -59,12 +59,12 @@ def benchmark(
     ] = "n-way",
     ways: Annotated[int, typer.Option(min=2, metavar="N", help="Classes of a task; with meta-dataset the fewest.")] = 5,
     max_ways: Annotated[int, typer.Option(min=2, metavar="N", help="With meta-dataset, most classes of a task.")] = 50,
-    shots: Annotated[int, typer.Option(min=1, metavar="N", help="Support images a class.")] = 5,
-    queries: Annotated[int, typer.Option(min=1, metavar="N", help="Most query images a class.")] = 15,
+    shots: options.ShotsOption = 5,
+    queries: options.QueriesOption = 15,
     max_support: Annotated[
         int, typer.Option(min=2, metavar="N", help="With meta-dataset, most support images of a task.")
     ] = 100,
-    seed: Annotated[int, typer.Option(min=0, metavar="SEED", help="Of the first task; task i has seed + i.")] = 0,
+    seed: options.TaskSeedOption = 0,
     input_shape: Annotated[
         str, typer.Option("--input", metavar="CxHxW", help="Channels x height x width of an image.")
     ] = "3x84x84",

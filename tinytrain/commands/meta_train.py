@@ -11,7 +11,7 @@ import typer
 
 from profiler.cli_support import message, print_json, print_table, progress
 from profiler.errors import UserError
-from tinytrain.commands.options import DataOption, JsonOption, check_learning_rate
+from tinytrain.commands.options import DataOption, JsonOption, SourceSetOption, check_learning_rate
 
 
 def meta_train(
@@ -41,13 +41,7 @@ def meta_train(
     threads: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Threads of torch; by default its own number.")
     ] = None,
-    dataset: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="Image set or folder to train on; by default mini-imagenet, or digits where there is none.",
-        ),
-    ] = None,
+    dataset: SourceSetOption = None,
     data: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -87,7 +81,7 @@ def meta_train(
     )
     source = sources.locate(data, network=network if start == "pretrained" else None, dataset=dataset, tell=message)
     if dataset is None:
-        dataset = "digits" if isinstance(source, sources.EmbeddedSource | sources.CacheSource) else "mini-imagenet"
+        dataset = sources.source_set(source)
     # All ten digits, where the embedded source gives those that its weights have not seen.
     images = digits() if dataset == "digits" else sources.image_set(source, dataset)
     training = MetaTraining(settings, images, source.weights(network) if start == "pretrained" else None)

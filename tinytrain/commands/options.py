@@ -34,6 +34,19 @@ WeightsOption = Annotated[
         metavar="FILE", help="A backbone's weights instead of the data source's, such as `meta-train` wrote (.npz)."
     ),
 ]
+#: Of verbs that learn from other classes than those of tasks to come.
+SourceSetOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Set of source classes, or a folder of images. [default: mini-imagenet, or digits where there is none]",
+    ),
+]
+ShotsOption = Annotated[int, typer.Option(min=1, metavar="N", help="Support images a class.")]
+QueriesOption = Annotated[int, typer.Option(min=1, metavar="N", help="Most query images a class.")]
+TaskSeedOption = Annotated[
+    int, typer.Option(min=0, metavar="SEED", help="Of the first task; task i is drawn with SEED + i.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout instead of tables.")]
 
 

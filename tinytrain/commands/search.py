@@ -27,19 +27,14 @@ def search(
     ],
     network: options.NetworkOption = "mcunet-5fps",
     input_shape: options.InputOption = "3x64x64",
-    dataset: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME", help="Where contributions are measured: source classes. [default: mini-imagenet, or digits]"
-        ),
-    ] = None,
+    dataset: options.SourceSetOption = None,
     data: options.DataOption = None,
     weights: options.WeightsOption = None,
     tasks: Annotated[int, typer.Option(min=1, metavar="N", help="On which every part is fine-tuned by itself.")] = 10,
     ways: Annotated[int, typer.Option(min=2, metavar="N", help="Classes of a task.")] = 5,
-    shots: Annotated[int, typer.Option(min=1, metavar="N", help="Support images a class.")] = 5,
-    queries: Annotated[int, typer.Option(min=1, metavar="N", help="Most query images a class.")] = 15,
-    seed: Annotated[int, typer.Option(min=0, metavar="SEED", help="Of the first task; task i has seed + i.")] = 0,
+    shots: options.ShotsOption = 5,
+    queries: options.QueriesOption = 15,
+    seed: options.TaskSeedOption = 0,
     steps: Annotated[int, typer.Option(min=1, metavar="N", help="Training steps of one fine-tuning.")] = 20,
     ratios: Annotated[
         str, typer.Option(metavar="SHARES", help="Shares of a layer's input channels that may train.")
@@ -149,7 +144,7 @@ def _measured(
     if dataset is None:
         own = network if network in GEOMETRIES and weights is None else None
         source = sources.locate(data, network=own, tell=message)
-        dataset = "digits" if isinstance(source, sources.EmbeddedSource | sources.CacheSource) else "mini-imagenet"
+        dataset = sources.source_set(source)
     loaded = loading.load(network, shape, data_folder=data, weights_file=weights, dataset=dataset, tell=message)
     split = "train" if loaded.images.splits is not None else None
     analysis = Analysis(loaded, parts_of(loaded.network, ratios=ratios, share=inspect), path, settings, split)

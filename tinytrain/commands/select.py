@@ -53,7 +53,7 @@ def select(
     scale_from: plan_options.ScaleFromOption = None,
     accounting: plan_options.AccountingOption = "own",
     ways: Annotated[int, typer.Option(min=2, metavar="N", help="Classes of the episode.")] = 5,
-    shots: Annotated[int, typer.Option(min=1, metavar="N", help="Support images a class.")] = 5,
+    shots: options.ShotsOption = 5,
     episode: Annotated[int, typer.Option(min=0, metavar="SEED", help="Seed of the episode.")] = 0,
     dataset: Annotated[
         str | None,
