@@ -1,4 +1,4 @@
-"""The README's commands and its Python do what they say, in the order in which they stand there."""
+"""The READMEs' commands and Python do what they say, in their order, and links between pages lead somewhere."""
 
 from __future__ import annotations
 
@@ -10,22 +10,21 @@ from pathlib import Path
 
 import pytest
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
-MODULE = """
-from torch import nn
+ROOT = Path(__file__).parents[1]
+#: Whose commands are run, one after another: what a newcomer reads first makes what the others begin with.
+README, PROFILER, COSTMODELS, TINYTRAIN = (
+    ROOT.joinpath(folder, "README.md").read_text() for folder in ("", "profiler", "costmodels", "tinytrain")
+)
+PAGES = sorted(
+    ROOT / name
+    for name in subprocess.check_output(["git", "ls-files", "*.md"], cwd=ROOT, text=True).splitlines()
+    if not name.startswith("tests/")
+)
 
-def make_network():
-    return nn.Sequential(
-        nn.Conv2d(3, 8, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU6(),
-        nn.MaxPool2d(2), nn.Flatten(), nn.Linear(8 * 8 * 8, 5),
-    )
-"""
 
-
-def commands() -> list[str]:
+def commands(text: str) -> list[str]:
     """Lines of indented blocks that start one of the console scripts; continued lines joined."""
-    text = README.replace("\\\n", " ")
-    return re.findall(r"^    ((?:profile|costmodels|tinytrain) .*)$", text, flags=re.MULTILINE)
+    return re.findall(r"^    ((?:profile|costmodels|tinytrain) .*)$", text.replace("\\\n", " "), flags=re.MULTILINE)
 
 
 def python() -> str:
@@ -36,17 +35,24 @@ def python() -> str:
 
 def lab() -> str:
     """The block that is a lab's file."""
-    block = re.search(r"^    boards:\n(?:    .*\n)+", README, flags=re.MULTILINE)
+    block = re.search(r"^    boards:\n(?:    .*\n)+", PROFILER, flags=re.MULTILINE)
     assert block is not None
     return re.sub(r"^    ", "", block[0], flags=re.MULTILINE)
 
 
+def module() -> str:
+    """The block that is a network of the reader's own."""
+    block = re.search(r"^```python\n(.*?)^```", PROFILER, flags=re.MULTILINE | re.DOTALL)
+    assert block is not None
+    return block[1]
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_every_command_of_the_readme_runs_as_printed(tmp_path: Path) -> None:
-    (tmp_path / "mymodule.py").write_text(MODULE)
+def test_every_command_of_the_readmes_runs_as_printed(tmp_path: Path) -> None:
+    (tmp_path / "mymodule.py").write_text(module())
     (tmp_path / "lab.yaml").write_text(lab())
-    lines = commands()
+    lines = [line for text in (README, PROFILER, COSTMODELS, TINYTRAIN) for line in commands(text)]
     assert {line.split()[0] for line in lines} == {"profile", "costmodels", "tinytrain"}
     for line in lines:
         ours, _, _ = line.partition(" | ")  # what a pipe does with it is not for us
@@ -66,3 +72,20 @@ def test_every_command_of_the_readme_runs_as_printed(tmp_path: Path) -> None:
     latency_ms, std_ms, memory_bytes = map(float, done.stdout.split())
     assert 0 < std_ms < latency_ms < 4640
     assert memory_bytes > 0
+
+
+def anchors(page: Path) -> set[str]:
+    """What a page's headings are called in links, by GitHub's rule."""
+    headings = re.findall(r"^#+ (.*)$", re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_between_pages_lead_to_files_and_headings_that_are_there(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if "://" in link:
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link

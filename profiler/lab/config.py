@@ -134,9 +134,11 @@ def _read(path: Path) -> Any:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f" (line {mark.line + 1})" if mark else ""
-        raise _wrong(path, f"is not right YAML: {error.problem}{where}", "see the example in the README") from None
+        raise _wrong(
+            path, f"is not right YAML: {error.problem}{where}", "see the example in profiler/README.md"
+        ) from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date of a thirteenth month is a ValueError
-        raise _wrong(path, f"is not right YAML: {error}", "see the example in the README") from None
+        raise _wrong(path, f"is not right YAML: {error}", "see the example in profiler/README.md") from None
 
 
 def _board(path: Path, number: int, item: Any) -> Board:
