@@ -42,6 +42,8 @@ PROGRESS_DESCRIPTOR = "PROFILE_PROGRESS_DESCRIPTOR"
 _display = int(os.environ.pop(PROGRESS_DESCRIPTOR)) if PROGRESS_DESCRIPTOR in os.environ else None
 
 
+#: click does not fold the paragraph that begins so.
+_UNWRAPPED = "\b\n"
 #: Of every command's typer app. click stops at 80 columns, which cuts what verbs and options are for.
 CONTEXT_SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 120}
 
@@ -135,6 +137,7 @@ def run_app(app: typer.Typer, prog: str, arguments: Sequence[str] | None = None)
     try:
         _check_not_empty(given)
         command = typer.main.get_command(app)
+        _keep_examples_whole(command)
         # Not command.main(): that leaves with status 1 where the reader of a pipe has gone.
         with command.make_context(prog, given) as context:
             status = command.invoke(context)
@@ -165,6 +168,16 @@ def run_app(app: typer.Typer, prog: str, arguments: Sequence[str] | None = None)
     except BrokenPipeError:  # what a pipe took no longer, whatever came of the command
         _to_nowhere(sys.stdout)
     sys.exit(status if isinstance(status, int) and not isinstance(status, bool) else 0)
+
+
+def _keep_examples_whole(command: Any) -> None:
+    """An example is a line of its own in a command's help, of whatever length, so that it can be copied and run."""
+    for name in ("help", "epilog"):
+        paragraphs = (getattr(command, name) or "").split("\n\n")
+        whole = [_UNWRAPPED + " ".join(p.split()) if p.lstrip().startswith("Example: ") else p for p in paragraphs]
+        setattr(command, name, "\n\n".join(whole) or None)
+    for verb in getattr(command, "commands", {}).values():
+        _keep_examples_whole(verb)
 
 
 def _check_not_empty(arguments: Sequence[str]) -> None:

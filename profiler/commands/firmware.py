@@ -67,7 +67,7 @@ class _MethodChoice(StrEnum):
     DRIVE = "drive"
 
 
-@app.command("flash")
+@app.command("flash", short_help="Load a board's firmware through its ST-LINK; see that it answers.")
 def flash_command(
     board: Annotated[str, typer.Argument(metavar="BOARD", help="A board with an ST-LINK, e.g. nucleo-f446re.")],
     *,

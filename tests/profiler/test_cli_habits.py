@@ -1,5 +1,6 @@
 """What the three commands have in common: help, pipes that are closed, how they start."""
 
+import itertools
 import subprocess
 import sys
 
@@ -32,12 +33,26 @@ def test_every_option_that_takes_a_value_says_which_in_words(path, command):
     assert not bare
 
 
-@pytest.mark.parametrize("name", APPS)
+@pytest.mark.parametrize("name", [*APPS, "profile firmware"])
 def test_the_list_of_verbs_is_not_cut_short_on_80_columns(name, monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "80")
+    prog, *verbs = name.split()
     with pytest.raises(SystemExit):
-        cli_support.run_app(APPS[name], name, ["--help"])
+        cli_support.run_app(APPS[prog], prog, [*verbs, "--help"])
     assert "..." not in capsys.readouterr().out.partition("Commands:")[2]
+
+
+@pytest.mark.parametrize(("path", "command"), COMMANDS, ids=[path for path, _ in COMMANDS])
+def test_an_example_is_one_line_that_can_be_copied(path, command, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
+    prog, *verbs = path.split()
+    with pytest.raises(SystemExit):
+        cli_support.run_app(APPS[prog], prog, [*verbs, "--help"])
+    lines = capsys.readouterr().out.splitlines()
+    examples = [(line, after) for line, after in itertools.pairwise([*lines, ""]) if "Example: " in line]
+    assert examples, "no example"
+    for line, after in examples:
+        assert line.startswith(f"  Example: {prog} ") and not after.strip(), "folded"
 
 
 @pytest.mark.parametrize("name", APPS)
