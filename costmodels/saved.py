@@ -19,6 +19,7 @@ from costmodels.loops import Blocking
 from profiler.errors import UserError
 from profiler.model_cards import ARRAYS, CARD, SCHEMA
 from profiler.ops import Op
+from profiler.store import holds_run
 
 #: Learned attributes that are arrays; the others are numbers and go into the card.
 _TERMS_ARRAYS = ("coef_", "covariance_")
@@ -162,7 +163,9 @@ def read_card(folder: Path) -> dict:
         card = json.loads(path.read_text())
     except OSError as error:
         raise UserError(
-            f"cannot read the cost model {path}: {error.strerror}",
+            f"{folder} is a run and no cost model"
+            if holds_run(Path(folder))
+            else f"cannot read the cost model {path}: {error.strerror}",
             hint="fit one with `costmodels fit RUN --out MODEL`",
         ) from None
     except ValueError as error:

@@ -93,7 +93,7 @@ def report(folder: Path, timer: str, failures: list[str], peaks: dict[str, list]
                 title=f"What lies in the arena of {name} when it is fullest",
                 caption="without an offset: what lives through the run, by what it is; what shares memory counts each",
             )
-    message(f"{sum(row['status'] == 'ok' for row in rows)} steps measured; run: {folder}")
+    message(f"steps measured: {sum(row['status'] == 'ok' for row in rows)}; run: {folder}")
     if failures:
         more = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
         raise UserError(

@@ -1,6 +1,7 @@
 """The cost model: fitting a table, saving, loading, refusing. The tables are synthetic (see synthetic.py)."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -93,6 +94,12 @@ def test_a_file_with_pickled_objects_is_refused(model, tmp_path):
     np.savez(tmp_path / "arrays.npz", evil=np.array([{"run": "me"}], dtype=object))
     with pytest.raises(UserError, match=r"arrays\.npz"):
         CostModel.load(tmp_path)
+
+
+def test_a_run_in_a_models_place_is_called_so():
+    run = Path(__file__).parents[2] / "measurements" / "qemu-stm32f405" / "mcunet-5fps-64"
+    with pytest.raises(UserError, match="mcunet-5fps-64 is a run and no cost model; fit one"):
+        CostModel.load(run)
 
 
 @pytest.mark.parametrize(

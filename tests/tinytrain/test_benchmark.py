@@ -215,6 +215,13 @@ def test_no_plan_within_the_budget_is_a_result_of_its_own(folder, capsys):
     assert summary.loc["tinytrain", "no_plan"] == 2
 
 
+def test_without_the_method_none_the_first_is_what_others_are_compared_with(folder, capsys):
+    assert benchmark(methods="last,tinytrain") == 0
+    assert set(pd.read_csv("out/differences.csv").method) == {"tinytrain"}
+    assert "Accuracy less that of last" in capsys.readouterr().out
+    assert benchmark(methods="last") == 0
+
+
 @pytest.mark.parametrize(
     ("words", "status", "says"),
     [

@@ -135,8 +135,13 @@ def benchmark(
         typer.Option(metavar="ADDRESS", help="Train on the workers of this Dask scheduler (extra `dask`)."),
     ] = None,
     against: Annotated[
-        str, typer.Option(metavar="METHOD", help="Method that the others' accuracies are compared with.")
-    ] = "none",
+        str | None,
+        typer.Option(
+            metavar="METHOD",
+            help="Method that the others' accuracies are compared with. [default: `none` where it is among them, else "
+            "the first]",
+        ),
+    ] = None,
     out: Annotated[
         Path, typer.Option(metavar="DIR", help="The benchmark's folder; what is in it already is not done again.")
     ] = Path("benchmark"),
@@ -163,7 +168,9 @@ def benchmark(
         print_json(rows) if as_json else print_table(rows)
         return
     asked = find_methods([name.strip() for name in methods.split(",")])
-    if against not in {method.name for method in asked}:
+    compared = [method.name for method in asked]
+    against = against or ("none" if "none" in compared else compared[0])
+    if against not in compared:
         raise UserError(
             f"--against {against} is none of the methods compared", hint="name it in --methods, too", exit_status=2
         )
