@@ -11,9 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from itertools import accumulate
 
-from profiler.workloads.packing import SEARCHES, Block, aligned, changes_of, largest_sum, pack
+import numpy as np
+
+from profiler.workloads.packing import SEARCHES, Block, aligned, bytes_over_time, largest_sum, pack
 from profiler.workloads.step import FIXED, TRANSIENT, Role, StepOp, StepTensor, TrainingStep
 from profiler.workloads.traits import in_place, scratch_bytes, trailing
 
@@ -70,8 +71,8 @@ def place(
     block_offsets, top, bound = pack(blocks, searches=SEARCHES if search and step.plan.savings else 0)
     scratch: dict[int, int] = {}
     for index, (block, offset) in enumerate(zip(blocks, block_offsets, strict=True)):
-        for name, rectangle in zip(block.names, block.rectangles, strict=False):
-            offsets[name] = bottom + offset + rectangle.offset
+        for name, within in block.offsets.items():
+            offsets[name] = bottom + offset + within
         if index in scratch_of:
             scratch[scratch_of[index]] = bottom + offset
     if top:
@@ -89,8 +90,10 @@ def bytes_alive(step: TrainingStep, *, resident: Collection[str] = ()) -> list[i
     """Bytes that tensors and scratch take together while each op of the step runs: no placement's peak is below the
     largest, but for the alignment of what lies highest."""
     persistent = sum(aligned(t.byte_count) for t in step.tensors.values() if _persists(t, resident))
-    changes = changes_of(_blocks(step)[0])
-    return [persistent + alive for alive in accumulate(changes.get(op, 0) for op in range(len(step.ops)))]
+    alive = np.zeros(len(step.ops), dtype=int)
+    transient = bytes_over_time(_blocks(step)[0])
+    alive[: len(transient)] = transient
+    return (persistent + alive).tolist()
 
 
 def _persists(tensor: StepTensor, resident: Collection[str]) -> bool:

@@ -11,7 +11,7 @@ from profiler.ops import Conv2d, GlobalAvgPool, Layer, Relu
 from profiler.workloads import arena
 from profiler.workloads.arena import Block, pack, place
 from profiler.workloads.network import Network
-from profiler.workloads.packing import BestFit
+from profiler.workloads.packing import BestFit, aligned, largest_sum, packed_bytes, set_aside
 from profiler.workloads.plan import Head, LayerPlan, StepPlan
 from profiler.workloads.step import TRANSIENT, Role, training_step
 
@@ -127,6 +127,34 @@ def test_blocks_that_live_at_the_same_time_do_not_overlap(blocks):
     assert bound == max(alive)
     assert bool(blocks) == (peak > 0)
     assert peak > bound - 16
+
+
+@settings(deadline=None)
+@given(blocks=blocks)
+def test_the_peak_is_known_without_offsets(blocks):
+    assert packed_bytes(blocks) == pack(blocks)[1:]
+
+
+@settings(deadline=None)
+@given(blocks=blocks.filter(bool), data=st.data())
+def test_what_is_set_aside_finds_room_wherever_the_others_lie(blocks, data):
+    core, aside = set_aside(blocks, largest_sum(blocks))
+    assert sorted(core + aside) == list(range(len(blocks)))
+    order = data.draw(st.permutations(core))
+    fit = BestFit(blocks)
+    lowest = largest_sum(blocks) - 16
+    _, peak = BestFit([blocks[i] for i in order]).place(range(len(order)))
+    offsets, whole = fit.place([*order, *aside])
+    assert whole == peak > lowest
+    if aligned(peak) == largest_sum(blocks):
+        assert all(offsets[i] + blocks[i].byte_count <= lowest for i in aside)
+
+
+def test_few_blocks_of_a_step_that_is_fullest_early_have_to_be_tried():
+    blocks = [Block.of(size, time, time + 1) for time, size in enumerate([400, 1000, 1000, 200, 300, 40, 200, 100])]
+    core, aside = set_aside(blocks, largest_sum(blocks))
+    assert core == [1, 2]
+    assert sorted(aside) == [0, 3, 4, 5, 6, 7]
 
 
 def chain(elements):
