@@ -3,22 +3,53 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Hashable
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Sequence
+from typing import NamedTuple
 
 from costmodels.sources import MemoryBounds, Moment
 from profiler.devices.identity import Identity
 from profiler.ops import Op, Pass
-from profiler.workloads.arena import Placement, aligned, bytes_alive, place
+from profiler.workloads.arena import (
+    OpNeeds,
+    aligned,
+    bytes_alive,
+    needs_of,
+    persistent_bytes,
+    place,
+    transient_bytes,
+)
 from profiler.workloads.network import Network
-from profiler.workloads.plan import LayerPlan, StepPlan
+from profiler.workloads.plan import StepPlan
 from profiler.workloads.program import DeviceMemory, DoesNotFit, microbenchmark, resident_weights
 from profiler.workloads.program_size import ProgramSizes
-from profiler.workloads.step import TrainingStep, training_step
-from profiler.workloads.traits import buffers_of, scratch_bytes
+from profiler.workloads.step import Part, TrainingStep, assembled, step_parts, training_step
 
-if TYPE_CHECKING:
-    from profiler.ops import Geometry
+#: Of how many plans the memory is kept.
+_MOST_PLANS = 1 << 16
+
+
+class _PartBytes(NamedTuple):
+    """What a part of a step wants of the arena.
+
+    Attributes:
+        persistent: Bytes that live through the run, by tensor.
+        ops: What each op needs beside.
+    """
+
+    persistent: dict[str, int]
+    ops: list[OpNeeds]
+
+
+class _StepBytes(NamedTuple):
+    """What is known of a step before anything is searched for.
+
+    Attributes:
+        least: No placement of its tensors takes less, nor of a step that has all of them.
+        bounds: Of what the planner's takes.
+    """
+
+    least: int
+    bounds: MemoryBounds
 
 
 class ArenaMemory:
@@ -42,9 +73,8 @@ class ArenaMemory:
         )
         self.programs = None if self._memory is None else ProgramSizes(self._memory)
         self._ops: dict[Op, int] = {}
-        self._plans: dict[Hashable, tuple[int, int]] = {}
-        self._bounds: dict[Hashable, MemoryBounds] = {}
-        self._of_layers: dict[Hashable, tuple[int, tuple[int, ...]]] = {}
+        self._parts: dict[Part, _PartBytes] = {}
+        self._steps: dict[tuple[Part, ...], _StepBytes] = {}
 
     def op_bytes(self, op: Op, scratch_bytes: int) -> int:
         """Arena of the microbenchmark of one op: its buffers and scratch, frozen weights in the blob left out."""
@@ -54,78 +84,61 @@ class ArenaMemory:
 
     def step_bytes(self, step: TrainingStep) -> int:
         """Arena of the program of a training step."""
-        return self._placed(step).peak_bytes
+        return place(step, resident=self._resident(step)).peak_bytes
 
-    def plan_bytes(self, network: Network, plan: StepPlan) -> int:
-        """The same of a plan; plans that differ in how many channels train are planned once where nothing but what
-        lives through the whole step, one behind the other, depends on that."""
-        key, persistent = self._key_of(network, plan)
-        if key not in self._plans:
-            placement = self._placed(training_step(network, plan))
-            bound = placement.lower_bound_bytes
-            self._plans[key] = placement.peak_bytes - persistent, bound - persistent
-        return self._plans[key][0] + persistent
+    def plan_bytes(self, network: Network, plan: StepPlan, parts: Sequence[Part] | None = None) -> int:
+        """The same of a plan, for less work: only steps with savings are placed, where :meth:`plan_bounds` differ.
 
-    def plan_bounds(self, network: Network, plan: StepPlan) -> MemoryBounds:
-        """Bounds of :meth:`plan_bytes` that want no planning once there were some plans with the same frontier.
+        Args:
+            network: What is trained.
+            plan: How.
+            parts: The step's, where they are known.
 
-        The lower is the largest sum of tensors alive at once where the frontier trains alone, which a plan that trains
-        more cannot undercut. The upper is the plan in which every layer that the gradient meets trains whole: as long
-        as the planner reaches its own lower bound (of float32 steps it does), training less takes no more. Int8 steps
-        are placed, but not searched for a lower peak.
+        Raises:
+            UserError: the plan is for another network, or cannot be lowered.
         """
-        key, persistent = self._key_of(network, plan)
-        if plan.dtype == "s8" and key not in self._plans:
-            return self._unsearched(network, plan, key)
-        if key in self._plans or not any(p.trains for p in plan.layers.values()):
-            exact = self.plan_bytes(network, plan)
-            return MemoryBounds(exact, exact)
-        low, high = (self._known(network, p) for p in (_frontier_alone(network, plan), _everything(network, plan)))
-        return MemoryBounds(low[1] + persistent, high[0] + persistent)
+        parts = _parts(network, plan) if parts is None else tuple(parts)
+        least, (low, high) = self._step(plan, parts)
+        if low < high:
+            high = self.step_bytes(assembled(network, plan, parts))
+            self._steps[parts] = _StepBytes(least, MemoryBounds(high, high))
+        return high
 
-    def _unsearched(self, network: Network, plan: StepPlan, key: Hashable) -> MemoryBounds:
-        """Bounds of an int8 step."""
-        if key not in self._bounds:
-            placement = self._placed(training_step(network, plan), search=False)
-            # The planner's bound ends on a multiple of the alignment, what lies highest may not.
-            low = placement.lower_bound_bytes - aligned(1) + 1
-            self._bounds[key] = MemoryBounds(low, placement.peak_bytes)
-        return self._bounds[key]
+    def plan_bounds(self, network: Network, plan: StepPlan, parts: Sequence[Part] | None = None) -> MemoryBounds:
+        """Bounds of :meth:`plan_bytes` that want no search for a lower peak: equal where the planner finds the lowest
+        at once, or would not search."""
+        return self._step(plan, _parts(network, plan) if parts is None else tuple(parts)).bounds
 
     def plan_moments(self, network: Network, plan: StepPlan) -> dict[Moment, int]:
         """See :meth:`costmodels.sources.CostSource.step_moments`."""
         if plan.dtype != "s8":
-            return {(): self.plan_bounds(network, plan).low}
+            return {(): self._step(plan, _parts(network, plan)).least}
         step = training_step(network, plan)
         return moments_of(step, self._resident(step))
 
-    def _known(self, network: Network, plan: StepPlan) -> tuple[int, int]:
-        """Peak and lower bound of what does not live through the whole step."""
-        key, _ = self._key_of(network, plan)
-        if key not in self._plans:
-            self.plan_bytes(network, plan)
-        return self._plans[key]
+    def _step(self, plan: StepPlan, parts: tuple[Part, ...]) -> _StepBytes:
+        if parts not in self._steps:
+            if len(self._steps) >= _MOST_PLANS:
+                self._steps.clear()
+            self._steps[parts] = self._unsearched(plan, parts)
+        return self._steps[parts]
 
-    def _key_of(self, network: Network, plan: StepPlan) -> tuple[Hashable, int]:
-        """What the placement depends on, and bytes that only move it up: those of what trains, of float32 steps."""
-        planned = [(name, p) for name, p in plan.layers.items() if p.trains]
-        if plan.dtype == "s8":
-            trained = tuple((name, len(p.channels), p.axis, p.bias) for name, p in planned)
-            return (network.fingerprint, plan.dtype, plan.savings, plan.head, plan.optimizer, trained), 0
-        persistent, structure = 0, []
-        for name, p in planned:
-            key = (network.fingerprint, name, len(p.channels), p.axis, p.bias, plan.optimizer)
-            if key not in self._of_layers:
-                self._of_layers[key] = _of_layer(network[name].geometry, p, plan)
-            own, scratch = self._of_layers[key]
-            persistent += own
-            structure.append((name, bool(p.channels), scratch))
-        return (network.fingerprint, plan.dtype, plan.head, tuple(sorted(structure))), persistent
+    def _unsearched(self, plan: StepPlan, parts: Sequence[Part]) -> _StepBytes:
+        for part in parts:
+            if part not in self._parts:
+                self._parts[part] = _PartBytes(persistent_bytes(part, self._resident(part)), needs_of(part))
+        known = [self._parts[part] for part in parts]
+        persistent: dict[str, int] = {}
+        for part_bytes in known:
+            persistent |= part_bytes.persistent
+        bottom = sum(persistent.values())
+        peak, bound = transient_bytes([op for part_bytes in known for op in part_bytes.ops])
+        # The planner's bound ends on a multiple of the alignment, what lies highest may not.
+        least = bottom + bound - aligned(1) + 1
+        searches = plan.savings and aligned(peak) > bound
+        return _StepBytes(least, MemoryBounds(least if searches else bottom + peak, bottom + peak))
 
-    def _placed(self, step: TrainingStep, *, search: bool = True) -> Placement:
-        return place(step, resident=self._resident(step), search=search)
-
-    def _resident(self, step: TrainingStep) -> Collection[str]:
+    def _resident(self, step: TrainingStep | Part) -> Collection[str]:
         return () if self._roomy is None else resident_weights(step, self._roomy)
 
     def _op_bytes(self, op: Op, scratch_bytes: int) -> int:
@@ -164,31 +177,6 @@ def moments_of(step: TrainingStep, resident: Collection[str] = ()) -> dict[Momen
     return found
 
 
-def _of_layer(geometry: Geometry, layer_plan: LayerPlan, plan: StepPlan) -> tuple[int, tuple[int, ...]]:
-    """Bytes of a float32 layer that live through the step because it trains, and scratch of its two ops."""
-    what = {
-        "trained_channels": len(layer_plan.channels),
-        "trained_axis": layer_plan.axis,
-        "trains_bias": layer_plan.bias,
-    }
-    update = Op(geometry, Pass.UPDATE, optimizer=plan.optimizer, **what)
-    gradient = Op(geometry, Pass.GRAD_WEIGHT, **what)
-    own = sum(aligned(spec.byte_count) for spec in buffers_of(update))
-    return own, (scratch_bytes(gradient), scratch_bytes(update))
-
-
-def _frontier_alone(network: Network, plan: StepPlan) -> StepPlan:
-    """The plan with nothing but its first layer."""
-    name = next(
-        layer.name for layer in network.trainable if layer.name in plan.layers and plan.layers[layer.name].trains
-    )
-    own = plan.layers[name]
-    least = LayerPlan((0,), own.axis, own.bias) if own.channels else own
-    return dataclasses.replace(plan, layers={name: least})
-
-
-def _everything(network: Network, plan: StepPlan) -> StepPlan:
-    """The plan in which all channels of all layers train that the gradient meets."""
-    influenced = plan.influenced(network)
-    layers = {layer.name: LayerPlan.whole(layer) for layer in network.trainable if layer.name in influenced}
-    return dataclasses.replace(plan, layers=layers)
+def _parts(network: Network, plan: StepPlan) -> tuple[Part, ...]:
+    plan.check(network)
+    return tuple(step_parts(network, plan))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from profiler.devices.identity import INSTRUCTIONS
 from profiler.ops import Layer, Op, Optimizer
 from profiler.workloads.network import Network
 from profiler.workloads.plan import StepPlan
-from profiler.workloads.step import training_step
+from profiler.workloads.step import Part, step_parts, training_step
 
 if TYPE_CHECKING:
     from costmodels.model import CostModel
@@ -28,6 +28,20 @@ if TYPE_CHECKING:
 _LATENCY, _ENERGY, _GROUPS = 0, 1, 2
 #: Of how many plans the sums are kept.
 _MOST_PLANS = 1 << 16
+
+
+class _Totals(NamedTuple):
+    """What is known of a plan's step.
+
+    Attributes:
+        sums: What adds up.
+        stack_bytes: The largest of its ops.
+        parts: The step's.
+    """
+
+    sums: StepSums
+    stack_bytes: int
+    parts: tuple[Part, ...]
 
 
 class StepCosts:
@@ -48,7 +62,7 @@ class StepCosts:
         self.energy = energy or StepEnergy()
         self._groups: dict[str, int] = {}
         self._sums = OpSums(self._columns, model.stack_bytes, lambda: model.memory.programs)
-        self._known: dict[Hashable, tuple[StepSums, int]] = {}
+        self._known: dict[Hashable, _Totals] = {}
 
     # --------------------------------------------------------------------------------------------- predicting
 
@@ -58,17 +72,17 @@ class StepCosts:
         Raises:
             UserError: the plan is for another network, or cannot be lowered.
         """
-        sums, stack = self._totals(network, plan)
-        memory = self._model.memory.plan_bytes(network, plan) + stack
+        sums, stack, parts = self._totals(network, plan)
+        memory = self._model.memory.plan_bytes(network, plan, parts) + stack
         rows = StepRows(lambda: self._rows(network, plan))
         return StepCost(memory_bytes=memory, rows=rows, **vars(sums))
 
     def sums(self, network: Network, plan: StepPlan) -> StepSums:
         """What adds up of it."""
-        return self._totals(network, plan)[0]
+        return self._totals(network, plan).sums
 
-    def _totals(self, network: Network, plan: StepPlan) -> tuple[StepSums, int]:
-        """What adds up, and the largest stack; kept, because a selection asks for the same plans again and again."""
+    def _totals(self, network: Network, plan: StepPlan) -> _Totals:
+        """What is kept of a plan, because a selection asks for the same plans again and again."""
         plan.check(network)
         key = (
             network.fingerprint,
@@ -81,8 +95,9 @@ class StepCosts:
             self._known[key] = self._added_up(network, plan)
         return self._known[key]
 
-    def _added_up(self, network: Network, plan: StepPlan) -> tuple[StepSums, int]:
-        totals, stack, program_bytes = self._sums.step_costs(network, plan, checked=True)
+    def _added_up(self, network: Network, plan: StepPlan) -> _Totals:
+        step = tuple(step_parts(network, plan))
+        totals, stack, program_bytes = self._sums.step_costs(network, plan, step)
         latency_us, energy_uj = float(totals[_LATENCY]), float(totals[_ENERGY])
         parts = totals[_GROUPS:].reshape(-1, 2)
         propagated = np.sqrt((parts**2).sum(axis=0))
@@ -90,19 +105,19 @@ class StepCosts:
         ops_energy = (energy_uj, float(propagated[1])) if "energy" in self._model.targets else None
         energy = self.energy.of(ops_energy, (latency_us, std_us))
         if energy is None:
-            return StepSums(latency_us / 1e3, std_us / 1e3, program_bytes=program_bytes), int(stack)
+            return _Totals(StepSums(latency_us / 1e3, std_us / 1e3, program_bytes=program_bytes), int(stack), step)
         in_mj = (energy[0] / 1e3, energy[1] / 1e3)
-        return StepSums(latency_us / 1e3, std_us / 1e3, *in_mj, program_bytes), int(stack)
+        return _Totals(StepSums(latency_us / 1e3, std_us / 1e3, *in_mj, program_bytes), int(stack), step)
 
     def memory(self, network: Network, plan: StepPlan) -> MemoryBounds:
         """Bounds of the memory of a step."""
-        low, high = self._model.memory.plan_bounds(network, plan)
-        _, stack = self._totals(network, plan)
+        _, stack, parts = self._totals(network, plan)
+        low, high = self._model.memory.plan_bounds(network, plan, parts)
         return MemoryBounds(low + stack, high + stack)
 
     def moments(self, network: Network, plan: StepPlan) -> dict[Moment, int]:
         """Bytes at moments of a step."""
-        _, stack = self._totals(network, plan)
+        stack = self._totals(network, plan).stack_bytes
         return {moment: taken + stack for moment, taken in self._model.memory.plan_moments(network, plan).items()}
 
     def layer_latency_us(self, layer: Layer, *, images: int, optimizer: Optimizer) -> float:

@@ -9,14 +9,18 @@ Finding the lowest peak is a packing problem: :mod:`profiler.workloads.packing`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
-from profiler.workloads.packing import SEARCHES, Block, aligned, bytes_over_time, largest_sum, pack
-from profiler.workloads.step import FIXED, TRANSIENT, Role, StepOp, StepTensor, TrainingStep
-from profiler.workloads.traits import in_place, scratch_bytes, trailing
+from profiler.ops import Access, Add
+from profiler.workloads.blocks import Block, aligned, bytes_over_time, largest_sum
+from profiler.workloads.network import INPUT
+from profiler.workloads.packing import SEARCHES, pack, packed_bytes
+from profiler.workloads.step import FIXED, TRANSIENT, Part, Role, StepOp, StepTensor, TrainingStep
+from profiler.workloads.traits import buffers_of, in_place, scratch_bytes, trailing
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,7 @@ def place(
         offsets[tensor.name] = bottom
         peak = bottom + tensor.byte_count
         bottom = aligned(peak)
-    blocks, shared, scratch_of = _blocks(step)
+    blocks, shared, scratch_of = _blocks(needs_of(step))
     block_offsets, top, bound = pack(blocks, searches=SEARCHES if search and step.plan.savings else 0)
     scratch: dict[int, int] = {}
     for index, (block, offset) in enumerate(zip(blocks, block_offsets, strict=True)):
@@ -82,18 +86,27 @@ def place(
 
 def lowest_peak(step: TrainingStep, *, resident: Collection[str] = ()) -> int:
     """The lower bound of :func:`place`'s peak, to the alignment: for much less work where placing searches."""
-    persistent = sum(aligned(t.byte_count) for t in step.tensors.values() if _persists(t, resident))
-    return persistent + largest_sum(_blocks(step)[0])
+    return sum(persistent_bytes(step, resident).values()) + largest_sum(_blocks(needs_of(step))[0])
 
 
 def bytes_alive(step: TrainingStep, *, resident: Collection[str] = ()) -> list[int]:
     """Bytes that tensors and scratch take together while each op of the step runs: no placement's peak is below the
     largest, but for the alignment of what lies highest."""
-    persistent = sum(aligned(t.byte_count) for t in step.tensors.values() if _persists(t, resident))
-    alive = np.zeros(len(step.ops), dtype=int)
-    transient = bytes_over_time(_blocks(step)[0])
-    alive[: len(transient)] = transient
-    return (persistent + alive).tolist()
+    alive = np.full(len(step.ops), sum(persistent_bytes(step, resident).values()))
+    transient = bytes_over_time(_blocks(needs_of(step))[0])
+    alive[: len(transient)] += transient
+    return alive.tolist()
+
+
+def transient_bytes(ops: Sequence[OpNeeds]) -> tuple[int, int]:
+    """Peak of what does not live through the whole run, where :func:`place` puts it without a search, and the lower
+    bound of any peak."""
+    return packed_bytes(_blocks(ops)[0])
+
+
+def persistent_bytes(step: TrainingStep | Part, resident: Collection[str] = ()) -> dict[str, int]:
+    """What each tensor takes that lives through the run, rounded up to the alignment, by its name."""
+    return {t.name: aligned(t.byte_count) for t in step.tensors.values() if _persists(t, resident)}
 
 
 def _persists(tensor: StepTensor, resident: Collection[str]) -> bool:
@@ -104,67 +117,89 @@ def _persists(tensor: StepTensor, resident: Collection[str]) -> bool:
     return True
 
 
-def _blocks(step: TrainingStep) -> tuple[list[Block], dict[str, str], dict[int, int]]:
+class OpNeeds(NamedTuple):
+    """What an op needs in the arena beside what lives through the run.
+
+    Attributes:
+        tensors: Names of those that must be there.
+        made: Of those, what it writes or is there before the first op: name, bytes, and the tensors (with by how many
+            bytes it begins before them) whose memory it takes over, the first of them that nothing reads afterwards.
+        scratch_bytes: While it runs.
+    """
+
+    tensors: tuple[str, ...]
+    made: tuple[tuple[str, int, tuple[tuple[str, int], ...]], ...]
+    scratch_bytes: int
+
+
+def needs_of(step: TrainingStep | Part) -> list[OpNeeds]:
+    """What each op needs, in order."""
+    return [_needs(step_op, step.tensors) for step_op in step.ops]
+
+
+def _needs(step_op: StepOp, tensors: Mapping[str, StepTensor]) -> OpNeeds:
+    transient = [(i, tensors[name]) for i, name in enumerate(step_op.tensors) if tensors[name].role in TRANSIENT]
+    specs = buffers_of(step_op.op)
+    made = tuple(
+        (tensor.name, tensor.byte_count, tuple(_overwritten(step_op, i, tensors)))
+        for i, tensor in transient
+        if tensor.role is Role.IMAGE or specs[i].access is not Access.READ
+    )
+    return OpNeeds(tuple(tensor.name for _, tensor in transient), made, scratch_bytes(step_op.op))
+
+
+def _blocks(ops: Sequence[OpNeeds]) -> tuple[list[Block], dict[str, str], dict[int, int]]:
     """Blocks of the transient tensors and of scratch; who shares; block index to op index for scratch."""
-    transient = {name for name, t in step.tensors.items() if t.role in TRANSIENT}
     last: dict[str, int] = {}
-    for index, step_op in enumerate(step.ops):
-        for name in step_op.tensors:
+    for index, op in enumerate(ops):
+        for name in op.tensors:
             last[name] = index
     blocks: list[Block] = []
     of: dict[str, Block] = {}
     shared: dict[str, str] = {}
     scratch_of: dict[int, int] = {}
-    for name in transient:
-        if step.tensors[name].role is Role.IMAGE:  # filled before the first op
-            of[name] = Block.of(step.tensors[name].byte_count, 0, last[name], name)
-            blocks.append(of[name])
-    for index, step_op in enumerate(step.ops):
-        scratch = scratch_bytes(step_op.op)
+    for index, (_, made, scratch) in enumerate(ops):
         if scratch:
             scratch_of[len(blocks)] = index
-            blocks.append(Block.of(scratch, index, index))
-        for position, name in enumerate(step_op.tensors):
-            if name not in transient or name in of:
+            blocks.append(Block(scratch, index, index))
+        for name, size, sources in made:
+            if name in of:
                 continue
-            size = step.tensors[name].byte_count
-            found = _overwritten(step_op, position, index, last, transient)
-            joined = None if found is None else _joined(step_op, position, step.tensors[found], size)
-            if found is not None and joined is not None:
-                block = of[found]
-                block.take_over(name, found, joined, (size, index, last[name]))
-                shared[name] = found
+            for source, ahead in sources:
+                if last[source] == index:
+                    of[name] = of[source]
+                    of[name].take_over(name, source, ahead, (size, index, last[name]))
+                    shared[name] = source
+                    break
             else:
-                block = Block.of(size, index, last[name], name)
-                blocks.append(block)
-            of[name] = block
+                begin = 0 if name == INPUT else index  # filled before the first op
+                of[name] = Block(size, begin, last[name], name)
+                blocks.append(of[name])
     return blocks, shared, scratch_of
 
 
-def _overwritten(
-    step_op: StepOp, position: int, index: int, last: dict[str, int], transient: Collection[str]
-) -> str | None:
-    """The tensor that the op's buffer at ``position`` may overwrite: one that dies here and is read only once."""
-    source_position = in_place(step_op.op).get(position)
-    if source_position is None:
-        source_position, _ = trailing(step_op.op).get(position, (None, 0))
-    if source_position is None:
-        return None
-    source = step_op.tensors[source_position]
-    dies = last[source] == index and step_op.tensors.count(source) == 1
-    return source if dies and source in transient else None
+def _overwritten(step_op: StepOp, position: int, tensors: Mapping[str, StepTensor]) -> Iterator[tuple[str, int]]:
+    """The tensors that the op's buffer at ``position`` may overwrite if they die here, and by how many bytes it begins
+    before them, to share memory."""
+    op, names = step_op.op, step_op.tensors
+    size = tensors[names[position]].byte_count
+    if position in (shares := in_place(op)):
+        # Terms of a float32 sum change places where the second dies and the first does not.
+        terms = names[:2] if isinstance(op.geometry, Add) and op.dtype == "f32" else (names[shares[position]],)
+        candidates = [(name, 0) for name in terms if size <= tensors[name].byte_count]
+    elif position in (follows := trailing(op)):
+        source, ahead_bytes = follows[position]
+        ahead, source_bytes = aligned(ahead_bytes), tensors[names[source]].byte_count
+        together = max(size, ahead + source_bytes)
+        worth = size + source_bytes - together >= _WORTH_TRAILING_BYTES
+        candidates = [(names[source], ahead)] if worth else []
+    else:
+        return
+    for name, ahead in candidates:
+        if tensors[name].role in TRANSIENT and names.count(name) == 1:
+            yield name, ahead
 
 
 #: A tensor trails the one that it is made from where that saves so much: it binds the two, and all that is bound to
 #: them, to one place.
 _WORTH_TRAILING_BYTES = 6144
-
-
-def _joined(step_op: StepOp, position: int, source: StepTensor, byte_count: int) -> int | None:
-    """By how many bytes the buffer at ``position`` begins before its source, to share memory; None: better not."""
-    if position in in_place(step_op.op):
-        return 0 if byte_count <= source.byte_count else None
-    ahead = aligned(trailing(step_op.op)[position][1])
-    together = max(byte_count, ahead + source.byte_count)
-    saved = byte_count + source.byte_count - together
-    return ahead if saved >= _WORTH_TRAILING_BYTES else None

@@ -18,7 +18,8 @@ from collections.abc import Sequence
 from profiler.ops import Depthwise, Layer, Op, Pass
 from profiler.workloads.network import Network
 from profiler.workloads.plan import Dtype, Head, LayerPlan, StepPlan
-from profiler.workloads.step import StepBuilder, TrainingStep, output_of
+from profiler.workloads.step import Part, Trained, TrainingStep, assembled, output_of
+from profiler.workloads.step_f32 import FloatParts, Targets
 
 
 def sum_name(layer: str) -> str:
@@ -58,19 +59,21 @@ def fisher_pass(network: Network, layers: Sequence[str], head: Head) -> Training
     if not layers:
         raise ValueError("a Fisher pass needs a layer at least")
     plan = gradient_plan(network, layers, head=head, optimizer="sgd")
-    builder = _Builder(network, plan)
-    builder.forward()
-    builder.backward()
-    return builder.step()
+    parts = _FisherParts(network, plan.head, plan.optimizer)
+    return assembled(network, plan, list(parts.of_image(plan)))
 
 
-class _Builder(StepBuilder):
+class _FisherParts(FloatParts):
     """In place of weight gradients: sums of activation times gradient."""
 
-    def _grad_weight(self, name: str, source: str, gradient: str) -> None:
-        op = sum_op(self.network[name])
-        assert math.prod(self.network[name].geometry.output_shape) == math.prod(op.geometry.input_shape)
-        self._emit(name, op, (output_of(name), gradient, sum_name(name)))
+    def forward(self, name: str, trained: Trained | None) -> Part:
+        return super().forward(name, None)
 
-    def _trained(self, layer: str, role: object, buffer_role: str) -> bool:
-        return False
+    def backward(self, name: str, trained: Trained | None, gradient: str, targets: Targets) -> Part:
+        passed_on = super().backward(name, None, gradient, targets)
+        if trained is None:
+            return passed_on
+        part, op = Part(), sum_op(self.network[name])
+        assert math.prod(self.network[name].geometry.output_shape) == math.prod(op.geometry.input_shape)
+        part.add(name, op, (output_of(name), gradient, sum_name(name)))
+        return Part(part.ops + passed_on.ops, part.tensors | passed_on.tensors, passed_on.gradients)

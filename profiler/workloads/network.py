@@ -33,6 +33,10 @@ class Network:
     ends_in_map: bool = False
     edits: tuple[str, ...] = ()
 
+    def __hash__(self) -> int:
+        # What is made of a network is remembered for it: the hash of all layers would be taken anew for every plan.
+        return hash(self.fingerprint)
+
     @cached_property
     def by_name(self) -> dict[str, Layer]:
         return {layer.name: layer for layer in self.layers}

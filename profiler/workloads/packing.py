@@ -13,105 +13,11 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
 
 import numpy as np
 
-#: Every buffer starts at a multiple of this: the low bits of a reference are its region.
-ALIGNMENT_BYTES = 16
-
-
-def aligned(byte_count: int) -> int:
-    """``byte_count`` rounded up to the arena's alignment."""
-    return -(-byte_count // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
-
-
-class Rectangle(NamedTuple):
-    """Bytes that are taken for some ops: ``size`` bytes from ``offset`` on, from op ``start`` to op ``stop``."""
-
-    offset: int
-    size: int
-    start: int
-    stop: int
-
-
-@dataclass
-class Block:
-    """Memory that is placed as one: a tensor, and those that take over its bytes one after the other.
-
-    Attributes:
-        rectangles: What is taken and when; offsets are from the block's beginning. Those of one block may overlap,
-            where an op writes one tensor over another.
-        offsets: Of the tensors, by name, from the block's beginning; none for scratch.
-        longest_life: Ops of the longest-lived tensor.
-    """
-
-    rectangles: list[Rectangle]
-    offsets: dict[str, int]
-    longest_life: int
-
-    @classmethod
-    def of(cls, size: int, start: int, stop: int, name: str | None = None) -> Block:
-        """A block of one tensor, or of scratch."""
-        return cls([Rectangle(0, size, start, stop)], {} if name is None else {name: 0}, stop - start)
-
-    # Most blocks are one rectangle, and are asked for these thousands of times.
-
-    @property
-    def byte_count(self) -> int:
-        if len(self.rectangles) == 1:
-            return self.rectangles[0].size
-        return max(r.offset + r.size for r in self.rectangles)
-
-    @property
-    def start(self) -> int:
-        if len(self.rectangles) == 1:
-            return self.rectangles[0].start
-        return min(r.start for r in self.rectangles)
-
-    @property
-    def stop(self) -> int:
-        if len(self.rectangles) == 1:
-            return self.rectangles[0].stop
-        return max(r.stop for r in self.rectangles)
-
-    def take_over(self, name: str, source: str, ahead: int, rectangle: tuple[int, int, int]) -> None:
-        """Give ``name`` (size, start, stop) the bytes from ``ahead`` bytes before ``source`` on; the block grows.
-
-        Args:
-            name: The tensor.
-            source: A tensor of the block, which lives until ``name`` is made.
-            ahead: Bytes by which ``name`` begins before it.
-            rectangle: Of ``name``.
-        """
-        size, start, stop = rectangle
-        offset = self.offsets[source] - ahead
-        shift = max(0, -offset)
-        if shift:
-            self.rectangles = [r._replace(offset=r.offset + shift) for r in self.rectangles]
-            self.offsets = {tensor: at + shift for tensor, at in self.offsets.items()}
-            offset = 0
-        self.offsets[name] = offset
-        self.longest_life = max(self.longest_life, stop - start)
-        for i, r in enumerate(self.rectangles):
-            if (r.offset, r.size) == (offset, size) and r.start <= start <= r.stop:
-                self.rectangles[i] = r._replace(stop=max(r.stop, stop))
-                return
-        self.rectangles.append(Rectangle(offset, size, start, stop))
-
-    def bytes_at(self, op: int) -> int:
-        """Bytes taken while an op runs, overlaps counted once and sizes rounded up."""
-        if len(self.rectangles) == 1:
-            only = self.rectangles[0]
-            return aligned(only.size) if only.start <= op <= only.stop else 0
-        total = end = 0
-        for r in sorted(r for r in self.rectangles if r.start <= op <= r.stop):
-            top = r.offset + aligned(r.size)
-            total += max(0, top - max(end, r.offset))
-            end = max(end, top)
-        return total
+from profiler.workloads.blocks import ALIGNMENT_BYTES, Block, aligned, largest_sum
 
 
 def pack(blocks: Sequence[Block], *, searches: int = 0) -> tuple[list[int], int, int]:
@@ -125,33 +31,28 @@ def pack(blocks: Sequence[Block], *, searches: int = 0) -> tuple[list[int], int,
         The offset of each block, the peak, and the lower bound of any peak (with sizes rounded up to the alignment).
     """
     bound = largest_sum(blocks)
-    if not blocks:
-        return [], 0, bound
-    core, aside = set_aside(blocks, bound)
-    _, peak, order = _by_greedy_orders([blocks[i] for i in core], bound)
     fit = BestFit(blocks)
-    if aligned(peak) <= bound:
-        offsets, peak = fit.place([*(core[i] for i in order), *aside])
-        return offsets, peak, bound
-    best, best_peak, _ = _by_greedy_orders(blocks, bound, fit)
-    if searches and aligned(best_peak) > bound:
+    peak, order = _first_order(blocks, bound)
+    offsets, _ = fit.place(order)
+    if searches and aligned(peak) > bound:
         for seed in range(_RESTARTS):
             found, found_peak = _anneal(blocks, fit, searches // _RESTARTS, bound, seed)
-            if found_peak < best_peak:
-                best, best_peak = found, found_peak
-    return best, best_peak, bound
+            if found_peak < peak:
+                offsets, peak = found, found_peak
+    return offsets, peak, bound
 
 
 def packed_bytes(blocks: Sequence[Block]) -> tuple[int, int]:
-    """Peak and bound of :func:`pack` without searches, for less work: nothing gets an offset."""
+    """Peak and bound of :func:`pack` without searches, for less work: most blocks get no offset."""
     bound = largest_sum(blocks)
-    if not blocks:
-        return 0, bound
-    core, _ = set_aside(blocks, bound)
-    _, peak, _ = _by_greedy_orders([blocks[i] for i in core], bound)
-    if aligned(peak) > bound:
-        _, peak, _ = _by_greedy_orders(blocks, bound)
-    return peak, bound
+    return _first_order(blocks, bound)[0], bound
+
+
+def _first_order(blocks: Sequence[Block], bound: int) -> tuple[int, list[int]]:
+    """Peak and order: the best of some, or the first that reaches the bound."""
+    core, aside = set_aside(blocks, bound)
+    peak, order = _by_greedy_orders([blocks[i] for i in core], bound)
+    return peak, [*(core[i] for i in order), *aside]
 
 
 def set_aside(blocks: Sequence[Block], bound: int) -> tuple[list[int], list[int]]:
@@ -168,6 +69,8 @@ def set_aside(blocks: Sequence[Block], bound: int) -> tuple[list[int], list[int]
         Numbers of those to be tried, in order, and of the others in the order in which they are to be put into the
         gaps.
     """
+    if not blocks:
+        return [], []
     starts = np.array([block.start for block in blocks])
     ends = np.array([block.stop for block in blocks]) + 1
     sizes = np.array([aligned(block.byte_count) for block in blocks])
@@ -189,32 +92,28 @@ def set_aside(blocks: Sequence[Block], bound: int) -> tuple[list[int], list[int]
     return core.tolist(), aside.tolist()
 
 
-def _by_greedy_orders(
-    blocks: Sequence[Block], bound: int, fit: BestFit | None = None
-) -> tuple[list[int], int, list[int]]:
-    """The best of some orders, or the first that reaches the bound: offsets, peak, and the order itself."""
-    fit = fit or BestFit(blocks)
-    best: list[int] = []
-    best_peak = -1
-    best_order: list[int] = []
+def _by_greedy_orders(blocks: Sequence[Block], bound: int) -> tuple[int, list[int]]:
+    """The same of blocks none of which is set aside."""
+    fit = BestFit(blocks)
+    best_peak, best_order, of_best = -1, [], []
     for key in _ORDERS:
         order = sorted(range(len(blocks)), key=lambda i: key(blocks[i]))
         offsets, peak = fit.place(order)
         if best_peak < 0 or peak < best_peak:
-            best, best_peak, best_order = offsets, peak, order
+            best_peak, best_order, of_best = peak, order, offsets
         if aligned(best_peak) <= bound:
-            return best, best_peak, best_order
+            return best_peak, best_order
     # What sticks out at the top came too late: give it the first choice and try again.
-    order, offsets, peak = best_order, best, best_peak
+    order, offsets, peak = best_order, of_best, best_peak
     for _ in range(_REPAIRS):
         highest = [i for i in order if offsets[i] + fit.byte_counts[i] == peak]
         order = highest + [i for i in order if i not in highest]
         offsets, peak = fit.place(order)
         if peak < best_peak:
-            best, best_peak, best_order = offsets, peak, order
+            best_peak, best_order = peak, order
         if aligned(best_peak) <= bound:
             break
-    return best, best_peak, best_order
+    return best_peak, best_order
 
 
 def _anneal(blocks: Sequence[Block], fit: BestFit, searches: int, bound: int, seed: int) -> tuple[list[int], int]:
@@ -281,32 +180,6 @@ _ORDERS: tuple[Callable[[Block], tuple], ...] = (
     lambda b: (-b.byte_count * (b.stop - b.start + 1), b.start),
     lambda b: (b.start, -b.byte_count),
 )
-
-
-def largest_sum(blocks: Sequence[Block]) -> int:
-    """Of bytes that blocks take at once, sizes rounded up: no peak is lower."""
-    return int(bytes_over_time(blocks).max(initial=0))
-
-
-def bytes_over_time(blocks: Sequence[Block]) -> np.ndarray:
-    """Bytes taken while each op runs, up to the last that takes any, sizes rounded up; shape (ops,)."""
-    starts, ends, taken = [], [], []
-    for block in blocks:
-        if len(block.rectangles) == 1:
-            _, size, start, stop = block.rectangles[0]
-            starts.append(start)
-            ends.append(stop + 1)
-            taken.append(aligned(size))
-            continue
-        # What a block takes changes only where one of its tensors begins, or has ended.
-        times = sorted({t for r in block.rectangles for t in (r.start, r.stop + 1)})
-        starts += times[:-1]
-        ends += times[1:]
-        taken += map(block.bytes_at, times[:-1])
-    if not blocks:
-        return np.zeros(0, dtype=int)
-    begun, over = (np.bincount(when, taken, max(ends) + 1) for when in (starts, ends))
-    return np.cumsum(begun - over)[:-1].astype(int)
 
 
 class BestFit:

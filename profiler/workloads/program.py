@@ -30,7 +30,7 @@ from profiler.workloads.entries import (
 )
 from profiler.workloads.network import INPUT
 from profiler.workloads.starts_s8 import starting_values_s8
-from profiler.workloads.step import FIXED, LABEL, LOSS, PROTOTYPES, Role, StepOp, StepTensor, TrainingStep
+from profiler.workloads.step import FIXED, LABEL, LOSS, PROTOTYPES, Part, Role, StepOp, StepTensor, TrainingStep
 from profiler.workloads.traits import buffers_of, in_place, scratch_bytes
 from profiler.workloads.values import (
     BIAS_EXPONENT,
@@ -294,7 +294,7 @@ def step_program(step: TrainingStep, memory: DeviceMemory) -> Program:
     return program
 
 
-def resident_weights(step: TrainingStep, memory: DeviceMemory) -> frozenset[str]:
+def resident_weights(step: TrainingStep | Part, memory: DeviceMemory) -> frozenset[str]:
     """Names of a step's frozen weights, biases and scales that lie in the arena, because the blob has no window for
     them."""
     blob = _windows(memory)

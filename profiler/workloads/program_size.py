@@ -7,26 +7,28 @@ are as many fills as ways to start, and two for every image.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
 from functools import lru_cache
 
-from profiler.ops import GroupNorm, Layer, Op, Pass
+from profiler.ops import BufferSpec, GroupNorm, Layer, Op, Pass
 from profiler.workloads.entries import ARENA_REGION, TICK_BYTES, DeviceMemory, channel_list_bytes
 from profiler.workloads.network import INPUT, Network
-from profiler.workloads.program import starting_values
-from profiler.workloads.step import Role, StepOp, TrainingStep
+from profiler.workloads.starts_s8 import fixed_start_s8
+from profiler.workloads.step import FIXED, TRANSIENT, Part, Role, StepOp, StepTensor, TrainingStep
 from profiler.workloads.traits import buffers_of
 from profiler.workloads.values import (
+    BIAS_EXPONENT,
+    ZEROS,
     BlobWindows,
     Start,
     mean_square,
     output_mean_square,
+    prototype_exponent,
     uniform_start,
     weight_exponent,
 )
 
-#: Filled anew for every image, each by a fill of its own.
-_OF_AN_IMAGE = (Role.IMAGE, Role.LABEL)
+#: Filled anew for every image, each by a fill of its own: the image and its label.
+_OF_AN_IMAGE = 2
 
 
 class ProgramSizes:
@@ -44,6 +46,7 @@ class ProgramSizes:
     def __init__(self, memory: DeviceMemory) -> None:
         self._memory = memory
         self._shared = memory.arena_region == ARENA_REGION
+        self._blob = BlobWindows.of(memory)
 
     def op_bytes(self, op: Op) -> int:
         """An op's entry, its list of channels and its ticks."""
@@ -53,32 +56,45 @@ class ProgramSizes:
 
     def fills_bytes(self, starts: int) -> int:
         """Entries of all fills of a step, of so many ways to start."""
-        return (len(_OF_AN_IMAGE) + starts) * self._memory.entry_bytes if self._shared else 0
+        return (_OF_AN_IMAGE + starts) * self._memory.entry_bytes if self._shared else 0
 
-    def starts(self, network: Network, step: TrainingStep) -> dict[str, frozenset[Start]]:
-        """How tensors may start that are filled once a run, by their names.
+    def starts(self, network: Network, step: TrainingStep | Part) -> dict[str, frozenset[Start]]:
+        """How tensors may start that are filled once a run, by their names, the first op that reads each deciding.
 
         Args:
             network: What is trained.
-            step: Its step. Another that trains the same of a tensor's layer starts the tensor in one of the same ways.
+            step: Its step, or one part of it.
         """
-        found, _ = starting_values(step, self._memory)
-        of_weights = weight_starts(network, self._memory) if step.plan.dtype == "f32" else {}
-        return {
-            name: of_weights[_layer_of(name)] if step.tensors[name].role is Role.WEIGHT and of_weights else {start}
-            for name, start in found.items()
-            if step.tensors[name].role not in _OF_AN_IMAGE
-        }
+        found: dict[str, frozenset[Start]] = {}
+        for item in step.ops:
+            for name, spec in zip(item.tensors, buffers_of(item.op), strict=True):
+                tensor = step.tensors[name]
+                if name in found or tensor.role in TRANSIENT or tensor.role is Role.LABEL:
+                    continue
+                if tensor.role is Role.PROTOTYPES:
+                    features = item.op.geometry.features  # type: ignore[attr-defined]
+                    found[name] = frozenset([uniform_start(prototype_exponent(features))])
+                elif tensor.role not in FIXED:
+                    found[name] = frozenset([ZEROS])
+                else:
+                    starts = self._fixed(network, item, spec, tensor)
+                    if tensor.trained or not self._blob.fits(tensor.byte_count, min(starts)):
+                        found[name] = starts
+        return found
+
+    def _fixed(self, network: Network, item: StepOp, spec: BufferSpec, tensor: StepTensor) -> frozenset[Start]:
+        """How a weight, bias or scale may start."""
+        if item.op.dtype == "s8":
+            layer = network.by_name.get(item.layer)
+            return frozenset([fixed_start_s8(item.op, spec, item.op.geometry if layer is None else layer.geometry)])
+        if tensor.role is Role.WEIGHT:
+            return weight_starts(network, self._memory)[item.layer]
+        return frozenset([uniform_start(BIAS_EXPONENT)])
 
     def step_bytes(self, network: Network, step: TrainingStep) -> int:
         """Of a whole step."""
-        starts = self.starts(network, step)
-        return sum(self.op_bytes(item.op) for item in step.ops) + self.fills_bytes(len(starts_of(step.ops, starts)))
-
-
-def starts_of(ops: Iterable[StepOp], starts: dict[str, Collection[Start]]) -> frozenset[Start]:
-    """In how many ways the tensors of these ops start together, by the ways of each."""
-    return frozenset().union(*(starts.get(name, ()) for item in ops for name in item.tensors))
+        ways = frozenset().union(*self.starts(network, step).values())
+        return sum(self.op_bytes(item.op) for item in step.ops) + self.fills_bytes(len(ways))
 
 
 def _lists(op: Op) -> bool:
@@ -86,10 +102,6 @@ def _lists(op: Op) -> bool:
     if op.dtype != "f32" or not op.trained_channels:
         return False
     return op.trained_channels < op.geometry.channels(op.trained_axis)  # type: ignore[attr-defined]
-
-
-def _layer_of(tensor: str) -> str:
-    return tensor.rpartition("/")[0]
 
 
 @lru_cache(maxsize=64)

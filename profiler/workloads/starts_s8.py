@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from profiler.ops import CosineHead, Geometry, Requantize
+from profiler.ops import BufferSpec, CosineHead, Geometry, Op, Requantize
 from profiler.prng import FillMode
 from profiler.workloads.entries import DeviceMemory
 from profiler.workloads.network import INPUT
@@ -37,12 +37,7 @@ def starting_values_s8(step: TrainingStep, memory: DeviceMemory) -> tuple[dict[s
             tensor = step.tensors[name]
             if tensor.role not in FIXED or name in starts or name in windows:
                 continue
-            start = start_of_s8(step_op.op, spec)
-            if isinstance(step_op.op.geometry, Requantize) and spec.role == "scale":
-                start = gradient_scale_start(geometries[step_op.layer])
-            elif spec.role == "scales":  # of real weights; with larger ones nothing would change by a whole integer
-                start = SCALE
-            assert start is not None
+            start = fixed_start_s8(step_op.op, spec, geometries[step_op.layer])
             if tensor.trained or not blob.fits(tensor.byte_count, start):
                 starts[name] = start
             else:
@@ -53,3 +48,14 @@ def starting_values_s8(step: TrainingStep, memory: DeviceMemory) -> tuple[dict[s
         if tensor.role in (Role.ACCUMULATOR, Role.MOMENT, Role.LOSS):
             starts[tensor.name] = ZEROS
     return starts, windows
+
+
+def fixed_start_s8(op: Op, spec: BufferSpec, layer: Geometry) -> Start:
+    """What a weight, bias or scale starts as that this op of a layer is the first to read."""
+    if isinstance(op.geometry, Requantize) and spec.role == "scale":
+        return gradient_scale_start(layer)
+    if spec.role == "scales":  # of real weights; with larger ones nothing would change by a whole integer
+        return SCALE
+    start = start_of_s8(op, spec)
+    assert start is not None
+    return start

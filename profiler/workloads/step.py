@@ -3,42 +3,40 @@
 Forward and backward are done image by image with gradients accumulated, then the weights are updated once. A layer's
 gradient is computed only where the plan trains that layer or one that feeds it, so the chain of ``grad_input`` ops ends
 at the frontier.
+
+A step is made of parts: what one layer adds to it at one place. What is in a part depends on little of the plan, so
+that the steps of a network share most of their parts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple
 
 from profiler.buffers import ELEMENT_BYTES, Element
-from profiler.errors import UserError
-from profiler.ops import (
-    Access,
-    Add,
-    CosineHead,
-    GroupNorm,
-    MaxPool2d,
-    Op,
-    Pass,
-    Quantization,
-    Relu,
-    SoftmaxCrossEntropy,
-)
+from profiler.ops import Access, Add, Axis, Op, Optimizer, Pass, Quantization
 from profiler.workloads.coverage import network_ops
-from profiler.workloads.head import HEAD_KINDS, head_geometries
+from profiler.workloads.head import HEAD_KINDS
 from profiler.workloads.network import INPUT, Network
-from profiler.workloads.plan import LayerPlan, StepPlan
-from profiler.workloads.traits import buffers_of, op_of
+from profiler.workloads.plan import Dtype, Head, LayerPlan, Saving, StepPlan
+from profiler.workloads.traits import buffers_of
+
+if TYPE_CHECKING:
+    from profiler.workloads.step_f32 import FloatParts
 
 __all__ = [
     "HEAD_KINDS",
+    "Part",
     "Role",
     "StepOp",
     "StepTensor",
+    "Trained",
     "TrainingStep",
     "network_ops",
+    "step_parts",
     "training_step",
 ]
 
@@ -152,6 +150,83 @@ class TrainingStep:
         return tuple(op for op in self.ops if not op.per_image)
 
 
+class Trained(NamedTuple):
+    """What trains in one layer, but for which channels.
+
+    Attributes:
+        channels: How many; 0 in a layer of which only the bias trains.
+        axis: Whether they are output or input channels.
+        bias: Whether the bias trains.
+    """
+
+    channels: int
+    axis: Axis
+    bias: bool
+
+    @classmethod
+    def of(cls, layer_plan: LayerPlan) -> Trained:
+        channels = len(layer_plan.channels)
+        return cls(channels, layer_plan.axis if channels else "out", layer_plan.bias)
+
+
+@dataclass(eq=False)
+class Part:
+    """What one layer adds to a step at one place of it. Equal parts of a network's steps are the same object.
+
+    Attributes:
+        ops: In order.
+        tensors: Every tensor that the ops name.
+        gradients: Layer to the tensor with the gradient of its output, as far as summed after the part.
+    """
+
+    ops: list[StepOp] = field(default_factory=list)
+    tensors: dict[str, StepTensor] = field(default_factory=dict)
+    gradients: dict[str, str] = field(default_factory=dict)
+
+    def add(
+        self,
+        layer: str,
+        op: Op,
+        names: Iterable[str],
+        trained: Trained | None = None,
+        *,
+        per_image: bool = True,
+        quantization: Quantization | None = None,
+    ) -> None:
+        """Append an op.
+
+        Args:
+            layer: See :class:`StepOp`.
+            op: What is computed.
+            names: Its tensors, in the order of its buffers.
+            trained: What trains of the layer.
+            per_image: See :class:`StepOp`.
+            quantization: Of an int8 op; by default scalars that do not matter.
+        """
+        if quantization is None and op.dtype == "s8":
+            quantization = _MADE_UP
+        names = tuple(names)
+        self.ops.append(StepOp(layer, op, per_image, names, None, quantization))
+        for name, spec in zip(names, buffers_of(op), strict=True):
+            if name not in self.tensors:
+                role = _role(name, spec.role, op.pass_)
+                changes = _changes(trained, role, spec.role, op.dtype)
+                self.tensors[name] = StepTensor(name, spec.elements, role, changes, spec.element)
+
+
+#: Scalars of int8 ops for which none matter.
+_MADE_UP = Quantization()
+
+
+def _changes(trained: Trained | None, role: Role, buffer_role: str, dtype: str) -> bool:
+    """Whether a tensor of a layer of which this trains is changed by the update."""
+    if trained is None:
+        return False
+    if dtype == "s8" and role is Role.WEIGHT:  # in segments
+        return buffer_role == "trained_weight"
+    return (role is Role.WEIGHT and trained.channels > 0) or (role is Role.BIAS and trained.bias)
+
+
 def training_step(network: Network, plan: StepPlan) -> TrainingStep:
     """The ops that one training step runs.
 
@@ -164,206 +239,57 @@ def training_step(network: Network, plan: StepPlan) -> TrainingStep:
         UserError: the plan is not for this network, or the network does not end in what the head needs.
     """
     plan.check(network)
-    if plan.dtype == "s8":
-        from profiler.workloads.step_s8 import Int8Builder  # noqa: PLC0415 - it extends this module's builder
-
-        builder: StepBuilder = Int8Builder(network, plan)
-    else:
-        builder = StepBuilder(network, plan)
-    builder.forward()
-    if builder.needs_gradient:
-        builder.backward()
-        builder.updates()
-    return builder.step()
+    return assembled(network, plan, step_parts(network, plan))
 
 
-class StepBuilder:
-    """Collects the ops and tensors of one training step."""
+def step_parts(network: Network, plan: StepPlan) -> list[Part]:
+    """The parts of a training step, in order, for channels that are the first so many.
 
-    def __init__(self, network: Network, plan: StepPlan) -> None:
-        self.network = network
-        self.plan = plan
-        self.planned: dict[str, LayerPlan] = {name: p for name, p in plan.layers.items() if p.trains}
-        self.head = head_geometries(network, plan.head)
-        self.ops: list[StepOp] = []
-        self.tensors: dict[str, StepTensor] = {}
-        self.gradient: dict[str, str] = {}  # layer -> tensor with the gradient of its output, as far as summed
-        self.sums = 0
-        self.needs_gradient = plan.influenced(network)
+    Args:
+        network: See :func:`training_step`.
+        plan: Checked to be for this network.
 
-    def step(self) -> TrainingStep:
-        """What has been collected."""
-        return TrainingStep(self.network.name, self.plan, tuple(_dying_first(self.ops, self.tensors)), self.tensors)
-
-    def forward(self) -> None:
-        for layer in self.network.layers:
-            g = layer.geometry
-            weights = ()
-            if g.trainable:
-                has_bias = g.bias_elements  # type: ignore[attr-defined]
-                weights = (f"{layer.name}/weight", f"{layer.name}/bias") if has_bias else (f"{layer.name}/weight",)
-            sources = [output_of(name) for name in layer.inputs]
-            results = [output_of(layer.name)]
-            if isinstance(g, GroupNorm):
-                results.append(_statistics(layer.name))
-            self._emit(layer.name, op_of(g, Pass.FORWARD), (*sources, *weights, *results))
-        self.forward_head(output_of(self.network.output))
-
-    def forward_head(self, features: str) -> None:
-        """From the tensor of the network's output to the loss."""
-        value = features
-        for name, g in self.head:
-            if isinstance(g, SoftmaxCrossEntropy):
-                tensors = (value, LABEL, f"{name}/probabilities", LOSS)
-            elif isinstance(g, CosineHead):
-                tensors = (value, PROTOTYPES, output_of(name))
-            else:
-                tensors = (value, output_of(name))
-            self._emit(name, op_of(g, Pass.FORWARD), tensors)
-            value = output_of(name)
-
-    def backward(self) -> None:
-        self.gradient[self.network.output] = self.backward_head(output_of(self.network.output))
-        for layer in reversed(self.network.layers):
-            if layer.name not in self.needs_gradient:
-                continue
-            g, gradient = layer.geometry, self.gradient.get(layer.name)
-            if gradient is None:
-                raise UserError(
-                    f"the plan trains layer {layer.name!r}, which the output of {self.network.name} does not depend on",
-                    hint="take it out of the plan",
-                )
-            if layer.name in self.planned:
-                self._grad_weight(layer.name, layer.inputs[0], gradient)
-            targets = [name for name in layer.inputs if name in self.needs_gradient]
-            if isinstance(g, Add):
-                # The gradient of a sum is the gradient of each term: nothing to compute.
-                for name in targets:
-                    self._contribute(name, gradient)
-                continue
-            for name in targets:
-                result = f"{name}/grad_from/{layer.name}"
-                if isinstance(g, GroupNorm):
-                    tensors = (output_of(name), gradient, f"{layer.name}/weight", _statistics(layer.name), result)
-                elif g.trainable:
-                    tensors = (gradient, f"{layer.name}/weight", result)
-                elif isinstance(g, Relu):
-                    tensors = (output_of(layer.name), gradient, result)
-                elif isinstance(g, MaxPool2d):
-                    tensors = (output_of(name), gradient, result)
-                else:
-                    tensors = (gradient, result)
-                self._emit(layer.name, op_of(g, Pass.GRAD_INPUT), tensors)
-                self._contribute(name, result)
-
-    def backward_head(self, features: str) -> str:
-        """From the loss to the tensor of the network's output, whose gradient's name it returns."""
-        gradient = ""
-        for name, g in reversed(self.head):
-            result = f"{name}/grad_input"
-            if isinstance(g, SoftmaxCrossEntropy):
-                tensors = (f"{name}/probabilities", LABEL, result)
-            elif isinstance(g, CosineHead):
-                tensors = (gradient, PROTOTYPES, result)
-            else:
-                tensors = (features, gradient, result)
-            self._emit(name, op_of(g, Pass.GRAD_INPUT), tensors)
-            gradient = result
-        return gradient
-
-    def _contribute(self, layer: str, gradient: str) -> None:
-        """Add one reader's share to the gradient of ``layer``'s output; at once, so that less has to be kept."""
-        if layer not in self.gradient:
-            self.gradient[layer] = gradient
-            return
-        self.sums += 1
-        total = f"{layer}/grad_sum/{self.sums}"
-        add = op_of(Add(self.tensors[gradient].elements), Pass.GRAD_INPUT)
-        self._emit(layer, add, (self.gradient[layer], gradient, total))
-        self.gradient[layer] = total
-
-    def _grad_weight(self, name: str, source: str, gradient: str) -> None:
-        p = self.planned[name]
-        g = self.network[name].geometry
-        op = op_of(g, Pass.GRAD_WEIGHT, trained_channels=len(p.channels), trained_axis=p.axis, trains_bias=p.bias)
-        tensors = [gradient]
-        if p.channels:
-            statistics = [_statistics(name)] if isinstance(g, GroupNorm) else []
-            tensors = [output_of(source), gradient, *statistics, f"{name}/weight_gradient"]
-        if p.bias:
-            tensors.append(f"{name}/bias_gradient")
-        self._emit(name, op, tuple(tensors), channels=_unless_first(p.channels))
-
-    def updates(self) -> None:
-        for layer in self.network.layers:
-            p = self.planned.get(layer.name)
-            if p is None:
-                continue
-            op = op_of(
-                layer.geometry,
-                Pass.UPDATE,
-                trained_channels=len(p.channels),
-                trained_axis=p.axis,
-                trains_bias=p.bias,
-                optimizer=self.plan.optimizer,
-            )
-            tensors = tuple(f"{layer.name}/{spec.role}" for spec in buffers_of(op))
-            self._emit(layer.name, op, tensors, per_image=False, channels=_unless_first(p.channels))
-
-    def _emit(
-        self,
-        layer: str,
-        op: Op,
-        tensors: tuple[str, ...],
-        *,
-        per_image: bool = True,
-        channels: tuple[int, ...] | None = None,
-        quantization: Quantization | None = None,
-    ) -> None:
-        if quantization is None and op.dtype == "s8":
-            quantization = _MADE_UP
-        self.ops.append(StepOp(layer, op, per_image, tensors, channels, quantization))
-        if layer not in self.planned:
-            for tensor in _frozen_tensors(op, tensors):
-                self.tensors.setdefault(tensor.name, tensor)
-            return
-        for name, spec in zip(tensors, buffers_of(op), strict=True):
-            if name not in self.tensors:
-                role = _role(name, spec.role, op.pass_)
-                trained = self._trained(layer, role, spec.role)
-                self.tensors[name] = StepTensor(name, spec.elements, role, trained, spec.element)
-
-    def _trained(self, layer: str, role: Role, buffer_role: str) -> bool:
-        p = self.planned.get(layer)
-        if p is None:
-            return False
-        if self.plan.dtype == "s8" and role is Role.WEIGHT:  # in segments
-            return buffer_role == "trained_weight"
-        return (role is Role.WEIGHT and bool(p.channels)) or (role is Role.BIAS and p.bias)
+    Raises:
+        UserError: the network and the plan give no step of the plan's dtype.
+    """
+    parts = parts_of(network, plan.dtype, plan.head, plan.optimizer, plan.savings)
+    return [*parts.of_image(plan), *parts.of_update(plan)]
 
 
-#: Scalars of int8 ops for which none matter.
-_MADE_UP = Quantization()
+@lru_cache(maxsize=16)
+def parts_of(
+    network: Network, dtype: Dtype, head: Head, optimizer: Optimizer, savings: frozenset[Saving]
+) -> FloatParts:
+    """Makes the parts of a network's steps, each once."""
+    # They make this module's parts.
+    from profiler.workloads.step_f32 import FloatParts  # noqa: PLC0415
+    from profiler.workloads.step_s8 import Int8Parts  # noqa: PLC0415
+
+    return Int8Parts(network, head, optimizer, savings) if dtype == "s8" else FloatParts(network, head, optimizer)
 
 
-@lru_cache(maxsize=1 << 14)
-def _frozen_tensors(op: Op, names: tuple[str, ...]) -> tuple[StepTensor, ...]:
-    """The tensors of an op of a layer that does not train: the same in most steps of a network."""
-    pairs = zip(names, buffers_of(op), strict=True)
-    return tuple(StepTensor(n, spec.elements, _role(n, spec.role, op.pass_), False, spec.element) for n, spec in pairs)
+def assembled(network: Network, plan: StepPlan, parts: Sequence[Part]) -> TrainingStep:
+    """The step of these parts, with the plan's own channels."""
+    tensors: dict[str, StepTensor] = {}
+    for part in parts:
+        for name, tensor in part.tensors.items():
+            tensors.setdefault(name, tensor)
+    chosen = {name: p.channels for name, p in plan.layers.items() if not _first_so_many(p.channels)}
+    ops = [
+        replace(item, channels=chosen[item.layer]) if item.layer in chosen and item.op.trained_channels else item
+        for part in parts
+        for item in part.ops
+    ]
+    return TrainingStep(network.name, plan, tuple(_dying_first(ops)), tensors)
 
 
 def output_of(layer: str) -> str:
     return INPUT if layer == INPUT else f"{layer}/output"
 
 
-def _statistics(layer: str) -> str:
-    return f"{layer}/statistics"
-
-
-def _unless_first(channels: tuple[int, ...]) -> tuple[int, ...] | None:
-    """None where the channels are the first so many: those need not travel."""
-    return None if not channels or channels[-1] == len(channels) - 1 else channels
+def _first_so_many(channels: tuple[int, ...]) -> bool:
+    """Whether the channels are those: they need not travel."""
+    return not channels or channels[-1] == len(channels) - 1
 
 
 _SPECIAL = {INPUT: Role.IMAGE, LABEL: Role.LABEL, LOSS: Role.LOSS, PROTOTYPES: Role.PROTOTYPES}
@@ -393,7 +319,7 @@ def _role(name: str, buffer_role: str, pass_: Pass) -> Role:
     return role
 
 
-def _dying_first(ops: Sequence[StepOp], tensors: dict[str, StepTensor]) -> Iterable[StepOp]:
+def _dying_first(ops: Sequence[StepOp]) -> Iterable[StepOp]:
     """Order the terms of sums so that the first is one that nothing reads afterwards, where there is such a term:
     a sum may overwrite its first term."""
     last = {name: index for index, op in enumerate(ops) for name in op.tensors}

@@ -8,67 +8,179 @@ clamped; what was clamped is known from the output itself where it is kept, else
 from __future__ import annotations
 
 import math
+from collections.abc import Collection, Iterator
+from typing import NamedTuple
 
 from profiler.errors import UserError
 from profiler.geometry import Weighted
 from profiler.ops import (
     Add,
+    Axis,
     Conv2d,
     Depthwise,
     Dequantize,
     MaskSource,
     MaxPool2d,
+    Optimizer,
     Pass,
+    Quantization,
     Requantize,
     SaturationMask,
 )
 from profiler.workloads.combined_s8 import fused_geometry, overwrites_input, streamed_geometry
-from profiler.workloads.network import INPUT, Network
-from profiler.workloads.plan import LayerPlan, StepPlan
+from profiler.workloads.network import Network
+from profiler.workloads.plan import Head, Saving, StepPlan
 from profiler.workloads.quantized import Node, output_node, quantization_of, quantized_nodes, streamed_quantization
-from profiler.workloads.step import StepBuilder, output_of
+from profiler.workloads.step import Part, Trained, output_of
+from profiler.workloads.step_f32 import FloatParts, Targets, made_once, targets_of, trained_of
 from profiler.workloads.traits import buffers_of, op_of
 
 DEQUANTIZE_LAYER = "head.dequantize"
 
 
-class Int8Builder(StepBuilder):
-    """Collects the ops and tensors of one int8 training step."""
+class Again(NamedTuple):
+    """A layer that runs forward once more, for what was clamped of its output.
 
-    def __init__(self, network: Network, plan: StepPlan) -> None:
-        super().__init__(network, plan)
+    Attributes:
+        name: The layer.
+        trained: What trains of it.
+        in_place: Whether it overwrites its input.
+    """
+
+    name: str
+    trained: Trained | None
+    in_place: bool
+
+
+class Masks(NamedTuple):
+    """How it is known what was clamped.
+
+    Attributes:
+        noted: Of a layer's own output by bits, not by the output itself.
+        again: The two layers before it, where what was clamped of them is to be found again first.
+    """
+
+    noted: bool
+    again: tuple[Again, ...]
+
+
+class Int8Parts(FloatParts):
+    """Makes the parts of a network's int8 steps.
+
+    Args:
+        network: What is trained.
+        head: The loss.
+        optimizer: Of the update.
+        savings: See :class:`profiler.workloads.plan.StepPlan`.
+
+    Raises:
+        UserError: a layer has no int8 kernels, or the network does not end in what the head needs.
+    """
+
+    def __init__(self, network: Network, head: Head, optimizer: Optimizer, savings: Collection[Saving]) -> None:
+        super().__init__(network, head, optimizer)
         self.nodes = quantized_nodes(network)
         self.last = output_node(network, self.nodes)
-        self.needs = {name for name in self.nodes if name in self.needs_gradient}
-        self.fused = "fused_update" in plan.savings
-        self._check_plan()
-        #: Outputs that backward reads as inputs of trained weights.
-        self.saved = {self.nodes[name].inputs[0] for name, p in self.planned.items() if p.channels}
-        readers: dict[str, list[Node]] = {}
+        self.fused = "fused_update" in savings
+        self._readers: dict[str, list[Node]] = {}
         for node in self.nodes.values():
             for name in node.inputs:
-                readers.setdefault(name, []).append(node)
-        self.readers = readers
-        self.streamed = self._streamed() if "stream" in plan.savings else {}
-        self.recomputed = self._recomputed() if "recompute_masks" in plan.savings else {}
+                self._readers.setdefault(name, []).append(node)
+        #: Layers whose outputs are clamped.
+        self._clamping = {name for name, node in self.nodes.items() if isinstance(node.geometry, Weighted | Add)}
+        #: What could be saved, depending on what trains.
+        chained = list(self._chained())
+        self._streamable = [
+            (source.name, node.name)
+            for source, node in chained
+            if "stream" in savings and streamed_geometry(source.geometry, node.geometry) is not None
+        ]
+        self._overwriting = [
+            (source.name, node.name)
+            for source, node in chained
+            if "in_place" in savings and overwrites_input(node.geometry)
+        ]
+        self._recomputable = [
+            (source.name, node.name)
+            for source, node in chained
+            if "recompute_masks" in savings and self._recomputes(source, node)
+        ]
 
-    def _check_plan(self) -> None:
-        for name, p in self.planned.items():
+    def _chained(self) -> Iterator[tuple[Node, Node]]:
+        """Layers with the one before each that it alone reads."""
+        for node in self.nodes.values():
+            source = self.nodes.get(node.inputs[0])
+            if source is not None and len(self._readers[source.name]) == 1:
+                yield source, node
+
+    def _recomputes(self, source: Node, node: Node) -> bool:
+        """Whether what is clamped of a depthwise convolution and the layer before it can be found again, just before
+        the layer behind passes a gradient on."""
+        readers = self._readers.get(node.name, ())
+        behind = len(readers) == 1 and isinstance(readers[0].geometry, Weighted)
+        return isinstance(node.geometry, Depthwise) and isinstance(source.geometry, Conv2d) and behind
+
+    # ---- what a plan is made of
+
+    def of_image(self, plan: StepPlan) -> Iterator[Part]:
+        needs = {name for name in plan.influenced(self.network) if name in self.nodes}
+        self._check(plan, needs)
+        trained = trained_of(plan)
+        # Outputs that backward reads as inputs of trained weights.
+        saved = {self.nodes[name].inputs[0] for name, own in trained.items() if own.channels}
+        # What was clamped of these outputs must be noted before they are gone.
+        noted = (self._clamping & needs) - saved
+        in_place = {name for source, name in self._overwriting if source not in saved}
+        # Neither is met by a gradient.
+        streamed = {source: name for source, name in self._streamable if source not in needs and name not in needs}
+        # The input of the first is kept anyway.
+        again = {
+            name: tuple(Again(x, trained.get(x), x in in_place) for x in (source, name))
+            for source, name in self._recomputable
+            if name in noted and source in noted and self.nodes[source].inputs[0] in saved
+        }
+        later = {x.name for pair in again.values() for x in pair}
+        ends = set(streamed.values())
+        for name in self.nodes:
+            if name in streamed:
+                yield self.stream(name, streamed[name])
+            elif name not in ends:
+                yield self.forward_node(name, trained.get(name), name in in_place, name in noted and name not in later)
+        yield self.forward_head()
+        if not needs:
+            return
+        head = self.backward_head()
+        yield head
+        gradients = dict(head.gradients)
+        for name in reversed(self.nodes):
+            if name in needs:
+                gradient = self._gradient(name, gradients)
+                targets = targets_of(self.nodes[name].inputs, needs, gradients)
+                masks = Masks(name in noted, next((again[target] for target, _ in targets if target in again), ()))
+                part = self.backward_node(name, trained.get(name), gradient, targets, masks)
+                gradients |= part.gradients
+                yield part
+
+    def of_update(self, plan: StepPlan) -> Iterator[Part]:
+        for name, own in trained_of(plan).items():
+            if not self.fused or fused_geometry(self.nodes[name].geometry, trains_weights=own.channels > 0) is None:
+                yield self.update(name, own)
+
+    def _check(self, plan: StepPlan, needs: Collection[str]) -> None:
+        for name, p in plan.layers.items():
             if p.channels and p.channels[-1] != len(p.channels) - 1:
                 raise UserError(
                     f"the plan trains single channels of layer {name!r}; with dtype s8 those that train are the first "
                     "so many, whose weights lie in memory of their own",
                     hint="let the plan train a slice that starts at channel 0",
                 )
-            if isinstance(self.network[name].geometry, MaxPool2d):
-                raise UserError(f"layer {name!r} has nothing to train", hint="take it out of the plan")
-        if self.fused and (self.plan.images != 1 or self.plan.optimizer != "sgd"):
+        if self.fused and (plan.images != 1 or plan.optimizer != "sgd"):
             raise UserError(
-                f"a fused update keeps no gradient, so it wants one image and sgd; the plan has {self.plan.images} "
-                f"images and {self.plan.optimizer}",
+                f"a fused update keeps no gradient, so it wants one image and sgd; the plan has {plan.images} "
+                f"images and {plan.optimizer}",
                 hint="take fused_update out of the plan's savings, or set images to 1 and the optimizer to sgd",
             )
-        for name in self.needs:
+        for name in needs:
             if isinstance(self.nodes[name].geometry, MaxPool2d):
                 raise UserError(
                     f"the plan's gradient passes max pooling {name!r}, which has no int8 kernel backward",
@@ -77,166 +189,135 @@ class Int8Builder(StepBuilder):
 
     # ---- forward
 
-    def _streamed(self) -> dict[str, Node]:
-        """Pointwise convolutions that are streamed, by name, and the depthwise one that each feeds: neither is met by
-        a gradient."""
-        pairs = {}
-        for node in self.nodes.values():
-            g = node.geometry
-            source = self.nodes.get(node.inputs[0])
-            if source is None or streamed_geometry(source.geometry, g) is None:
-                continue
-            alone = len(self.readers[source.name]) == 1
-            if alone and not {source.name, node.name} & self.needs and source.name not in self.planned:
-                pairs[source.name] = node
-        return pairs
+    @made_once
+    def forward_node(self, name: str, trained: Trained | None, in_place: bool, noted: bool) -> Part:
+        """One layer's, and what was clamped of its output."""
+        part = Part()
+        self._forward_node(part, Again(name, trained, in_place), self._inputs(name), output_of(name))
+        if noted:
+            self._mask(part, name, output_of(name))
+        return part
 
-    def _recomputed(self) -> dict[str, Node]:
-        """Depthwise convolutions whose mask, and that of the layer before, which is returned, are computed again: the
-        input of that layer is kept anyway."""
-        pairs = {}
-        for node in self.nodes.values():
-            source = self.nodes.get(node.inputs[0])
-            if not isinstance(node.geometry, Depthwise) or source is None or not isinstance(source.geometry, Conv2d):
-                continue
-            bits = self._needs_bits(node) and self._needs_bits(source)
-            if bits and source.inputs[0] in self.saved and len(self.readers[source.name]) == 1:
-                pairs[node.name] = source
-        return pairs
-
-    def _recompute_masks(self, depthwise: Node) -> None:
-        """Run two layers forward once more, for what was clamped of their outputs."""
-        for node in (self.recomputed[depthwise.name], depthwise):
-            self._forward_node(node, again=True)
-            self._mask(node, again=True)
-
-    def forward(self) -> None:
-        again = {name for d, source in self.recomputed.items() for name in (d, source.name)}
-        for node in self.nodes.values():
-            if node.name in self.streamed:
-                self._stream(node, self.streamed[node.name])
-            elif not any(node is target for target in self.streamed.values()):
-                self._forward_node(node)
-                if node.name not in again:
-                    self._mask(node)
-        dequantize = Dequantize(math.prod(self.nodes[self.last].geometry.output_shape))
-        tensors = (output_of(self.last), f"{DEQUANTIZE_LAYER}/scale", output_of(DEQUANTIZE_LAYER))
-        q = quantization_of(self.nodes, self.nodes[self.last])
-        self._emit(DEQUANTIZE_LAYER, op_of(dequantize, Pass.FORWARD, "s8"), tensors, quantization=_as_input(q))
-        self.forward_head(output_of(DEQUANTIZE_LAYER))
-
-    def _segments(self, name: str) -> tuple[int, str]:
-        """How many channels' weights of a layer lie apart, and along which axis."""
-        p = self.planned.get(name, LayerPlan(bias=False))
-        return len(p.channels), p.axis if p.channels else "out"
-
-    def _forward_node(self, node: Node, *, again: bool = False) -> None:
-        g, name = node.geometry, node.name
-        sources = [output_of(source) for source in node.inputs]
-        if again and node.name in self.recomputed:
-            sources = [f"{node.inputs[0]}/output_again"]
+    def _forward_node(self, part: Part, run: Again, sources: Collection[str], output: str) -> None:
+        name, trained, in_place = run
+        g = self.nodes[name].geometry
         if isinstance(g, Weighted):
-            k, axis = self._segments(name)
-            op = op_of(g, Pass.FORWARD, "s8", k, axis, variant=self._variant(node))
-            own = [f"{name}/{spec.role}" for spec in buffers_of(op)[1:]]
+            variant = "in_place" if in_place else "blocked"
+            op = op_of(g, Pass.FORWARD, "s8", *_segments(trained), variant=variant)
         else:
             op = op_of(g, Pass.FORWARD, "s8")
-            own = [f"{name}/{spec.role}" for spec in buffers_of(op)[len(sources) :]]
-        if again:
-            own[-1] = f"{name}/output_again"
-        self._emit(name, op, (*sources, *own), quantization=quantization_of(self.nodes, node))
+        own = [f"{name}/{spec.role}" for spec in buffers_of(op)[len(sources) : -1]]
+        part.add(name, op, (*sources, *own, output), trained, quantization=self._quantization(name))
 
-    def _variant(self, node: Node) -> str:
-        """``in_place`` for a depthwise convolution whose input nothing reads again."""
-        g, source = node.geometry, node.inputs[0]
-        if "in_place" not in self.plan.savings or not isinstance(g, Depthwise):
-            return "blocked"
-        read_again = source in self.saved or len(self.readers[source]) > 1 or source == INPUT
-        return "in_place" if overwrites_input(g) and not read_again else "blocked"
+    def _inputs(self, name: str) -> list[str]:
+        return [output_of(source) for source in self.nodes[name].inputs]
 
-    def _stream(self, pointwise: Node, depthwise: Node) -> None:
-        g = streamed_geometry(pointwise.geometry, depthwise.geometry)
+    def _quantization(self, name: str) -> Quantization:
+        return quantization_of(self.nodes, self.nodes[name])
+
+    def _mask(self, part: Part, name: str, output: str) -> None:
+        g = SaturationMask(math.prod(self.nodes[name].geometry.output_shape))
+        tensors = (output, f"{name}/mask")
+        part.add(name, op_of(g, Pass.FORWARD, "s8"), tensors, quantization=self._quantization(name))
+
+    @made_once
+    def stream(self, name: str, depthwise: str) -> Part:
+        """A pointwise convolution, row by row into the depthwise one that it feeds."""
+        g = streamed_geometry(self.nodes[name].geometry, self.nodes[depthwise].geometry)
         assert g is not None
-        op = op_of(g, Pass.FORWARD, "s8")
-        tensors = [output_of(pointwise.inputs[0])]
+        part, op, tensors = Part(), op_of(g, Pass.FORWARD, "s8"), self._inputs(name)
         for spec in buffers_of(op)[1:-1]:
             role = spec.role.removeprefix("depthwise_")
-            owner = depthwise if role != spec.role else pointwise
-            tensors.append(f"{owner.name}/{role}")
-        q = streamed_quantization(self.nodes, pointwise, depthwise)
-        self._emit(pointwise.name, op, (*tensors, output_of(depthwise.name)), quantization=q)
+            tensors.append(f"{depthwise if role != spec.role else name}/{role}")
+        q = streamed_quantization(self.nodes, self.nodes[name], self.nodes[depthwise])
+        part.add(name, op, (*tensors, output_of(depthwise)), quantization=q)
+        return part
 
-    def _needs_bits(self, node: Node) -> bool:
-        """Whether what was clamped of a node's output must be noted before the output is gone."""
-        clamps = isinstance(node.geometry, Weighted | Add)
-        return clamps and node.name in self.needs and node.name not in self.saved
+    @made_once
+    def forward_head(self) -> Part:
+        part, op = Part(), op_of(self._dequantize, Pass.FORWARD, "s8")
+        tensors = (output_of(self.last), f"{DEQUANTIZE_LAYER}/scale", output_of(DEQUANTIZE_LAYER))
+        # What is the network's output is its input.
+        q = Quantization(self._quantization(self.last).output_zero_point)
+        part.add(DEQUANTIZE_LAYER, op, tensors, quantization=q)
+        self._forward_head(part, output_of(DEQUANTIZE_LAYER))
+        return part
 
-    def _mask(self, node: Node, *, again: bool = False) -> None:
-        if not self._needs_bits(node):
-            return
-        g = SaturationMask(math.prod(node.geometry.output_shape))
-        q = quantization_of(self.nodes, node)
-        output = f"{node.name}/output_again" if again else output_of(node.name)
-        self._emit(node.name, op_of(g, Pass.FORWARD, "s8"), (output, f"{node.name}/mask"), quantization=q)
+    @property
+    def _dequantize(self) -> Dequantize:
+        return Dequantize(math.prod(self.nodes[self.last].geometry.output_shape))
 
     # ---- backward
 
-    def backward(self) -> None:
-        gradient = self.backward_head(output_of(DEQUANTIZE_LAYER))
-        result = f"{self.last}/grad_from/{DEQUANTIZE_LAYER}"
-        g = Dequantize(math.prod(self.nodes[self.last].geometry.output_shape))
-        self._emit(DEQUANTIZE_LAYER, op_of(g, Pass.GRAD_INPUT, "s8"), (gradient, f"{DEQUANTIZE_LAYER}/scale", result))
-        self.gradient[self.last] = result
-        for node in reversed(list(self.nodes.values())):
-            if node.name in self.needs:
-                self._backward_node(node)
+    @made_once
+    def backward_head(self) -> Part:
+        part, op = Part(), op_of(self._dequantize, Pass.GRAD_INPUT, "s8")
+        gradient = self._backward_head(part, output_of(DEQUANTIZE_LAYER))
+        part.gradients[self.last] = f"{self.last}/grad_from/{DEQUANTIZE_LAYER}"
+        part.add(DEQUANTIZE_LAYER, op, (gradient, f"{DEQUANTIZE_LAYER}/scale", part.gradients[self.last]))
+        return part
 
-    def _backward_node(self, node: Node) -> None:
-        gradient = self.gradient.get(node.name)
-        if gradient is None:
-            raise UserError(
-                f"the plan trains layer {node.name!r}, which the output of {self.network.name} does not depend on",
-                hint="take it out of the plan",
-            )
+    @made_once
+    def backward_node(self, name: str, trained: Trained | None, gradient: str, targets: Targets, masks: Masks) -> Part:
+        """One layer's gradients.
+
+        Args:
+            name: The layer.
+            trained: What trains of it.
+            gradient: The tensor with the gradient of its output.
+            targets: Its inputs that need a gradient.
+            masks: How it is known what was clamped.
+        """
+        part = Part(gradients={layer: known for layer, known in targets if known})
+        node = self.nodes[name]
         g = node.geometry
-        targets = [name for name in node.inputs if name in self.needs]
         if isinstance(g, Add):
-            for position, name in enumerate(node.inputs):
-                if name in self.needs:
-                    self._contribute(name, self._requantize(node, gradient, f"scale_{'ab'[position]}", name))
-            return
+            reached = dict(targets)
+            for position, source in enumerate(node.inputs):
+                if source in reached:
+                    term = self._requantize(part, node, masks, gradient, position)
+                    self._contribute(part, name, source, term)
+            return part
         if not isinstance(g, Weighted):
-            for name in targets:
-                result = f"{name}/grad_from/{node.name}"
-                self._emit(node.name, op_of(g, Pass.GRAD_INPUT), (gradient, result))
-                self._contribute(name, result)
-            return
-        own = self._requantize(node, gradient, "scale", node.name)
-        p = self.planned.get(node.name)
-        if p is not None and not p.channels:  # first, so that the gradient is free for what comes next
-            self._train(node, own)
-        for name in targets:  # before the weights change
-            if name in self.recomputed:
-                self._recompute_masks(self.nodes[name])
-            result = f"{name}/grad_from/{node.name}"
-            k, axis = self._segments(node.name)
-            op = op_of(g, Pass.GRAD_INPUT, "s8", k, axis)
-            weights = [f"{node.name}/{spec.role}" for spec in buffers_of(op)[1:-1]]
-            self._emit(node.name, op, (own, *weights, result))
-            self._contribute(name, result)
-        if p is not None and p.channels:
-            self._train(node, own)
+            for target, _ in targets:
+                result = f"{target}/grad_from/{name}"
+                part.add(name, op_of(g, Pass.GRAD_INPUT), (gradient, result))
+                self._contribute(part, name, target, result)
+            return part
+        own = self._requantize(part, node, masks, gradient)
+        if trained is not None and not trained.channels:  # first, so that the gradient is free for what comes next
+            self._train(part, node, trained, own)
+        for target, _ in targets:  # before the weights change
+            if masks.again:
+                self._recompute_masks(part, *masks.again)
+            result = f"{target}/grad_from/{name}"
+            op = op_of(g, Pass.GRAD_INPUT, "s8", *_segments(trained))
+            weights = [f"{name}/{spec.role}" for spec in buffers_of(op)[1:-1]]
+            part.add(name, op, (own, *weights, result), trained)
+            self._contribute(part, name, target, result)
+        if trained is not None and trained.channels:
+            self._train(part, node, trained, own)
+        return part
 
-    def _requantize(self, node: Node, gradient: str, scale: str, towards: str) -> str:
-        """The gradient of a node's accumulators (or, of a sum, of one term)."""
-        g = node.geometry
-        channels = self._channels(node)
-        source = MaskSource.BITS if self._needs_bits(node) else MaskSource.OUTPUT
-        op = op_of(Requantize(math.prod(g.output_shape) // channels, channels, source), Pass.GRAD_INPUT, "s8")
-        mask = f"{node.name}/mask" if source is MaskSource.BITS else output_of(node.name)
-        result = f"{node.name}/grad_sum_of/{towards}"
-        tensors = (mask, f"{node.name}/{scale}", gradient, result)
-        self._emit(node.name, op, tensors, quantization=quantization_of(self.nodes, node))
+    def _recompute_masks(self, part: Part, first: Again, depthwise: Again) -> None:
+        """Run two layers forward once more, for what was clamped of their outputs."""
+        sources = self._inputs(first.name)
+        for run in (first, depthwise):
+            output = f"{run.name}/output_again"
+            self._forward_node(part, run, sources, output)
+            self._mask(part, run.name, output)
+            sources = [output]
+
+    def _requantize(self, part: Part, node: Node, masks: Masks, gradient: str, term: int | None = None) -> str:
+        """The gradient of a node's accumulators, or, of a sum, of one of its terms."""
+        name, channels = node.name, self._channels(node)
+        source = MaskSource.BITS if masks.noted else MaskSource.OUTPUT
+        g = Requantize(math.prod(node.geometry.output_shape) // channels, channels, source)
+        mask = f"{name}/mask" if masks.noted else output_of(name)
+        scale = "scale" if term is None else f"scale_{'ab'[term]}"
+        result = f"{name}/grad_sum_of/{name if term is None else node.inputs[term]}"
+        tensors = (mask, f"{name}/{scale}", gradient, result)
+        part.add(name, op_of(g, Pass.GRAD_INPUT, "s8"), tensors, quantization=self._quantization(name))
         return result
 
     def _channels(self, node: Node) -> int:
@@ -245,31 +326,25 @@ class Int8Builder(StepBuilder):
             node = self.nodes[node.inputs[0]]
         return node.geometry.output_shape[-1]
 
-    def _train(self, node: Node, gradient: str) -> None:
-        g, p = node.geometry, self.planned[node.name]
-        trains = {"trained_channels": len(p.channels), "trained_axis": p.axis, "trains_bias": p.bias}
-        q = quantization_of(self.nodes, node)
-        saved = (output_of(node.inputs[0]),) if p.channels else ()
-        fused = fused_geometry(g, trains_weights=bool(p.channels)) if self.fused else None
+    def _train(self, part: Part, node: Node, trained: Trained, gradient: str) -> None:
+        weights = trained.channels > 0
+        saved = (output_of(node.inputs[0]),) if weights else ()
+        fused = fused_geometry(node.geometry, trains_weights=weights) if self.fused else None
         if fused is not None:
-            op = op_of(fused, Pass.UPDATE, "s8", **trains)
-            own = [f"{node.name}/{spec.role}" for spec in buffers_of(op)[len(saved) + 1 :]]
-            self._emit(node.name, op, (*saved, gradient, *own), quantization=q)
-            return
-        op = op_of(g, Pass.GRAD_WEIGHT, "s8", **trains)
+            op = op_of(fused, Pass.UPDATE, "s8", *trained)
+        else:
+            op = op_of(node.geometry, Pass.GRAD_WEIGHT, "s8", *trained)
         own = [f"{node.name}/{spec.role}" for spec in buffers_of(op)[len(saved) + 1 :]]
-        self._emit(node.name, op, (*saved, gradient, *own), quantization=q)
+        part.add(node.name, op, (*saved, gradient, *own), trained, quantization=self._quantization(node.name))
 
-    def updates(self) -> None:
-        for name, p in self.planned.items():
-            g = self.nodes[name].geometry
-            if self.fused and fused_geometry(g, trains_weights=bool(p.channels)) is not None:
-                continue
-            op = op_of(g, Pass.UPDATE, "s8", len(p.channels), p.axis, p.bias, self.plan.optimizer)
-            tensors = tuple(f"{name}/{spec.role}" for spec in buffers_of(op))
-            self._emit(name, op, tensors, per_image=False, quantization=quantization_of(self.nodes, self.nodes[name]))
+    @made_once
+    def update(self, name: str, trained: Trained) -> Part:
+        part, op = Part(), op_of(self.nodes[name].geometry, Pass.UPDATE, "s8", *trained, self.optimizer)
+        tensors = [f"{name}/{spec.role}" for spec in buffers_of(op)]
+        part.add(name, op, tensors, trained, per_image=False, quantization=self._quantization(name))
+        return part
 
 
-def _as_input(q):
-    """The scalars with the output's zero point as the input's: for what reads that output."""
-    return type(q)(q.output_zero_point)
+def _segments(trained: Trained | None) -> tuple[int, Axis]:
+    """How many channels' weights of a layer lie apart, and along which axis."""
+    return (0, "out") if trained is None else trained[:2]

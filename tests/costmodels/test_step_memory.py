@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
 from test_step_sums import NETWORKS, PLANS, drawn
 
 from costmodels.memory import ArenaMemory
@@ -24,12 +25,19 @@ def identity_of(run):
 
 
 IDENTITY = identity_of("schema-2-int8")
+#: With frozen weights in the blob, in the arena, and of a device that is not known.
+IDENTITIES = {"board": IDENTITY, "no blob": IDENTITY | {"blob_bytes": 0, "blob_segments": []}, "unknown": {}}
 
 
 @pytest.fixture(scope="module")
 def memory():
     """One for all plans: what was planned for one serves others."""
     return ArenaMemory(IDENTITY)
+
+
+@pytest.fixture(scope="module")
+def memories():
+    return {name: ArenaMemory(identity) for name, identity in IDENTITIES.items()}
 
 
 # Not shrunk: each smaller plan that still fails would be placed anew, for minutes.
@@ -70,13 +78,31 @@ def test_memory_is_planned_for_the_region_where_the_arena_lies():
     assert ArenaMemory(identity, "large").op_bytes(op, 0) > ArenaMemory(identity).op_bytes(op, 0)
 
 
-def test_bounds_of_plans_with_a_known_frontier_need_no_planning(monkeypatch):
-    memory, network = ArenaMemory(IDENTITY), NETWORKS["mcunet"]
-    plans = [random_plan(network, np.random.default_rng(seed), depth=20) for seed in range(30)]
-    planned = []
-    place = memory._placed
-    monkeypatch.setattr(memory, "_placed", lambda step: planned.append(step) or place(step))
-    for plan in plans:
-        low, high = memory.plan_bounds(network, plan)
-        assert low <= high
-    assert len(planned) <= 12  # for each frontier's own plan (axis, bias, or bias alone), once, and the whole of it
+@settings(deadline=None, max_examples=80)
+@given(PLANS, st.sampled_from(sorted(IDENTITIES)))
+def test_bytes_of_a_plan_without_savings_are_known_at_once_and_are_those_of_its_placed_step(memories, case, name):
+    network, plan = drawn(case)
+    plan = dataclasses.replace(plan, savings=frozenset())
+    expected = memories[name].step_bytes(training_step(network, plan))
+    assert memories[name].plan_bounds(network, plan) == (expected, expected)
+    assert memories[name].plan_bytes(network, plan) == expected
+
+
+@settings(deadline=None, max_examples=60)
+@given(PLANS, st.integers(0, 10**6))
+def test_a_step_that_trains_more_behind_the_same_frontier_takes_no_less(memory, case, seed):
+    network, plan = drawn(case)
+    first = next(layer.name for layer in network.trainable if layer.name in plan.layers)
+    rng = np.random.default_rng(seed)
+    fewer = {name: p for name, p in plan.layers.items() if name == first or rng.random() < 0.5}
+    least = memory.plan_moments(network, dataclasses.replace(plan, layers=fewer, dtype="f32", savings=frozenset()))
+    assert list(least) == [()]
+    assert least[()] <= memory.plan_bytes(network, dataclasses.replace(plan, dtype="f32", savings=frozenset()))
+
+
+def test_no_plan_without_savings_is_lowered_and_placed_for_its_cost(memory, monkeypatch):
+    monkeypatch.setattr("costmodels.memory.place", lambda *_, **__: pytest.fail("placed"))
+    monkeypatch.setattr("costmodels.memory.training_step", lambda *_: pytest.fail("lowered"))
+    for dtype in ("f32", "s8"):
+        plan = random_plan(NETWORKS["mcunet"], np.random.default_rng(0), depth=20, dtype=dtype)
+        memory.plan_bytes(NETWORKS["mcunet"], dataclasses.replace(plan, savings=frozenset()))

@@ -104,7 +104,7 @@ def test_scratch_and_frozen_weights_in_the_arena_are_kept_apart_too(seed, data):
 
 blocks = st.lists(
     st.builds(
-        lambda size, start, duration: Block.of(size, start, start + duration),
+        lambda size, start, duration: Block(size, start, start + duration),
         st.integers(1, 5000),
         st.integers(0, 30),
         st.integers(0, 12),
@@ -151,7 +151,7 @@ def test_what_is_set_aside_finds_room_wherever_the_others_lie(blocks, data):
 
 
 def test_few_blocks_of_a_step_that_is_fullest_early_have_to_be_tried():
-    blocks = [Block.of(size, time, time + 1) for time, size in enumerate([400, 1000, 1000, 200, 300, 40, 200, 100])]
+    blocks = [Block(size, time, time + 1) for time, size in enumerate([400, 1000, 1000, 200, 300, 40, 200, 100])]
     core, aside = set_aside(blocks, largest_sum(blocks))
     assert core == [1, 2]
     assert sorted(aside) == [0, 3, 4, 5, 6, 7]
@@ -171,7 +171,7 @@ LIVES = st.lists(st.tuples(st.integers(1, 100), st.integers(0, 9), st.integers(0
 
 @given(lives=LIVES, data=st.data())
 def test_what_a_changed_order_reaches_is_all_that_has_to_be_placed_anew(lives, data):
-    fit = BestFit([Block.of(size, start, start + length) for size, start, length in lives])
+    fit = BestFit([Block(size, start, start + length) for size, start, length in lives])
     order = data.draw(st.permutations(range(len(lives))))
     known, peak = fit.place(order)
     i, j = (data.draw(st.integers(0, len(lives) - 1)) for _ in range(2))

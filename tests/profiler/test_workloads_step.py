@@ -5,18 +5,20 @@ import math
 import time
 from collections import Counter
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_networks import random_network, random_plan
 
 from profiler.errors import UserError
-from profiler.ops import Add, Conv2d, GlobalAvgPool, Layer, Linear, Op, Pass, Relu
+from profiler.ops import Add, Conv2d, Depthwise, GlobalAvgPool, Layer, Linear, Op, Pass, Relu
 from profiler.workloads.arena import place
 from profiler.workloads.lower import load_network
 from profiler.workloads.network import Network
 from profiler.workloads.plan import Head, LayerPlan, StepPlan
-from profiler.workloads.step import network_ops, training_step
+from profiler.workloads.random_plans import random_plan as random_plan_of
+from profiler.workloads.step import TRANSIENT, assembled, network_ops, parts_of, training_step
 
 SEEDS = st.integers(0, 10_000)
 
@@ -224,3 +226,40 @@ def test_a_step_is_planned_fast_enough_to_be_planned_often():
         place(training_step(network, plan))
         fastest = min(fastest, time.process_time() - began)
     assert fastest < 0.05
+
+
+SHARED = {
+    "mcunet": load_network("mcunet-5fps", (3, 16, 16))[1],
+    "ic": load_network("mlperf-tiny-ic", (3, 32, 32))[1],
+}
+
+
+@settings(deadline=None, max_examples=60)
+@given(name=st.sampled_from(sorted(SHARED)), dtype=st.sampled_from(["f32", "s8"]), seed=st.integers(0, 10**6))
+def test_a_step_is_the_same_whatever_steps_were_made_before(name, dtype, seed):
+    network = SHARED[name]
+    plan = random_plan_of(network, np.random.default_rng(seed), dtype=dtype)
+    parts = parts_of.__wrapped__(network, plan.dtype, plan.head, plan.optimizer, plan.savings)
+    alone = assembled(network, plan, [*parts.of_image(plan), *parts.of_update(plan)])
+    step = training_step(network, plan)
+    assert alone == step
+    assert list(alone.tensors) == list(step.tensors)
+
+
+def test_masks_are_not_found_again_where_no_layer_with_weights_reads_what_is_clamped():
+    """They would be while that layer's gradient is computed."""
+    network = network_of(
+        Layer("stem", Conv2d(4, 4, 3, 8, 1, 1), ("input",)),
+        Layer("expand", Conv2d(4, 4, 8, 16, 1, 1), ("stem",)),
+        Layer("depthwise", Depthwise(4, 4, 16, 3, 3, pad_h=1, pad_w=1), ("expand",)),
+        Layer("pool", GlobalAvgPool(4, 4, 16), ("depthwise",)),
+    )
+    layers = {"stem": LayerPlan(), "expand": LayerPlan((0,), "out", True)}
+    settings_ = {"dtype": "s8", "optimizer": "sgd", "savings": frozenset(["recompute_masks"])}
+    step = training_step(network, StepPlan.for_network(network, layers, **settings_))
+    written = set()
+    for item in step.ops:
+        read = set(item.inputs) - {"input", "label", "prototypes"}
+        assert {name for name in read if step.tensors[name].role in TRANSIENT} <= written
+        written |= set(item.outputs)
+    assert "depthwise/mask" in written
