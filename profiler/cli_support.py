@@ -51,6 +51,9 @@ CONTEXT_SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 
 class _Console(Console):
     """A console on a pipe that its reader may close at any time."""
 
+    #: Whether a table stands on it: the title of the next one keeps a line's distance.
+    table_above = False
+
     def on_broken_pipe(self) -> None:
         """Of results: as any stream, to end the command (rich would leave with status 1 here). Of messages: nobody
         reads them any longer, and what is being measured goes on."""
@@ -65,7 +68,7 @@ def _to_nowhere(stream: TextIO) -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-def _console(*, stderr: bool) -> Console:
+def _console(*, stderr: bool) -> _Console:
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream is not None and stream.isatty() else PIPE_WIDTH
     return _Console(stderr=stderr, width=width, highlight=False, soft_wrap=False)
@@ -133,6 +136,7 @@ def run_app(app: typer.Typer, prog: str, arguments: Sequence[str] | None = None)
     """
     status: Any = 1
     warnings.showwarning = _show_warning
+    console_out.table_above = False
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         _check_not_empty(given)
@@ -236,7 +240,10 @@ def print_table(
         named = rows.columns if is_pandas(rows, "DataFrame") else (key for record in records for key in record)
         columns = list(dict.fromkeys(named))
     if title:
+        if console_out.table_above:
+            console_out.print()
         console_out.print(Text(title, style="bold"), soft_wrap=True)
+    console_out.table_above = True
     laid_out = [Column(str(name), format_column(str(name), [r.get(name) for r in records])) for name in columns]
     figures = [bool(records) and all(is_figure(record.get(name)) for record in records) for name in columns]
     labels = figures.index(True) if True in figures else len(columns)

@@ -386,4 +386,3 @@ def _print_left(left: list[Left], json_: bool) -> None:
             ["op_key", "reason", "bytes_wanted", "bytes_available"],
             title=f"Not measured: {len(left)} ops",
         )
-        console_out.print()

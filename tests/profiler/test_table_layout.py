@@ -74,3 +74,12 @@ def test_a_printed_table_keeps_every_figure_whole_at_any_width(monkeypatch, widt
     words = out.getvalue().split()
     assert {"0.000051", "1,234,567", "softmax_cross_entropy"} <= set(words)
     assert words.count("2.1e-7") == 8
+
+
+def test_the_title_of_a_further_table_keeps_a_lines_distance(capsys, monkeypatch):
+    monkeypatch.setattr(cli_support.console_out, "table_above", False)
+    for title in ("first", "second"):
+        cli_support.print_table([{"a": 1}], title=title, caption="caption")
+    assert [line.strip() for line in capsys.readouterr().out.splitlines()] == [
+        "first", "a", "─", "1", "caption", "", "second", "a", "─", "1", "caption",
+    ]  # fmt: skip
