@@ -25,7 +25,7 @@ from costmodels.features import (
     remainder_features,
     work_terms,
 )
-from costmodels.host_terms import HOST_TERMS, host_terms
+from costmodels.host_terms import HOST_TERMS, happens_on_hosts, host_terms
 from costmodels.loops import Blocking, found_blocking, has_loops, loop_names, loop_nests, loop_terms
 from costmodels.uncounted import UNCOUNTED_TERMS, uncounted_terms
 from profiler.errors import UserError
@@ -114,7 +114,7 @@ class OpRegressor(RegressorMixin, BaseEstimator):
             prior=prior,
             random_state=self.random_state,
         ).fit(X, measured, geometries, _weights(noise), lent)
-        self.probe_ = (ops[0], tuple(T[0].astype(int).tolist()))
+        self.probe_ = (ops[0], tuple(self._counted(ops[0], T[0]).astype(int).tolist()))
         return self
 
     def predict(self, ops: Sequence[Op], return_std: bool = False):
@@ -159,6 +159,11 @@ class OpRegressor(RegressorMixin, BaseEstimator):
             return tuple(GEOMETRY_TERMS), geometry_terms(ops)
         return known_terms(ops, self.work, host=self.host)
 
+    def _counted(self, op: Op, terms: np.ndarray) -> np.ndarray:
+        """The terms of an op, the kernel's own counts as it states them."""
+        own = np.zeros(0) if self.work is None else work_terms([op], self.work)[1][0]
+        return np.concatenate([own, terms[len(own) :]])
+
     def terms_of(self, ops: Sequence[Op]) -> tuple[tuple[str, ...], np.ndarray]:
         """Names of the fitted terms and their counts, of shape (n_ops, n_terms)."""
         check_is_fitted(self, "terms_")
@@ -168,6 +173,11 @@ class OpRegressor(RegressorMixin, BaseEstimator):
         names, T = known_terms(ops, self.work, host=not HOST_TERMS.keys().isdisjoint(fitted))
         if fitted == names:
             return names, T
+        if unknown := set(fitted) - set(names):
+            raise UserError(
+                f"the cost model has terms that this version does not know ({', '.join(sorted(unknown))})",
+                hint="fit the model again with this version",
+            )
         return fitted, T[:, [names.index(name) for name in fitted]]  # a model of an earlier version may lack some
 
     def inputs(self, ops: Sequence[Op], T: np.ndarray, columns: np.ndarray | None = None) -> np.ndarray:
@@ -210,7 +220,7 @@ def known_terms(ops: Sequence[Op], work: WorkFunction, *, host: bool = False) ->
     """Names of the terms of one group's ops, and float64 counts of shape (n_ops, n_terms).
 
     Those of the firmware's kernels are what they count themselves, and what stands beside that; last, what hosts do
-    beside that.
+    beside that. What hosts do otherwise than it is counted is 0 there.
     """
     names, T = work_terms(ops, work)
     if work is not kernel_work:
@@ -218,6 +228,7 @@ def known_terms(ops: Sequence[Op], work: WorkFunction, *, host: bool = False) ->
     parts = [(names, T), uncounted_terms(ops), control_terms(ops)]
     if host:
         parts.append(host_terms(ops, names, T))
+        parts[0] = names, T * happens_on_hosts(ops[0], names)
     return tuple(name for part, _ in parts for name in part), np.hstack([counts for _, counts in parts])
 
 

@@ -17,6 +17,7 @@ from costmodels.features import GEOMETRY_FEATURES, PLAIN_TERMS, WorkFunction, ke
 from costmodels.measured import Measured, read_warm_and_cold
 from costmodels.measured_steps import MeasuredStep, check_same_device, is_step_run, read_steps
 from costmodels.memory import ArenaMemory
+from costmodels.recovery import lowers_frequency
 from costmodels.sources import MemoryBounds, Moment, StepCost, StepSums
 from costmodels.stack import StackPeaks
 from costmodels.steps import StepCosts
@@ -161,7 +162,8 @@ class CostModel:
         ):
             if not part.ops:
                 continue
-            target = TargetModel(work=work, host=_is_host(training))
+            recovers = name == "latency" and lowers_frequency(training.identity)
+            target = TargetModel(work=work, host=_is_host(training), recovers=recovers)
             if start is not None and name in start.targets:
                 self.targets[name] = transferred(target, start.targets[name], part.ops, cost, noise)
             else:
@@ -175,7 +177,8 @@ class CostModel:
         return self
 
     def _fit_cold(self, training: Measured, on_group: OnGroup) -> None:
-        cold = TargetModel(work=self.work, host=_is_host(training))
+        recovers = lowers_frequency(training.identity)
+        cold = TargetModel(work=self.work, host=_is_host(training), recovers=recovers)
         cold.fit(training.ops, training.latency_us, training.noise, on_group)
         self.targets["latency_cold"] = cold
         self.card_["units"] |= {"latency_cold": TARGET_UNITS["latency_cold"]}

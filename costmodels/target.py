@@ -17,6 +17,7 @@ from costmodels.group import OpRegressor, known_terms, lent_ops, same_loops, typ
 from costmodels.host_terms import HOST_TERMS, prior_names
 from costmodels.intervals import Intervals, scores_of
 from costmodels.priors import prior_costs
+from costmodels.recovery import Recovery
 from profiler.ops import Op
 
 #: Key of the pooled terms of all passes, for a pass that was never measured.
@@ -78,19 +79,31 @@ class TargetModel:
         work: The kernels' work counts; the firmware's own by default. None: the kernels are unknown.
         method: One of :data:`~costmodels.estimators.METHODS`, or the best for each group.
         host: Whether the device is a host (:mod:`costmodels.host_terms`) and no microcontroller.
+        recovers: Whether costs are times in microseconds on a host that begins ops at a lowered frequency
+            (:mod:`costmodels.recovery`).
 
     Attributes (after :meth:`fit` or :meth:`from_record`):
         groups: Group key to what was learned.
         pooled: Pass, ``PASS/DTYPE`` or ``any`` to terms over :data:`~costmodels.features.PLAIN_TERMS`.
         intervals: How wide intervals are; of the cross-validation until :meth:`calibrate` has held-out ops.
+        recovery: What long ops gain by the frequency that a core regains; None: nothing of that kind.
         noise_floor: Median relative standard error of the measured costs: no interval is narrower.
         n_ops: How many ops were fitted.
     """
 
-    def __init__(self, *, work: WorkFunction | None = kernel_work, method: str = "auto", host: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        work: WorkFunction | None = kernel_work,
+        method: str = "auto",
+        host: bool = False,
+        recovers: bool = False,
+    ) -> None:
         self.work = work
         self.method = method
         self.host = host
+        self.recovers = recovers
+        self.recovery: Recovery | None = None
         self._checked: set[str] = set()
         self._training: dict[Op, tuple[float, float]] = {}
 
@@ -126,6 +139,9 @@ class TargetModel:
         stale = dict.fromkeys(map(group_key, ops))
         training = list(self._training)
         cost, spread = np.array(list(self._training.values())).T
+        if self.recovers and self.work is not None:
+            self.recovery = Recovery.learned(training, cost, rows_by(map(group_key, training)), self.work)
+            cost = self.recovery.lowered(training, cost)
         # Matrices are small: more threads only wait for each other.
         with threadpool_limits(1):
             self._fit_groups(training, cost, spread, stale, on_group)
@@ -244,6 +260,8 @@ class TargetModel:
                 if np.isnan(group.regressor_.cv_error_percent_):
                     # Too few ops to see how they scatter: as much as those of the other groups.
                     std[rows] = np.maximum(std[rows], self.typical_error_percent / 100 * mean[rows])
+            if self.recovery is not None:
+                mean[rows], std[rows] = self.recovery.regained(members, mean[rows], std[rows])
             std[rows] = np.maximum(std[rows], self.noise_floor * mean[rows])
             low[rows], high[rows] = self.intervals.around(key, mean[rows], std[rows], self.noise_floor)
         return Prediction(mean, std, low, high, outside)
@@ -264,6 +282,7 @@ class TargetModel:
             "n_ops": self.n_ops,
             "noise_floor": self.noise_floor,
             "kernels": "unknown" if self.work is None else "known",
+            "recovery": None if self.recovery is None else self.recovery.ratio,
             "intervals": self.intervals.to_record(),
             "groups": groups,
             "pooled": pooled,
@@ -277,6 +296,8 @@ class TargetModel:
             KeyError, TypeError, ValueError: the record is damaged.
         """
         model = cls(work=None if record["kernels"] == "unknown" else work)
+        if (ratio := record.get("recovery")) is not None:  # models of earlier versions know of none
+            model.recovery = Recovery(float(ratio))
         model.n_ops, model.noise_floor = int(record["n_ops"]), float(record["noise_floor"])
         model.intervals = Intervals.from_record(record["intervals"])
         model.groups = {

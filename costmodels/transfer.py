@@ -88,6 +88,8 @@ def transferred(
     model.fit(ops, y, noise)
     own = model.groups
     model.groups = {}
+    if model.recovery is not None:
+        y = model.recovery.lowered(ops, y)
     for key, group in other.groups.items():
         factor = factors.of(group.probe_[0])
         scaled = _scaled(group, factor, factors.scatter)

@@ -10,12 +10,28 @@ from hypothesis import strategies as st
 
 from costmodels.features import kernel_work
 from costmodels.group import OpRegressor, known_terms
-from costmodels.host_terms import HOST_TERMS, share_beyond
+from costmodels.host_caches import share_beyond
+from costmodels.host_terms import HOST_TERMS
 from costmodels.measured import from_frame
 from costmodels.model import CostModel
 from costmodels.saved import group_from_record, group_to_record
 from costmodels.target import TargetModel
-from profiler.ops import Add, Conv2d, MaskSource, Op, Pass, Requantize, SaturationMask
+from profiler.errors import UserError
+from profiler.ops import (
+    Add,
+    Conv2d,
+    Depthwise,
+    Dequantize,
+    GlobalAvgPool,
+    GroupNorm,
+    MaskSource,
+    Op,
+    Pass,
+    PointwiseDepthwise,
+    Relu,
+    Requantize,
+    SaturationMask,
+)
 
 
 def terms_of(op):
@@ -24,32 +40,152 @@ def terms_of(op):
     return {name: n for name, n in zip(names, counts[0].tolist(), strict=True) if name in HOST_TERMS and n}
 
 
-def vectors_of(trips):
+def vectors_of(trips, long, short):
     """How a loop of so many trips is gone through, the longest vectors first."""
-    found = Counter({f"loops_from_{n}": 1 for n in (4, 16) if trips >= n})
-    left = trips % 32
-    for length in (16, 8, 4):
-        if left >= length:
-            found[f"rest_of_{length}"] = 1
-            left -= length
-    found["rest_of_1"] = left
+    found = Counter({f"loops_from_{n}": 1 for n in (long, short) if trips >= n})
+    left = trips
+    while left >= long:
+        found[f"vectors_of_{long}"] += 1
+        left -= long
+    if left >= short:
+        found[f"rest_of_{short}"] = 1
+        left -= short
+    found[f"singles_beside_{short}"] = left
     return +found
 
 
 @given(st.integers(1, 2500))
-def test_a_loop_over_elements_ends_in_shorter_and_shorter_vectors(n):
-    assert terms_of(Op(Add(n), Pass.GRAD_INPUT)) == vectors_of(n)
+def test_a_loop_over_floats_goes_by_eight_by_four_and_singly(n):
+    goes_on = {"loops_with_rests": 1} if n >= 4 and n % 8 else {}
+    assert terms_of(Op(Dequantize(n), Pass.GRAD_INPUT, "s8")) == vectors_of(n, 8, 4) | goes_on
+
+
+@given(st.integers(1, 2500))
+def test_a_sum_s_first_elements_are_added_while_its_call_is_waited_for(n):
+    late = max(n - 64, 0) // 8
+    assert terms_of(Op(Add(n), Pass.GRAD_INPUT)).get("late_sums", 0) == late
+
+
+@given(st.integers(1, 9), st.integers(1, 9), st.integers(1, 70))
+def test_a_mean_s_gradient_is_spread_in_a_loop_over_channels_at_each_position(height, width, channels):
+    wanted = {name: height * width * n for name, n in vectors_of(channels, 8, 4).items()}
+    assert terms_of(Op(GlobalAvgPool(height, width, channels), Pass.GRAD_INPUT)) == wanted
+
+
+@pytest.mark.parametrize("dtype", ["f32", "s8"])
+@pytest.mark.parametrize(("outputs", "waiting"), [(8, 0), (64, 0), (128, 16), (256, 48)])
+def test_sums_longer_than_a_core_looks_ahead_are_waited_for(dtype, outputs, waiting):
+    g = Conv2d(1, 7, 8, outputs, 1, 1)  # two blocks of four inputs; four positions at once, and three singly
+    found = terms_of(Op(g, Pass.GRAD_INPUT, dtype))
+    assert found == ({"waiting_quads": 2 * waiting, "waiting_singles": 2 * 3 * waiting} if waiting else {})
+
+
+def test_normalised_maps_come_from_the_next_cache_as_often_as_they_are_gone_over():
+    assert terms_of(Op(GroupNorm(8, 8, 32, 4), Pass.FORWARD)) == {}
+    positions = 48 * 40  # 64 bytes each of a block: 120 KiB, of eight blocks
+    wide = terms_of(Op(GroupNorm(48, 40, 32, 4), Pass.FORWARD))
+    assert wide["lines_beyond_32k"] == 8 * positions and "lines_beyond_256k" not in wide
+    assert wide["waiting_quads"] == 8 * 48 * (40 - 16)
+    backward = terms_of(Op(GroupNorm(48, 40, 32, 4), Pass.GRAD_INPUT))
+    assert backward["lines_beyond_256k"] > 0  # gradients beside them: 240 KiB
+    few = terms_of(Op(GroupNorm(96, 40, 8, 1), Pass.FORWARD))  # lines hold two positions
+    assert few["lines_beyond_32k"] == 2 * 96 * 40 / 2
+
+
+@given(st.integers(1, 2500))
+def test_a_loop_over_bytes_goes_by_thirty_two_by_sixteen_and_singly(n):
+    assert terms_of(Op(Dequantize(n), Pass.FORWARD, "s8")) == vectors_of(n, 32, 16)
 
 
 def test_a_mask_s_loop_goes_over_bytes_of_bits():
-    assert terms_of(Op(SaturationMask(8 * 13 + 7), Pass.FORWARD, "s8")) == vectors_of(13)
+    assert terms_of(Op(SaturationMask(8 * 53 + 7), Pass.FORWARD, "s8")) == vectors_of(53, 32, 16)
 
 
-@pytest.mark.parametrize(("mask", "label"), [(MaskSource.NONE, "unmasked"), (MaskSource.OUTPUT, "masked")])
-def test_rows_of_a_gradient_are_loops_each(mask, label):
-    wanted = {f"{label}_{name}": 5 * n for name, n in vectors_of(29).items()}
-    assert terms_of(Op(Requantize(5, 29, int(mask)), Pass.GRAD_INPUT, "s8")) == wanted
-    assert terms_of(Op(Requantize(5, 29, int(MaskSource.BITS)), Pass.GRAD_INPUT, "s8")) == {}
+def test_what_asks_element_by_element_has_no_vectors():
+    assert terms_of(Op(Relu(1001), Pass.GRAD_INPUT)) == {}
+
+
+@pytest.mark.parametrize(
+    ("mask", "label", "lengths"), [(MaskSource.NONE, "unmasked", (8, 4)), (MaskSource.OUTPUT, "masked", (32, 16))]
+)
+def test_rows_of_a_gradient_are_loops_each(mask, label, lengths):
+    once = {"masked_calls": 1} if mask else {}
+    wanted = once | {f"{label}_{name}": 5 * n for name, n in vectors_of(61, *lengths).items()}
+    assert terms_of(Op(Requantize(5, 61, int(mask)), Pass.GRAD_INPUT, "s8")) == wanted
+    short = min(lengths) - 1  # too short for vectors: a loop of its own
+    wanted = once | {f"{label}_trips_alone": 5 * short}
+    assert terms_of(Op(Requantize(5, short, int(mask)), Pass.GRAD_INPUT, "s8")) == wanted
+
+
+def test_gradients_masked_by_bits_go_singly():
+    assert terms_of(Op(Requantize(5, 61, int(MaskSource.BITS)), Pass.GRAD_INPUT, "s8")) == {"masked_calls": 1}
+
+
+def taps_of(g, rows_of_kernel, channels):
+    """How int8 depthwise kernels take the taps of a window, output by output, as ``depthwise_rows_s8.h`` has them."""
+    count = Counter()
+    for rows in rows_of_kernel:
+        for _ in range(g.out_w * -(-channels // 4)):
+            pairs, row = rows // 2 * g.kernel_w, rows % 2 * g.kernel_w
+            if pairs >= 4:
+                count["sum_shuffles"] += 16
+            while pairs >= 4:
+                count["tap_shuffles"] += 16
+                pairs -= 4
+            count["tap_halves"] += pairs >= 2
+            count["single_pairs"] += pairs % 2
+            if row >= 16:
+                count["sum_shuffles"] += 12
+            while row >= 16:
+                count["tap_shuffles"] += 24
+                row -= 16
+            if row >= 8:
+                count["tap_shuffles"] += 24
+                count["sum_shuffles"] += 8
+                row -= 8
+            count["single_row_taps"] += row
+    return +count
+
+
+windows = st.fixed_dictionaries(
+    {
+        "in_h": st.integers(1, 9),
+        "in_w": st.integers(1, 9),
+        "kernel_h": st.integers(1, 7),
+        "kernel_w": st.integers(1, 19),
+        "stride_h": st.integers(1, 3),
+    }
+)
+
+
+@given(windows, st.integers(1, 9))
+def test_taps_of_int8_depthwise_windows_go_in_vectors_as_far_as_they_fill_them(window, channels):
+    pads = {"pad_h": window["kernel_h"] // 2, "pad_w": window["kernel_w"] // 2}
+    g = Depthwise(in_channels=channels, **window, **pads)
+    wanted = taps_of(g, [g.kernel_h] * g.out_h, channels)
+    for variant in ("blocked", "in_place") if g.input_shape == g.output_shape else ("blocked",):
+        assert terms_of(Op(g, Pass.FORWARD, "s8", variant=variant)) == wanted
+    streamed = PointwiseDepthwise(in_channels=3, mid_channels=channels, **window, **pads)
+    met = [
+        sum(0 <= oy * g.stride_h - g.pad_h + tap < g.in_h for tap in range(g.kernel_h)) for oy in range(g.out_h)
+    ]  # rows of blanks are left out there
+    assert terms_of(Op(streamed, Pass.FORWARD, "s8")) == taps_of(streamed, met, channels)
+
+
+@pytest.mark.parametrize(
+    ("op", "counted"),
+    [
+        (Op(Add(100), Pass.FORWARD), {"iterations"}),
+        (Op(Requantize(5, 61, int(MaskSource.OUTPUT)), Pass.GRAD_INPUT, "s8"), {"by_output"}),
+        (Op(Depthwise(9, 9, 8, 3, 9), Pass.FORWARD, "s8"), {"output_loops", "output_pairs", "output_singles"}),
+    ],
+)
+def test_loops_that_hosts_go_through_otherwise_are_not_counted_twice(op, counted):
+    names, at_first = known_terms([op], kernel_work)
+    host_names, left = known_terms([op], kernel_work, host=True)
+    assert host_names[: len(names)] == names
+    changed = {name for name, a, b in zip(names, at_first[0], left[0], strict=False) if a != b}
+    assert changed == counted and not left[0][[name in counted for name in host_names]].any()
 
 
 def test_buffers_that_a_cache_does_not_hold_come_from_the_next():
@@ -162,18 +298,6 @@ def test_weights_that_the_first_cache_holds_are_near():
     assert far["panel_quads_far"] == 2 * far["panel_quad_pairs"]
 
 
-@pytest.mark.parametrize("inputs", [3, 4])  # fewer than four go one by one
-def test_a_gradient_that_goes_over_more_weights_than_the_first_cache_holds(inputs):
-    near, far = (Op(Conv2d(9, 9, inputs, outputs, 3, 3), Pass.GRAD_INPUT) for outputs in (100, 400))
-    assert terms_of(near) == {}
-    taps = 7 * 7 * 9  # each position of the output meets all taps; each input has as many positions as taps met
-    found = terms_of(far)
-    if inputs < 4:
-        assert found == {"swept_narrow_far": inputs * taps * 400}
-    else:
-        assert 4 * found["swept_quads_far"] + found["swept_singles_far"] == taps * 400
-
-
 def random_convolutions(n):
     rng = np.random.default_rng(0)
     return [
@@ -194,6 +318,14 @@ def test_a_host_s_convolutions_are_foretold_by_their_panels_and_a_microcontrolle
     arrays = {}
     again = group_from_record(group_to_record(fitted, "", arrays), arrays, kernel_work)
     np.testing.assert_array_equal(again.predict(ops[100:]), fitted.predict(ops[100:]))
+
+
+def test_a_model_with_terms_that_are_no_more_asks_to_be_fitted_again():
+    ops = [Op(Add(n), Pass.FORWARD) for n in range(10, 60)]
+    fitted = OpRegressor(method="terms", host=True).fit(ops, [1 + op.geometry.elements for op in ops])
+    fitted.terms_ = (*fitted.terms_, "rest_of_16")
+    with pytest.raises(UserError, match="rest_of_16"):
+        fitted.predict(ops)
 
 
 def test_costs_to_fall_back_on_may_leave_out_what_only_hosts_have():
