@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
+
+_Bytes = TypeVar("_Bytes", int, np.ndarray)
 
 #: Every buffer starts at a multiple of this: the low bits of a reference are its region.
 ALIGNMENT_BYTES = 16
 
 
-def aligned(byte_count: int) -> int:
+def aligned(byte_count: _Bytes) -> _Bytes:
     """``byte_count`` rounded up to the arena's alignment."""
     return -(-byte_count // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
 
@@ -89,27 +91,48 @@ class Block:
         return total
 
 
-def largest_sum(blocks: Sequence[Block]) -> int:
-    """Of bytes that blocks take at once, sizes rounded up: no peak is lower."""
-    return int(bytes_over_time(blocks).max(initial=0))
+class Extents(NamedTuple):
+    """How far many blocks reach, arrays of shape (blocks,).
+
+    Attributes:
+        starts: The first op that needs each.
+        ends: The first that does not any more.
+        sizes: Bytes, rounded up.
+    """
+
+    starts: np.ndarray
+    ends: np.ndarray
+    sizes: np.ndarray
+
+    @classmethod
+    def of(cls, blocks: Sequence[Block]) -> Extents:
+        starts = np.array([block.start for block in blocks], dtype=int)
+        stops = np.array([block.stop for block in blocks], dtype=int)
+        return cls(starts, stops + 1, aligned(np.array([block.byte_count for block in blocks], dtype=int)))
 
 
-def bytes_over_time(blocks: Sequence[Block]) -> np.ndarray:
-    """Bytes taken while each op runs, up to the last that takes any, sizes rounded up; shape (ops,)."""
-    starts, ends, taken = [], [], []
+def bytes_over_time(blocks: Sequence[Block], extents: Extents | None = None) -> np.ndarray:
+    """Bytes taken while each op runs, up to the last that takes any, sizes rounded up; shape (ops,).
+
+    Args:
+        blocks: All of them.
+        extents: Theirs, where they are known.
+    """
+    starts, ends, sizes = extents or Extents.of(blocks)
+    times = int(ends.max(initial=0)) + 1
+    changes = np.bincount(starts, sizes, times) - np.bincount(ends, sizes, times)
     for block in blocks:
         if len(block.rectangles) == 1:
-            _, size, start, stop = block.rectangles[0]
-            starts.append(start)
-            ends.append(stop + 1)
-            taken.append(aligned(size))
             continue
-        # What a block takes changes only where one of its tensors begins, or has ended.
-        times = sorted({t for r in block.rectangles for t in (r.start, r.stop + 1)})
-        starts += times[:-1]
-        ends += times[1:]
-        taken += map(block.bytes_at, times[:-1])
-    if not blocks:
-        return np.zeros(0, dtype=int)
-    begun, over = (np.bincount(when, taken, max(ends) + 1) for when in (starts, ends))
-    return np.cumsum(begun - over)[:-1].astype(int)
+        # Not all of it is taken all the time: what is changes only where one of its tensors begins, or has ended.
+        before, whole = 0, aligned(block.byte_count)
+        for time in sorted({t for r in block.rectangles for t in (r.start, r.stop + 1)}):
+            spare = whole - block.bytes_at(time) if time <= block.stop else 0
+            changes[time] -= spare - before
+            before = spare
+    return np.cumsum(changes)[:-1].astype(int)
+
+
+def largest_sum(blocks: Sequence[Block], extents: Extents | None = None) -> int:
+    """Of bytes that blocks take at once, sizes rounded up: no peak is lower."""
+    return int(bytes_over_time(blocks, extents).max(initial=0))

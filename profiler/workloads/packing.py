@@ -17,7 +17,7 @@ from functools import cached_property
 
 import numpy as np
 
-from profiler.workloads.blocks import ALIGNMENT_BYTES, Block, aligned, largest_sum
+from profiler.workloads.blocks import ALIGNMENT_BYTES, Block, Extents, aligned, largest_sum
 
 
 def pack(blocks: Sequence[Block], *, searches: int = 0) -> tuple[list[int], int, int]:
@@ -30,9 +30,8 @@ def pack(blocks: Sequence[Block], *, searches: int = 0) -> tuple[list[int], int,
     Returns:
         The offset of each block, the peak, and the lower bound of any peak (with sizes rounded up to the alignment).
     """
-    bound = largest_sum(blocks)
+    peak, bound, order = _first_order(blocks)
     fit = BestFit(blocks)
-    peak, order = _first_order(blocks, bound)
     offsets, _ = fit.place(order)
     if searches and aligned(peak) > bound:
         for seed in range(_RESTARTS):
@@ -44,38 +43,35 @@ def pack(blocks: Sequence[Block], *, searches: int = 0) -> tuple[list[int], int,
 
 def packed_bytes(blocks: Sequence[Block]) -> tuple[int, int]:
     """Peak and bound of :func:`pack` without searches, for less work: most blocks get no offset."""
-    bound = largest_sum(blocks)
-    return _first_order(blocks, bound)[0], bound
+    return _first_order(blocks)[:2]
 
 
-def _first_order(blocks: Sequence[Block], bound: int) -> tuple[int, list[int]]:
-    """Peak and order: the best of some, or the first that reaches the bound."""
-    core, aside = set_aside(blocks, bound)
+def _first_order(blocks: Sequence[Block]) -> tuple[int, int, list[int]]:
+    """Peak, bound and order: the best of some, or the first that reaches the bound."""
+    extents = Extents.of(blocks)
+    bound = largest_sum(blocks, extents)
+    core, aside = set_aside(extents, bound)
     peak, order = _by_greedy_orders([blocks[i] for i in core], bound)
-    return peak, [*(core[i] for i in order), *aside]
+    return peak, bound, [*(core[i] for i in order), *aside]
 
 
-def set_aside(blocks: Sequence[Block], bound: int) -> tuple[list[int], list[int]]:
+def set_aside(extents: Extents, bound: int) -> tuple[list[int], list[int]]:
     """Part blocks into those that must be tried and those that find room below the others' peak wherever these lie.
 
     Among ``n`` neighbours the memory that a block finds free is in ``n + 1`` pieces at most, of which the largest is at
     least their mean. What is found to have room is no neighbour to think of any more, which may give room to others.
 
     Args:
-        blocks: All of them.
+        extents: Of all of them.
         bound: Their largest sum.
 
     Returns:
         Numbers of those to be tried, in order, and of the others in the order in which they are to be put into the
         gaps.
     """
-    if not blocks:
-        return [], []
-    starts = np.array([block.start for block in blocks])
-    ends = np.array([block.stop for block in blocks]) + 1
-    sizes = np.array([aligned(block.byte_count) for block in blocks])
-    times = int(ends.max()) + 1
-    core, aside = np.arange(len(blocks)), np.array([], dtype=int)
+    starts, ends, sizes = extents
+    times = int(ends.max(initial=0)) + 1
+    core, aside = np.arange(len(starts)), np.array([], dtype=int)
     while len(core):
         start, end, size = starts[core], ends[core], sizes[core]
         # Neighbours are those that began before a block's end, less those that had ended by its start.
@@ -93,7 +89,7 @@ def set_aside(blocks: Sequence[Block], bound: int) -> tuple[list[int], list[int]
 
 
 def _by_greedy_orders(blocks: Sequence[Block], bound: int) -> tuple[int, list[int]]:
-    """The same of blocks none of which is set aside."""
+    """Peak and order of blocks none of which is set aside."""
     fit = BestFit(blocks)
     best_peak, best_order, of_best = -1, [], []
     for key in _ORDERS:

@@ -10,8 +10,9 @@ from profiler import kernels
 from profiler.ops import Conv2d, GlobalAvgPool, Layer, Relu
 from profiler.workloads import arena
 from profiler.workloads.arena import Block, pack, place
+from profiler.workloads.blocks import Extents, aligned, largest_sum
 from profiler.workloads.network import Network
-from profiler.workloads.packing import BestFit, aligned, largest_sum, packed_bytes, set_aside
+from profiler.workloads.packing import BestFit, packed_bytes, set_aside
 from profiler.workloads.plan import Head, LayerPlan, StepPlan
 from profiler.workloads.step import TRANSIENT, Role, training_step
 
@@ -138,7 +139,7 @@ def test_the_peak_is_known_without_offsets(blocks):
 @settings(deadline=None)
 @given(blocks=blocks.filter(bool), data=st.data())
 def test_what_is_set_aside_finds_room_wherever_the_others_lie(blocks, data):
-    core, aside = set_aside(blocks, largest_sum(blocks))
+    core, aside = set_aside(Extents.of(blocks), largest_sum(blocks))
     assert sorted(core + aside) == list(range(len(blocks)))
     order = data.draw(st.permutations(core))
     fit = BestFit(blocks)
@@ -152,7 +153,7 @@ def test_what_is_set_aside_finds_room_wherever_the_others_lie(blocks, data):
 
 def test_few_blocks_of_a_step_that_is_fullest_early_have_to_be_tried():
     blocks = [Block(size, time, time + 1) for time, size in enumerate([400, 1000, 1000, 200, 300, 40, 200, 100])]
-    core, aside = set_aside(blocks, largest_sum(blocks))
+    core, aside = set_aside(Extents.of(blocks), largest_sum(blocks))
     assert core == [1, 2]
     assert sorted(aside) == [0, 3, 4, 5, 6, 7]
 
