@@ -16,7 +16,7 @@ from costmodels.features import WorkFunction, group_key, kernel_work, plain_term
 from costmodels.group import OpRegressor, known_terms, lent_ops, same_loops, typical_error_percent
 from costmodels.host_terms import HOST_TERMS, prior_names
 from costmodels.intervals import Intervals, scores_of
-from costmodels.priors import prior_costs
+from costmodels.priors import SharedGroup, prior_costs, shared_costs
 from costmodels.recovery import Recovery
 from profiler.ops import Op
 
@@ -209,7 +209,7 @@ class TargetModel:
 
     def _priors(self, ops: Sequence[Op], y: np.ndarray, rows_of: dict[str, list[int]]) -> dict[str, np.ndarray]:
         assert self.work is not None
-        fits = {}
+        fits, shared, few = {}, {}, []
         for key, rows in rows_of.items():
             members = [ops[i] for i in rows]
             names, T = known_terms(members, self.work, host=self.host)
@@ -218,7 +218,10 @@ class TargetModel:
                 counted = sum(name not in HOST_TERMS for name in names)
                 names, T, fit.coef_ = prior_names(members, names[:counted]), T[:, :counted], fit.coef_[:counted]
             fits[key] = (names, T, fit)
-        return prior_costs(fits)
+            shared[key] = SharedGroup(names, T, y[rows], members[0].dtype)
+            if len(rows) < T.any(axis=0).sum():
+                few.append(key)
+        return prior_costs(fits) | (shared_costs(shared, few) if few else {})
 
     def _fit_pooled(self, ops: Sequence[Op], y: np.ndarray) -> None:
         X = plain_terms(ops)

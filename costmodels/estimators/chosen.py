@@ -115,7 +115,8 @@ class ChosenRegressor(RegressorMixin, BaseEstimator):
     compare_above : float, default=0.002
         Nothing is compared where terms alone have a smaller mean relative error.
     process_from, trees_from : int, default=8, 40
-        Number of ops from which a process, and trees, may correct the terms.
+        Number of ops from which a process, and trees, may correct the terms. Of ops fewer than the work counts that
+        they have neither may: terms meet those exactly, and what they miss of others is no pattern to be learned.
     random_state : int, default=0
 
     Attributes
@@ -242,12 +243,14 @@ class ChosenRegressor(RegressorMixin, BaseEstimator):
             return CorrectedTerms(terms=work, features=features, residual=BoostedTrees(), prior=self.prior)
         return CorrectedTerms(terms=work, prior=self.prior)
 
-    def _methods(self, n_ops: int, n_columns: int) -> list[str]:
-        """What may be compared of this many ops, the simplest first; the stack is made of them."""
+    def _methods(self, X: np.ndarray) -> list[str]:
+        """What may be compared of these ops, the simplest first; the stack is made of them."""
         if self.method not in ("auto", "stack"):
             return [self.method]
         found = ["terms"]
-        if n_columns > self.n_work + self.n_plain and n_ops >= self.process_from:
+        n_ops, n_columns = X.shape
+        least = max(self.process_from, int(X[:, : self.n_work].any(axis=0).sum()))
+        if n_columns > self.n_work + self.n_plain and n_ops >= least:
             found += (["process"] if self.n_plain else []) + ["terms_process"]
             found += ["terms_trees"] if n_ops >= self.trees_from else []
         return found
@@ -270,7 +273,7 @@ class ChosenRegressor(RegressorMixin, BaseEstimator):
         enough = len(np.unique(groups)) >= max(self.n_folds, 2)
         # One method alone is not compared; trees only learn from it how far they are off.
         compares = enough and self.method in ("auto", "stack", "terms_trees")
-        for name in self._methods(len(y), X.shape[1]) if enough else ["terms"]:
+        for name in self._methods(X) if enough else ["terms"]:
             if like is not None and not like.promising(name):
                 continue
             candidate = self.candidate(name, X.shape[1])

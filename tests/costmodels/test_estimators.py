@@ -224,6 +224,15 @@ def test_a_hopeless_method_is_given_up_after_some_folds_and_not_tried_again(monk
     assert "process" not in fitted.weights_
 
 
+@pytest.mark.parametrize("n_ops", [9, 11, 24])
+def test_nothing_but_terms_learns_from_fewer_ops_than_those_have(n_ops):
+    rng = np.random.default_rng(8)
+    T = rng.integers(0, 100, (n_ops, 12)).astype(float) + 1
+    X = design(T, np.log(T[:, :2]))
+    fitted = ChosenRegressor(n_work=12, n_plain=1).fit(X, T @ rng.lognormal(0, 1, 12) * rng.lognormal(0, 0.2, n_ops))
+    assert (set(fitted.scores_percent_) == {"terms"}) is (n_ops < 12)
+
+
 def test_nothing_is_compared_where_terms_suffice():
     X = counts(60, np.random.default_rng(6))
     fitted = ChosenRegressor(n_work=3).fit(X, X[:, :3] @ [5, 0.2, 3])

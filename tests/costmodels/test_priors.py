@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from costmodels.estimators import NonNegativeTerms
-from costmodels.priors import prior_costs
+from costmodels.priors import SharedGroup, prior_costs, shared_costs
 
 
 def group(names, unit_costs, absent=()):
@@ -42,3 +42,31 @@ def test_traffic_has_no_prior(priors):
 
 def test_a_term_that_a_group_never_had_is_no_evidence(priors):
     assert priors["b"][1] == pytest.approx(2, rel=1e-3)  # a's pair_taps alone, nothing of c's
+
+
+def few_ops(names, unit_costs, n, dtype="f32", seed=0):
+    counts = np.random.default_rng(seed).integers(1, 100, (n, len(names))).astype(float)
+    return SharedGroup(tuple(names), counts, counts @ np.asarray(unit_costs, dtype=float), dtype)
+
+
+def test_groups_of_fewer_ops_than_terms_tell_their_common_terms_together() -> None:
+    unit = {"calls": 9, "rows": 5, "taps": 2, "tails": 3}
+    kernels = ["calls rows taps", "calls taps tails", "rows taps tails", "calls rows tails"]
+    groups = {
+        names: few_ops(names.split(), [unit[name] for name in names.split()], 2, seed=i)
+        for i, names in enumerate(kernels)
+    }
+    found = shared_costs(groups, list(groups))
+    for key, group in groups.items():
+        assert found[key] == pytest.approx([unit[name] for name in group.names], rel=0.01)
+
+
+def test_what_a_term_costs_in_another_data_type_stands_in_where_its_own_has_no_namesake() -> None:
+    groups = {
+        "a": few_ops(["calls", "single_taps"], [1, 2], 9),
+        "b": few_ops(["calls", "single_taps"], [1, 2], 9, seed=1),
+        "c": few_ops(["single_taps", "quad_taps", "rows", "bytes_read"], [7, 7, 7, 7], 2, dtype="s8", seed=2),
+    }
+    taps, quads, rows, traffic = shared_costs(groups, ["c"])["c"]
+    assert taps == pytest.approx(2, rel=0.05) and quads == pytest.approx(2, rel=0.05)
+    assert rows == traffic == 0
