@@ -65,7 +65,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("measurements"), help="where the runs lie [measurements]")
     parser.add_argument("--models", type=Path, default=Path("models"), help="where the fitted models go [models]")
     parser.add_argument(
-        "--quick", action="store_true", help="60 ops, one small network, 4 plans: a test of this script"
+        "--quick", action="store_true", help=f"{QUICK_OPS} ops, one small network, 4 plans: a test of this script"
     )
     args = parser.parse_args()
     shown = ShownCommands("the reproduction")

@@ -58,6 +58,15 @@ TimeOption = Annotated[
         show_default=False,
     ),
 ]
+DesignLimitOption = Annotated[
+    int | None,
+    typer.Option(
+        "--limit",
+        min=1,
+        metavar="N",
+        help="Only N ops, picked at random from the seed; of a design that chooses its first N, and held-out ones.",
+    ),
+]
 TargetErrorOption = Annotated[
     str | None,
     typer.Option(

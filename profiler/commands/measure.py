@@ -23,6 +23,7 @@ from profiler.cli_support import (
 from profiler.commands.alone import WaitOption, alone_on_host
 from profiler.commands.design import chooser_class, measure_design
 from profiler.commands.design_options import (
+    DesignLimitOption,
     DesignOption,
     MaybeDtypeOption,
     MaybeInputOption,
@@ -47,7 +48,6 @@ from profiler.commands.options import (
     HeadOption,
     JsonOption,
     LabOption,
-    LimitOption,
     LinkLogOption,
     OptimizerOption,
     PassesOption,
@@ -116,7 +116,7 @@ def measure(
             help="No further repetitions of an op after this time.",
         ),
     ] = None,
-    limit: LimitOption = None,
+    limit: DesignLimitOption = None,
     caches: CachesOption = "warm",
     region: RegionOption = None,
     companions: Annotated[

@@ -8,8 +8,8 @@ has the batch in flight and what was decided before, so that a design that was k
 from __future__ import annotations
 
 import datetime
-import itertools
 import math
+import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -29,8 +29,8 @@ from profiler.measure.design_terms import (
     group_name,
     judgements,
 )
+from profiler.measure.first_ops import first_ops, in_turn
 from profiler.measure.loop import Loop
-from profiler.measure.loops_entered import covering
 from profiler.measure.schedule import Caches, Policy, is_linux, reference_op
 from profiler.measure.sitting import Left, split
 from profiler.measure.space_filling import spread
@@ -42,20 +42,18 @@ if TYPE_CHECKING:
     from profiler.energy.meter import EnergyMeter
     from profiler.measure.verify import Expected
 
-#: Of each family, ops in the first batch, before anything is known, at least: as many as enter its loops in every way.
-FIRST_EACH = 2
 #: Share of all ops that is held out.
 HELD_OUT_SHARE = 1 / 6
 #: A batch takes this share of the time that the design took so far, since later ones change less, but at least so many
 #: seconds, and so many times what choosing took. Learning, which takes longer, waits for so many times its own time.
 _BATCH_SHARE, _BATCH_LEAST_S, _BATCH_CHOOSING, _LEARNING_EVERY = 0.15, 5.0, 3.0, 4.0
-#: Ops that are measured at a time, in random order.
-_PART_OPS = 100
+#: Ops that are measured at a time, in random order; fewer of the first batch, in which each tells most.
+_PART_OPS, _FIRST_PART_OPS = 100, 50
 #: The reference op has this share of the ops with MACs below it where other processes may take the core away.
 _LINUX_REFERENCE = 0.9
 #: Candidates of a family to choose from: so many, and so many more for each op of it that is measured.
 _POOL_LEAST, _POOL_EACH = 32, 2
-#: And before any is: some paths through a kernel are rare.
+#: And for the first batch: some paths through a kernel are rare.
 _POOL_FIRST = 96
 
 
@@ -110,6 +108,9 @@ class Design:
         self._left = {item["op_key"] for item in run.manifest["not_measured"]}
         self._candidates = {family: Drawn(self._draws(family, aside=False)) for family in space.families}
         self._held_out = {family: Drawn(self._draws(family, aside=True)) for family in space.families}
+        self._judging_order = list(space.families)
+        random.Random(f"{seed}/held out").shuffle(self._judging_order)
+        self._first: list[Op] | None = None
         self._choosing_s = self._learning_s = 0.0
         self._learned_at_s = -math.inf
         self._errors: dict[Family, list[float]] = {}
@@ -159,11 +160,12 @@ class Design:
         measured = self._measured_by_family()
         count = sum(map(len, measured.values()))
         most = math.inf if self.goal.most_ops is None else self.goal.most_ops - count
-        pool = {f: _POOL_LEAST + _POOL_EACH * len(measured[f]) if count else _POOL_FIRST for f in self.space.families}
-        pools = {family: self._unmeasured(self._candidates[family], size) for family, size in pool.items()}
-        if not count:
-            picked = _in_turn([_first(pool) for pool in pools.values()])
-        else:
+        first = picked = self._left_of_first()
+        if not first:
+            pools = {
+                family: self._unmeasured(drawn, _POOL_LEAST + _POOL_EACH * len(measured[family]))
+                for family, drawn in self._candidates.items()
+            }
             left_s = self.goal.time_s - self.spent_s
             least_s = max(_BATCH_LEAST_S, _BATCH_CHOOSING * self._choosing_s)
             budget_s = max(_BATCH_SHARE * self.spent_s, least_s)
@@ -182,14 +184,23 @@ class Design:
         picked = picked[: int(min(most, len(picked)))]
         held = len(self.results.held_out)
         wanted = round((count + len(picked)) * HELD_OUT_SHARE / (1 - HELD_OUT_SHARE)) - held
-        return picked, self._next_held_out(max(0, wanted) if count else len(self.space.families))
+        if not count and len(picked) == len(first):  # unless the limit is near, one of each family
+            wanted = max(wanted, len(self.space.families))
+        return picked, self._next_held_out(max(0, wanted))
+
+    def _left_of_first(self) -> list[Op]:
+        """What is to be measured before anything is chosen by what is known, as far as it is not yet."""
+        if self._first is None:
+            self._first = first_ops({f: drawn.without((), _POOL_FIRST) for f, drawn in self._candidates.items()})
+        return [op for op in self._first if op.key not in self.results.ops and op.key not in self._left]
 
     def _parts(self, chosen: list[Op], held_out: list[Op]) -> Iterator[list[Op]]:
         """A batch in parts, the best first, so that what the time does not suffice for is what matters least.
 
         Where other processes disturb, it is measured as one: the further an op's trials lie apart, the better.
         """
-        count = 1 if is_linux(self.device.identity) else math.ceil((len(chosen) + len(held_out)) / _PART_OPS)
+        part_ops = _FIRST_PART_OPS if self._left_of_first() else _PART_OPS
+        count = 1 if is_linux(self.device.identity) else math.ceil((len(chosen) + len(held_out)) / part_ops)
         for part in range(count):
             share = slice(part * len(chosen) // count, (part + 1) * len(chosen) // count)
             yield [*chosen[share], *held_out[part::count]]
@@ -201,11 +212,11 @@ class Design:
     def _spread(self, pools: Mapping[Family, list[Op]], measured: Mapping[Family, list[Op]], count: int) -> list[Op]:
         """Space-filling: of each family in turn the op farthest from those that are measured."""
         each = -(-count // max(1, len(pools)))
-        return _in_turn([spread(pools[family], measured[family], each) for family in pools])[:count]
+        return in_turn([spread(pools[family], measured[family], each) for family in pools])[:count]
 
     def _next_held_out(self, count: int) -> list[Op]:
         """The next of the held-out ops: the families' first, then their second, and so on, of some more than others."""
-        done = {family: 0 for family in self.space.families}
+        done = dict.fromkeys(self._judging_order, 0)
         for key in self.results.held_out:
             family = Family.of(self.results.ops[key])
             done[family] = done.get(family, 0) + 1
@@ -360,15 +371,3 @@ class Design:
         last = self.run.trials[-1]["at"]
         more = datetime.datetime.fromisoformat(last) - datetime.datetime.fromisoformat(began)
         return self.record.spent_s + max(0.0, more.total_seconds())
-
-
-def _first(pool: list[Op]) -> list[Op]:
-    """What is measured first of a family."""
-    entering = covering(pool)
-    rest = [op for op in pool if op not in entering]
-    return [*entering, *spread(rest, entering, max(0, FIRST_EACH - len(entering)))]
-
-
-def _in_turn(of_families: Sequence[Sequence[Op]]) -> list[Op]:
-    """The first of each family, then the second of each, and so on."""
-    return [op for turn in itertools.zip_longest(*of_families) for op in turn if op is not None]

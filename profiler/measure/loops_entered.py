@@ -10,7 +10,7 @@ from profiler.ops import Op
 from profiler.workloads.op_space import work_units
 
 
-def covering(ops: Sequence[Op]) -> list[Op]:
+def covering(ops: Sequence[Op], beside: Sequence[Op] = ()) -> list[Op]:
     """Few and small ones of the ops with which every loop of their kernel is entered, and left out while another is.
 
     Two loops that are never entered apart cannot be told apart, and the stack that one takes hides what the other does.
@@ -20,6 +20,7 @@ def covering(ops: Sequence[Op]) -> list[Op]:
 
     Args:
         ops: Of one kernel.
+        beside: Some of them that are taken anyway: what is missing beside these.
 
     Raises:
         ValueError: the ops are of different kernels, or the firmware has none for them.
@@ -30,9 +31,10 @@ def covering(ops: Sequence[Op]) -> list[Op]:
 
     ops = sorted(ops, key=work_units)
     entered = work_counts(ops)[1] > 0
-    beside = entered[:, :, None] & ~entered[:, None, :]
-    adds = np.hstack([entered, beside.reshape(len(ops), -1)])
-    missing = adds.any(axis=0)
+    apart = entered[:, :, None] & ~entered[:, None, :]
+    adds = np.hstack([entered, apart.reshape(len(ops), -1)])
+    taken = np.isin([op.key for op in ops], [op.key for op in beside])
+    missing = adds.any(axis=0) & ~adds[taken].any(axis=0)
     chosen = []
     while missing.any():
         best = int(np.argmax(adds[:, missing].sum(axis=1)))

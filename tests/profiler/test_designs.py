@@ -16,6 +16,7 @@ from profiler.errors import UserError
 from profiler.measure.chosen import Pace
 from profiler.measure.design import Design
 from profiler.measure.design_terms import LEAST_JUDGED, DesignName, Goal, Judgement, Outcome
+from profiler.measure.first_ops import LEAST_EACH, MOST_UNITS_FIRST, first_ops
 from profiler.measure.schedule import Policy
 from profiler.measure.sitting import manifest
 from profiler.ops import Op, Pass
@@ -156,6 +157,92 @@ def test_the_first_batch_enters_every_loop_of_every_kernel(tmp_path) -> None:
             own = [op for op in ops if Family.of(op) == family]
             assert {name for op in own for name, count in kernels.work(op).items() if count} == wanted
             assert 2 <= len(own) <= 10
+
+
+#: Families of the kernels that a training step is made of, and some that take little of it.
+STEP_FAMILIES = (
+    *(Family("conv2d", pass_, dtype) for pass_ in (Pass.FORWARD, Pass.GRAD_INPUT) for dtype in ("f32", "s8")),
+    *(Family("conv2d", Pass.GRAD_WEIGHT, "f32", trains=trains) for trains in ("out", "in", "bias")),
+    *(Family("conv2d", Pass.UPDATE, "f32", trains="out", optimizer=optimizer) for optimizer in ("sgd", "adam")),
+    *(Family("depthwise", pass_, "f32") for pass_ in (Pass.FORWARD, Pass.GRAD_INPUT)),
+    Family("linear", Pass.FORWARD, "f32"),
+    Family("relu", Pass.FORWARD, "f32"),
+    Family("softmax_cross_entropy", Pass.FORWARD, "f32"),
+)
+
+
+@pytest.fixture(scope="module")
+def pools() -> dict[Family, list[Op]]:
+    memory = DeviceMemory(arena_bytes=2**21, blob_bytes=2**20, blob_seed=5, blob_segments=(128, 125), entry_bytes=96)
+    space = OpSpace(STEP_FAMILIES, memory, seed=3)
+    return {family: list(itertools.islice(space.draw(family, "candidates"), 60)) for family in STEP_FAMILIES}
+
+
+def test_of_what_is_measured_first_any_number_spans_kernels_and_sizes(pools) -> None:
+    first = first_ops(pools)
+    assert len(set(first)) == len(first)
+    families = [Family.of(op) for op in first]
+    main = {(f.kind, f.pass_, f.dtype) for f in STEP_FAMILIES if f.kind == "conv2d" and f.pass_ is not Pass.UPDATE}
+    units = [work_units(op) for op in first]
+    for n in range(len(STEP_FAMILIES), len(first) + 1):
+        assert main <= {(f.kind, f.pass_, f.dtype) for f in families[:n]}
+        assert max(units[:n]) > 100 * min(units[:n])
+        assert sum(unit > 10_000 for unit in units[:n]) >= n / 8
+        # None has more than a fair part: what is known well is not worth more.
+        assert max(map(families[:n].count, STEP_FAMILIES)) <= 0.3 * n
+    assert all(families.count(family) >= LEAST_EACH for family in STEP_FAMILIES)
+
+
+def test_what_is_measured_first_foretells_the_others_better_than_small_ops_or_ops_by_chance(pools) -> None:
+    """Costs of which a design knows no more than the order of a call's and a loop's turn, found from a few ops."""
+    family = Family("conv2d", Pass.GRAD_INPUT, "f32")
+    pool = pools[family]
+    order = {"calls": 50.0, "bytes_read": 0.05, "bytes_written": 0.05}
+    counts = {op: np.array([n * order.get(name, 1.0) for name, n in kernels.work(op).items()]) for op in pool}
+
+    def error(measured) -> float:
+        found, rng = [], np.random.default_rng(4)
+        for _ in range(20):
+            unit = rng.lognormal(0, 0.5, len(counts[pool[0]]))
+            shares = np.array([counts[op] / (counts[op] @ unit) for op in measured])
+            precision = shares.T @ shares / 0.01**2 + np.eye(len(unit)) / 0.5**2
+            costs = np.linalg.solve(precision, shares.sum(axis=0) / 0.01**2 + 1 / 0.5**2)
+            found += [abs(counts[op] @ costs / (counts[op] @ unit) - 1) for op in pool if op not in measured]
+        return float(np.mean(found))
+
+    chosen = first_ops({family: pool})
+    small = sorted(pool, key=work_units)
+    for n in (1, 2, 3, 4, 6):
+        by_chance = [error(random.Random(i).sample(pool, n)) for i in range(15)]
+        assert error(chosen[:n]) < 0.9 * min(error(small[:n]), np.median(by_chance))
+
+
+def test_what_takes_long_is_left_for_later_unless_there_is_nothing_else(pools) -> None:
+    family = STEP_FAMILIES[0]
+    large = [op for op in pools[family] if work_units(op) > MOST_UNITS_FIRST]
+    assert large and not set(large) & set(first_ops({family: pools[family]})[:3])
+    assert set(first_ops({family: large})) <= set(large)
+    assert len(first_ops({family: large})) >= LEAST_EACH
+
+
+@pytest.mark.parametrize("stops", [(4,), (2, 5, 8)])
+def test_a_design_that_ended_early_goes_on_with_what_it_would_have_measured_first(tmp_path, stops) -> None:
+    found = []
+    for number, limits in enumerate([(10,), (*stops, 10)]):
+        device = CountingDevice()
+        with begin(tmp_path / str(number), device) as run:
+            for limit in limits:
+                make(run, device, goal=Goal(most_ops=limit)).measure()
+                assert sum(not held for held in measured_ops(run).values()) == limit
+            found.append({key for key, held in measured_ops(run).items() if not held})
+    assert found[0] == found[1]
+
+
+def test_a_limit_holds_for_held_out_ops_in_proportion(tmp_path) -> None:
+    device = CountingDevice()
+    with begin(tmp_path / "run", device) as run:
+        make(run, device, goal=Goal(most_ops=5)).measure()
+        assert sum(measured_ops(run).values()) == 1
 
 
 def test_no_geometry_of_a_held_out_op_is_ever_offered_or_learned(tmp_path) -> None:
