@@ -48,7 +48,7 @@ def module() -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_every_command_of_the_readmes_runs_as_printed(tmp_path: Path) -> None:
     (tmp_path / "mymodule.py").write_text(module())
     (tmp_path / "lab.yaml").write_text(lab())
