@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from profiler.ops import Op, Pass
+from profiler.ops import MaskSource, Op, Pass
 
 if TYPE_CHECKING:
     from profiler.geometry import Window
@@ -54,8 +54,23 @@ _DEPTHWISE = {
     "rest_taps": "taps of each such channel",
 }
 
+#: Of maps that are enlarged: their sides are walked apart, and rows between them.
+_ENLARGED = {
+    "tall_calls": "1 where a map has several rows",
+    "wide_calls": "1 where it has several columns",
+    "wide_rows": "rows but one, where it has several columns",
+    "upright_pairs": "neighbours one above the other, along the left and the right side",
+}
+#: Of int8 gradients that may be masked, each way by a loop of its own.
+_MASKED = {
+    "output_calls": "1 where the output masks",
+    "bit_calls": "1 where bits mask",
+    "output_rows": "positions, where the output masks",
+    "bit_rows": "positions, where bits mask",
+}
+
 #: Name and meaning of the terms.
-CONTROL_TERMS: dict[str, str] = _TRAINING | _BLOCKS | _GRADIENT | _FUSED | _DEPTHWISE
+CONTROL_TERMS: dict[str, str] = _TRAINING | _BLOCKS | _GRADIENT | _FUSED | _DEPTHWISE | _ENLARGED | _MASKED
 
 #: Positions that are copied at a time, of blocks with four others and with fewer.
 _CHUNK, _CHUNK_OF_FEW = 64, 32
@@ -75,6 +90,10 @@ def control_terms(ops: Sequence[Op]) -> tuple[tuple[str, ...], np.ndarray]:
         parts.append((_BLOCKS | _GRADIENT, _gradient_blocks))
     elif first.kind == "depthwise" and first.pass_ is Pass.FORWARD and first.dtype == "s8":
         parts.append((_DEPTHWISE, _depthwise_rows))
+    elif first.kind == "upsample_bilinear2d":
+        parts.append((_ENLARGED, _enlarged))
+    elif first.kind == "requantize":
+        parts.append((_MASKED, _masked))
     if first.pass_ in (Pass.GRAD_WEIGHT, Pass.UPDATE):
         parts.append((_TRAINING, _training))
     names = tuple(name for part, _ in parts for name in part)
@@ -194,3 +213,14 @@ def _depthwise_rows(op: Op) -> list[int]:
         rest * read * inside,
         rest * (taps + single * kernel_w),
     ]
+
+
+def _enlarged(op: Op) -> list[int]:
+    rows, columns, _ = op.geometry.input_shape
+    return [rows > 1, columns > 1, (rows - 1) * (columns > 1), 2 * (rows - 1)]
+
+
+def _masked(op: Op) -> list[int]:
+    g = op.geometry
+    by_output, by_bits = (g.mask == source for source in (MaskSource.OUTPUT, MaskSource.BITS))  # type: ignore[attr-defined]
+    return [by_output, by_bits, by_output * g.positions, by_bits * g.positions]  # type: ignore[attr-defined]
