@@ -62,7 +62,7 @@ _ENLARGED = {
     "upright_pairs": "neighbours one above the other, along the left and the right side",
 }
 #: Of int8 gradients that may be masked, each way by a loop of its own.
-_MASKED = {
+MASKED_TERMS = {
     "output_calls": "1 where the output masks",
     "bit_calls": "1 where bits mask",
     "output_rows": "positions, where the output masks",
@@ -70,7 +70,7 @@ _MASKED = {
 }
 
 #: Name and meaning of the terms.
-CONTROL_TERMS: dict[str, str] = _TRAINING | _BLOCKS | _GRADIENT | _FUSED | _DEPTHWISE | _ENLARGED | _MASKED
+CONTROL_TERMS: dict[str, str] = _TRAINING | _BLOCKS | _GRADIENT | _FUSED | _DEPTHWISE | _ENLARGED | MASKED_TERMS
 
 #: Positions that are copied at a time, of blocks with four others and with fewer.
 _CHUNK, _CHUNK_OF_FEW = 64, 32
@@ -93,7 +93,7 @@ def control_terms(ops: Sequence[Op]) -> tuple[tuple[str, ...], np.ndarray]:
     elif first.kind == "upsample_bilinear2d":
         parts.append((_ENLARGED, _enlarged))
     elif first.kind == "requantize":
-        parts.append((_MASKED, _masked))
+        parts.append((MASKED_TERMS, _masked))
     if first.pass_ in (Pass.GRAD_WEIGHT, Pass.UPDATE):
         parts.append((_TRAINING, _training))
     names = tuple(name for part, _ in parts for name in part)

@@ -227,8 +227,7 @@ def known_terms(ops: Sequence[Op], work: WorkFunction, *, host: bool = False) ->
         return names, T
     parts = [(names, T), uncounted_terms(ops), control_terms(ops)]
     if host:
-        parts.append(host_terms(ops, names, T))
-        parts[0] = names, T * happens_on_hosts(ops[0], names)
+        parts = [(of, counts * happens_on_hosts(ops[0], of)) for of, counts in parts] + [host_terms(ops, names, T)]
     return tuple(name for part, _ in parts for name in part), np.hstack([counts for _, counts in parts])
 
 

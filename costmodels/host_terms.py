@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from costmodels.control_terms import MASKED_TERMS
 from costmodels.host_caches import CACHES, LINE, STREAMED, share_beyond, streamed
 from costmodels.host_panels import PANELLED, panels
 from costmodels.host_vectors import (
@@ -50,11 +51,12 @@ HOST_TERMS: dict[str, str] = {
     **_WAITING,
 }
 
-#: Counts, by kind, pass and dtype, of loops that are not there on hosts, where these terms stand for them.
+#: Counts, by kind, pass and dtype, of what is not there on hosts, or takes too little to be told from the rest: loops
+#: that these terms stand for, what stands around the three loops of masked gradients.
 _REPLACED: dict[tuple[str, Pass, str], frozenset[str]] = {
     **{kernel: frozenset({"iterations"}) for kernel, lengths in ELEMENTWISE.items() if lengths},
     ("global_avg_pool", Pass.GRAD_INPUT, "f32"): frozenset({"iterations"}),
-    ("requantize", Pass.GRAD_INPUT, "s8"): frozenset({"by_nothing", "by_output"}),
+    ("requantize", Pass.GRAD_INPUT, "s8"): frozenset({"by_nothing", "by_output"} | MASKED_TERMS.keys()),
     ("depthwise", Pass.FORWARD, "s8"): frozenset({"output_loops", "output_pairs", "output_singles"}),
     ("pointwise_depthwise", Pass.FORWARD, "s8"): frozenset({"output_pairs", "output_taps"}),
 }
@@ -97,7 +99,7 @@ def host_terms(ops: Sequence[Op], names: Sequence[str], counts: np.ndarray) -> t
 
 
 def happens_on_hosts(op: Op, names: Sequence[str]) -> np.ndarray:
-    """Which of a kernel's own counts are of something that hosts do as well: bool of shape (n_counts,)."""
+    """Which of these counts are of something that hosts do as well: bool of shape (n_counts,)."""
     replaced = _REPLACED.get((op.kind, op.pass_, op.dtype), frozenset())
     return np.array([name not in replaced for name in names])
 

@@ -176,7 +176,10 @@ def test_taps_of_int8_depthwise_windows_go_in_vectors_as_far_as_they_fill_them(w
     ("op", "counted"),
     [
         (Op(Add(100), Pass.FORWARD), {"iterations"}),
-        (Op(Requantize(5, 61, int(MaskSource.OUTPUT)), Pass.GRAD_INPUT, "s8"), {"by_output"}),
+        (
+            Op(Requantize(5, 61, int(MaskSource.OUTPUT)), Pass.GRAD_INPUT, "s8"),
+            {"by_output", "output_calls", "output_rows"},
+        ),
         (Op(Depthwise(9, 9, 8, 3, 9), Pass.FORWARD, "s8"), {"output_loops", "output_pairs", "output_singles"}),
     ],
 )
