@@ -10,6 +10,7 @@ from typing import Any, TypedDict
 import msgspec
 import numpy as np
 
+from profiler.measure.clock import ROUNDING_TICKS, Clock
 from profiler.measure.observed import trial_disturbances
 from profiler.measure.statistics import median, quiet_ranks
 from profiler.measure.trials import accepted, accepted_ticks, caches_of
@@ -50,34 +51,42 @@ class Fields(TypedDict, total=False):
 
 
 class Overhead:
-    """The harness's own cost of timing one op: what a run's trials of the empty op took, and its power."""
+    """The harness's own cost of timing one op: what a run's trials of the empty op took, and its power.
+
+    Attributes:
+        clock: What the trials' readings tell of the timer.
+        harness: The harness's power.
+    """
 
     def __init__(self) -> None:
         self._ticks: dict[str, array[float]] = {}
-        self._figures: dict[str, tuple[float, float]] = {}
+        self._figures: dict[str, Figures] = {}
+        self.clock = Clock()
         self.harness = HarnessPower()
 
     def add(self, trial: dict[str, Any]) -> None:
-        """Learn from a trial, if it is one of the empty op."""
+        """Learn from a trial: of the timer from any of one op, of the rest from those of the empty op."""
+        if trial["type"] != "step":
+            self.clock.add(trial["ticks"])
         if trial["type"] == "empty" and trial["status"] == "ok":
             caches = caches_of(trial)
             self.harness.add(trial, caches)
             self._ticks.setdefault(caches, array("d")).extend(accepted_ticks(trial))
-            self._figures.pop(caches, None)
+        self._figures.clear()
 
     def ticks(self, caches: str) -> float:
         """Their median; 0 where there was none with such caches."""
         return self._known(caches)[0]
 
-    def quiet_ticks(self, caches: str) -> float:
-        """Their least disturbed reading: what is in the least disturbed one of an op."""
-        return self._known(caches)[1]
+    def quiet_ticks(self, caches: str) -> tuple[float, float]:
+        """Their least disturbed reading, which is in that of an op, and by how much it may be off."""
+        return self._known(caches)[2:]
 
-    def _known(self, caches: str) -> tuple[float, float]:
+    def _known(self, caches: str) -> Figures:
         found = self._figures.get(caches)
         if found is None:
-            its = figures([self._ticks.get(caches, array("d"))])[0]
-            found = self._figures[caches] = (its[0], its[2]) if its else (0.0, 0.0)
+            readings = [self._ticks.get(caches, array("d"))]
+            found = self._figures[caches] = figures(readings, self.clock.step_ticks)[0] or (0.0, 0.0, 0.0, 0.0)
         return found
 
 
@@ -166,7 +175,10 @@ class Merged:
             row["ticks"], row["ticks_mad"], quiet, apart = figures
             row["latency_us"] = max(row["ticks"] - overhead_ticks, 0.0) * us_per_tick
             row["latency_mad_us"] = row["ticks_mad"] * us_per_tick
-            row["latency_quiet_us"] = max(quiet - overhead.quiet_ticks(caches), 0.0) * us_per_tick
+            quiet_overhead, overhead_apart = overhead.quiet_ticks(caches)
+            if overhead.clock.step_ticks > 1:
+                apart = float(np.hypot(apart, overhead_apart))
+            row["latency_quiet_us"] = max(quiet - quiet_overhead, 0.0) * us_per_tick
             row["latency_quiet_spread_us"] = apart * us_per_tick
         return row
 
@@ -174,18 +186,19 @@ class Merged:
 def rows(merged: Iterable[Merged], overhead: Overhead, timer_hz: int) -> Iterator[dict[str, Any]]:
     """:meth:`Merged.row` of each, in order."""
     merged = list(merged)
-    found = figures([one.ticks for one in merged])
+    found = figures([one.ticks for one in merged], overhead.clock.step_ticks)
     return (one.row(overhead, timer_hz, its) for one, its in zip(merged, found, strict=True))
 
 
-#: Median, median absolute deviation, quiet reading and how far the lowest lie apart.
+#: Median, median absolute deviation, quiet reading and by how much that may be off.
 Figures = tuple[float, float, float, float]
 #: Ops whose readings are sorted at once: memory for copies of their readings, not for all of the run's.
 _BATCH_OPS = 512
 
 
-def figures(readings: Sequence[array[float]]) -> list[Figures | None]:
-    """``median``, ``mad`` and ``quiet`` of :mod:`profiler.measure.statistics` of each op's readings, all at once.
+def figures(readings: Sequence[array[float]], step: float = 1.0) -> list[Figures | None]:
+    """``median``, ``mad`` and ``quiet`` of :mod:`profiler.measure.statistics` of each op's readings, all at once, by a
+    timer that goes in steps of ``step`` ticks.
 
     Thousands of ops have equally many readings each: a sort for all of these takes a tenth of the time.
     """
@@ -198,29 +211,31 @@ def figures(readings: Sequence[array[float]]) -> list[Figures | None]:
         for start in range(0, len(indices), _BATCH_OPS):
             batch = indices[start : start + _BATCH_OPS]
             table = np.frombuffer(b"".join(readings[index] for index in batch)).reshape(-1, count)
-            for index, its in zip(batch, _figures(table), strict=True):
+            for index, its in zip(batch, _figures(table, step), strict=True):
                 found[index] = its
     return found
 
 
-def _figures(table: np.ndarray) -> list[Figures]:
+def _figures(table: np.ndarray, step: float) -> list[Figures]:
     """:func:`figures` of the rows of a table of float64, one row an op."""
     count = table.shape[1]
     low, high = (count - 1) // 2, count // 2
     ordered = np.sort(table, axis=1)
     middle = (ordered[:, low] + ordered[:, high]) / 2
     deviations = np.sort(np.abs(ordered - middle[:, None]), axis=1)
-    quiet, fairly_quiet = quiet_ranks(count)
-    lowest = ordered[:, quiet]
-    below, equal = (ordered < lowest[:, None]).sum(axis=1), (ordered == lowest[:, None]).sum(axis=1)
-    within_tick = np.where(equal < count, (quiet - below - (equal - 1) / 2) / equal, 0.0)
-    columns = (
-        middle,
-        (deviations[:, low] + deviations[:, high]) / 2,
-        lowest + within_tick,
-        ordered[:, fairly_quiet] - ordered[:, 0],
-    )
-    return list(zip(*(column.tolist() for column in columns), strict=True))
+    mad = (deviations[:, low] + deviations[:, high]) / 2
+    quiet_rank, fairly_quiet = quiet_ranks(count)
+    lowest, apart = ordered[:, quiet_rank], ordered[:, fairly_quiet] - ordered[:, 0]
+    if step > 1:
+        reach = step + ROUNDING_TICKS
+        near = (ordered >= lowest[:, None] - reach) & (ordered <= lowest[:, None] + reach)
+        counts = near.sum(axis=1)
+        quiet = (ordered * near).sum(axis=1) / counts
+        apart = np.maximum(apart - reach, step / 2 / counts**0.5)
+    else:
+        below, equal = (ordered < lowest[:, None]).sum(axis=1), (ordered == lowest[:, None]).sum(axis=1)
+        quiet = lowest + np.where(equal < count, (quiet_rank - below - (equal - 1) / 2) / equal, 0.0)
+    return list(zip(*(column.tolist() for column in (middle, mad, quiet, apart)), strict=True))
 
 
 def _disturbed(state: Any) -> bool:

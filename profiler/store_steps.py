@@ -119,7 +119,8 @@ def load_steps(path: Path | str) -> pd.DataFrame:
             row["ticks"], row["ticks_mad"] = median(sums), mad(sums)
             row["latency_ms"] = max(row["ticks"] - row["overhead_ticks"], 0.0) * 1e3 / row["timer_hz"]
             row["latency_mad_ms"] = row["ticks_mad"] * 1e3 / row["timer_hz"]
-            undisturbed = sum(quiet(readings)[0] for readings in zip(*step_repetitions(trial), strict=True))
+            step = harness.clock.step_ticks
+            undisturbed = sum(quiet(readings, step)[0] for readings in zip(*step_repetitions(trial), strict=True))
             row["latency_quiet_ms"] = max(undisturbed - row["overhead_ticks"], 0.0) * 1e3 / row["timer_hz"]
             for name in ("arena_peak_bytes", "scratch_peak_bytes", "stack_peak_bytes"):
                 row[name] = trial[name]
@@ -133,7 +134,7 @@ def load_steps(path: Path | str) -> pd.DataFrame:
 
 
 def _harness(folder: Path, manifest: dict[str, Any]) -> Overhead:
-    """What the harness takes to time one op and between two, from a first pass over the run."""
+    """What the harness takes to time one op and between two, and the timer's steps, from a first pass over the run."""
     overhead = Overhead()
     for trial in own_trials(folder, manifest, []):
         overhead.add(trial)
@@ -161,7 +162,8 @@ def load_step_ops(path: Path | str) -> pd.DataFrame:
     folder = Path(path)
     manifest = read_manifest(folder)
     common = device_columns(folder, manifest)
-    overhead = _harness(folder, manifest).ticks("warm")
+    harness = _harness(folder, manifest)
+    overhead = harness.ticks("warm")
     rows: list[dict[str, Any]] = []
     for trial in _steps(folder, manifest):
         repetitions = step_repetitions(trial)
@@ -172,7 +174,8 @@ def load_step_ops(path: Path | str) -> pd.DataFrame:
                 readings = [r[index] for r in repetitions]
                 row["ticks"] = median(readings)
                 row["overhead_ticks"] = overhead * entry["count"]
-                for name, ticks in (("latency_us", row["ticks"]), ("latency_quiet_us", quiet(readings)[0])):
+                undisturbed = quiet(readings, harness.clock.step_ticks)[0]
+                for name, ticks in (("latency_us", row["ticks"]), ("latency_quiet_us", undisturbed)):
                     row[name] = max(ticks - row["overhead_ticks"], 0.0) * 1e6 / row["timer_hz"]
             rows.append(row)
     return pd.DataFrame.from_records(rows, columns=list(STEP_OP_COLUMNS))

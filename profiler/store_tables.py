@@ -206,8 +206,7 @@ def load(path: Path | str, *, status: str | None = "ok") -> pd.DataFrame:
                 columns = op_columns(trial) | {"caches": timing[1], "held_out": held_out_trial(trial)}
                 merged = ops[timing] = Merged(columns)
             merged.add(trial)
-        else:
-            overhead.add(trial)
+        overhead.add(trial)
     for sentence in damage:
         warnings.warn(sentence, DamagedRunWarning, stacklevel=3)
     if not ops:

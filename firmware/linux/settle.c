@@ -10,9 +10,10 @@
  * another core at times, which is then in the first state: hence FRESH_NS.) */
 #include "settle.h"
 
+#include <stdint.h>
+
 #if defined(__x86_64__)
 #include <stdbool.h>
-#include <stdint.h>
 #include <time.h>
 
 #if defined(__AVX512F__)
@@ -59,7 +60,7 @@ static void burst(void) {
         __asm__ volatile(".rept 64\n\tnop\n\t.endr");
 }
 
-void settle(void) {
+static void wait_for_core(void) {
     static uint64_t settled_ns, given_up_ns, fastest_ns = UINT64_MAX;
     const uint64_t begin = now_ns(), since = begin - settled_ns;
     if (since < FRESH_NS)
@@ -82,6 +83,23 @@ void settle(void) {
     }
 }
 #else
-void settle(void) {
+static void wait_for_core(void) {
 }
 #endif
+
+/* Clocks go in steps, of 10, 18.5 or 52 ns, longer than the shortest ops take, and by the oscillator that the core goes
+ * by: where a repetition begins as far into a step as the one before, all are read equally wrong. Begun anywhere, the
+ * mean of readings is right. */
+static void begin_anywhere(void) {
+    static uint32_t state = 1;
+    state ^= state << 13; /* Marsaglia's xorshift */
+    state ^= state >> 17;
+    state ^= state << 5;
+    for (uint32_t left = state % 128; left != 0; left--)
+        __asm__ volatile("");
+}
+
+void settle(void) {
+    wait_for_core();
+    begin_anywhere();
+}

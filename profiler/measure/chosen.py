@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from profiler.devices.identity import Identity
+from profiler.measure.clock import Clock
 from profiler.measure.schedule import is_linux
 from profiler.measure.statistics import mad, median, quiet
 from profiler.measure.trials import COUNTING, accepted_ticks, caches_of
@@ -41,6 +43,7 @@ class Results:
         self._caches = caches
         self._ticks: dict[str, list[int]] = {}
         self._empty: list[int] = []
+        self._clock = Clock()
         self._wall_s: dict[str, float] = {}
         self.ops: dict[str, Op] = {}
         self.held_out: set[str] = set()
@@ -52,6 +55,7 @@ class Results:
             trial: As the run has it.
             wall_s: How long it took with everything around it, where somebody looked.
         """
+        self._clock.add(trial["ticks"])
         if trial["type"] == "empty" and caches_of(trial) == self._caches:
             self._empty += accepted_ticks(trial)
         if trial["type"] != "op":
@@ -68,16 +72,20 @@ class Results:
 
     def known(self, keys: Iterable[str]) -> Known:
         """Those of the ops that were timed."""
-        overhead = 0.0
-        if self._empty:
-            overhead = quiet(self._empty)[0] if is_linux(self._identity) else median(self._empty)
+        step = self._clock.step_ticks
+        overhead = overhead_error = 0.0
+        if self._empty and is_linux(self._identity):
+            overhead, overhead_error = quiet(self._empty, step)
+        elif self._empty:
+            overhead = median(self._empty)
         ops, latency, noise = [], [], []
         for key in keys:
             ticks = self._ticks.get(key)
             if not ticks:
                 continue
             if is_linux(self._identity):
-                middle, error = quiet(ticks)
+                middle, error = quiet(ticks, step)
+                error = math.hypot(error, overhead_error) if step > 1 else error
             else:  # of a median, by its MAD
                 middle, error = median(ticks), 1.253 * 1.4826 * mad(ticks) / len(ticks) ** 0.5
             net = middle - overhead

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from profiler.measure.clock import Clock
 from profiler.measure.observed import trial_disturbances
 from profiler.measure.statistics import median
 from profiler.measure.trials import COUNTING, accepted_ticks, caches_of, step_ticks
@@ -75,6 +76,7 @@ class Evidence:
         statuses: Of each op or step that was not timed: (status, reason).
         references: Medians of the reference op's trials, in order, by op and caches.
         reference_timings: Its accepted ticks, as ``timings`` has the others'.
+        clock: What readings of single ops tell of the timer.
         disturbances: What disturbed trials by the device's own account, and how many each did.
         governors: Of the device's frequency, as trials told.
         wrapped: Ops with trials whose ticks hang over a wrap of the timer.
@@ -90,6 +92,7 @@ class Evidence:
     statuses: dict[str, tuple[str, str]] = field(default_factory=dict)
     references: dict[tuple[str, str], Series] = field(default_factory=dict)
     reference_timings: dict[tuple[str, str], Readings] = field(default_factory=dict)
+    clock: Clock = field(default_factory=Clock)
     disturbances: Counter[str] = field(default_factory=Counter)
     governors: Counter[str] = field(default_factory=Counter)
     wrapped: dict[str, int] = field(default_factory=dict)
@@ -125,6 +128,8 @@ class Evidence:
         if energy := trial.get("energy"):
             self.energies.setdefault(name, {})[energy["status"]] = energy["reason"]
         ticks = step_ticks(trial) if type_ == "step" else accepted_ticks(trial)
+        if type_ != "step":
+            self.clock.add(ticks)
         if not ticks:
             return
         if type_ in ("op", "step"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from profiler.errors import UserError
+from profiler.measure.schedule import Policy
 
 #: Which ops and steps are wanted. These may change: an op that is there already, by its key and caches, is not measured
 #: again. Everything else in a plan makes trials what they are.
@@ -51,12 +52,14 @@ def check_goes_on(where: Any, old: dict[str, Any], fresh: dict[str, Any]) -> Non
             f"{now['build_hash']}: their trials do not mix",
             hint="begin a new run without --resume, or flash the old firmware",
         )
-    for part, free in (("plan", WANTED), ("policy", frozenset())):
-        for key in sorted((old[part].keys() | fresh[part].keys()) - free, key=_rank):
-            if old[part].get(key) != fresh[part].get(key):
+    # What a policy does not say was not there yet when the run was begun.
+    policies = [Policy().to_dict() | manifest["policy"] for manifest in (old, fresh)]
+    for before, after, free in ((old["plan"], fresh["plan"], WANTED), (*policies, frozenset())):
+        for key in sorted((before.keys() | after.keys()) - free, key=_rank):
+            if before.get(key) != after.get(key):
                 what = _CALLED.get(key, key)
                 raise UserError(
-                    f"the run {where} was begun with another {what} ({old[part].get(key)}, now {fresh[part].get(key)})",
+                    f"the run {where} was begun with another {what} ({before.get(key)}, now {after.get(key)})",
                     hint="give the same options to go on, or begin a new run without --resume",
                 )
     for name, plan in fresh["plan"].get("plans", {}).items():

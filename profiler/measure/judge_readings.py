@@ -34,6 +34,8 @@ MODES_APART, MODES_WEIGH = 0.02, 0.05
 CLOCK_LIMIT = 0.1
 #: Share of trials that may be disturbed before nothing can be said of the rest.
 DISTURBED_STOPS = 0.5
+#: Steps of a coarse timer that an op takes at least to be read well.
+FEW_STEPS = 20
 #: A reading is no outlier within this, relative: it would not move a median anyway.
 _OUTLIER_LEAST = 0.01
 #: Trials of the reference op that tell something about drift.
@@ -50,7 +52,7 @@ def unsteady(evidence: Evidence, policy: Mapping[str, Any]) -> dict[str, float]:
     wide: dict[str, float] = {}
     for (key, _), readings in evidence.timings.items():
         values = readings.values
-        if quiet_target and lowest_agree(values, quiet_target):
+        if quiet_target and lowest_agree(values, quiet_target, evidence.clock):
             continue
         if median_interval(values) and not steady(values, target):
             wide[key] = max(wide.get(key, 0.0), relative_interval(values))
@@ -112,7 +114,7 @@ def _hopeless(evidence: Evidence, policy: Mapping[str, Any], found: Mapping[str,
     limit = HOPELESS * policy.get("interval_target", Policy.interval_target)
     wide = {key for key, interval in found.items() if interval > limit}
     if policy.get("quiet_target"):
-        wide &= {key for (key, _), readings in evidence.timings.items() if not lowest_agree(readings.values, limit)}
+        wide &= {key for (key, _), r in evidence.timings.items() if not lowest_agree(r.values, limit, evidence.clock)}
     return wide
 
 
@@ -221,7 +223,7 @@ def _outliers(evidence: Evidence) -> Iterator[Finding]:
     readings = 0
     for (key, _), r in evidence.timings.items():
         readings += len(r.values)
-        if found := far_out(r.values, max(2.0, _OUTLIER_LEAST * median(r.values))):
+        if found := far_out(r.values, max(evidence.clock.jitter_ticks, _OUTLIER_LEAST * median(r.values))):
             counts[key] = counts.get(key, 0) + found
     share = sum(counts.values()) / readings
     if share > OUTLIERS_NOTED:
@@ -240,7 +242,7 @@ def _modes(evidence: Evidence) -> Iterator[Finding]:
     found: dict[str, float] = {}
     for (key, _), readings in evidence.timings.items():
         modes = two_modes(readings.values)
-        if modes is not None and modes.high - modes.low > max(2.0, MODES_APART * modes.low):
+        if modes is not None and modes.high - modes.low > max(evidence.clock.jitter_ticks, MODES_APART * modes.low):
             found[key] = max(found.get(key, 0.0), modes.high / modes.low - 1)
     if found:
         ops = sorted(found, key=lambda key: -found[key])
@@ -267,6 +269,22 @@ def _clocks(manifest: dict[str, Any], evidence: Evidence) -> Iterator[Finding]:
             f"{named(ops)}",
             "leave these ops out, or build firmware with a wider or slower timer",
             tuple(ops),
+        )
+    step = evidence.clock.step_ticks
+    if step > 1:
+        step_ns = 1e9 * step / evidence.timer_hz
+        told = {key for key, _ in evidence.timings}
+        short = [key for (key, _), r in evidence.timings.items() if median(r.values) < FEW_STEPS * step]
+        yield Finding(
+            "coarse timer",
+            Weight.NOTE,
+            f"the timer goes in steps of {step_ns:.3g} ns, though it tells {1e9 / evidence.timer_hz:.3g}: "
+            f"{len(set(short))} of {len(told)} ops take fewer than {FEW_STEPS} of them",
+            "these are known by the mean of their readings, better the more there are: give more --repetitions"
+            if short
+            else "",
+            tuple(dict.fromkeys(short)),
+            {"step_ns": step_ns},
         )
     if evidence.emulated:
         yield Finding("emulated", Weight.NOTE, "ticks are instructions of an emulated device: exact, but no time")

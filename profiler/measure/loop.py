@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from profiler.link.errors import DeviceReset, Refused, Stopped
 from profiler.measure import verify
+from profiler.measure.clock import Clock
 from profiler.measure.observed import observed_run
 from profiler.measure.schedule import EMPTY, Caches, Policy, Slot, is_this_host, reference_op, round_slots
 from profiler.measure.statistics import median
@@ -121,13 +122,16 @@ class Loop:
         if round_ == 0:
             return self.wanted
         earlier: dict[tuple[str, str], _Known] = {}
+        clock = Clock()
         for trial in self.run.trials:
+            if trial["round"] < round_:
+                clock.add(trial["ticks"])
             if trial["type"] == "op" and trial["round"] < round_ and trial["op_key"] in self._keys:
                 earlier.setdefault((trial["op_key"], caches_of(trial)), _Known()).add(trial)
         result = []
         for op, caches in self.wanted:
             known = earlier[op.key, caches]
-            if not known.given_up and not self.policy.done(known.ticks, known.rounds, known.spent_s):
+            if not known.given_up and not self.policy.done(known.ticks, known.rounds, known.spent_s, clock):
                 result.append((op, caches))
         return result
 
@@ -178,9 +182,9 @@ class Loop:
                     trial |= not_timed("wrong", verdict.sentence)
             if trial["status"] == "ok":
                 warm_ups = self.policy.warm_ups
-                repetitions = warm_ups + self.policy.repetitions
                 cold = slot.caches is Caches.COLD
                 known = self._known.get((slot.op.key, slot.caches))
+                repetitions = warm_ups + self._repetitions(slot, known)
                 expected_s = None
                 if known is not None and known.repetition_s is not None:
                     expected_s = repetitions * known.repetition_s
@@ -207,3 +211,10 @@ class Loop:
             trial |= not_timed("failed", error.args[0])
         self._learn(self.run.append(trial))
         self.on_trial(trial)
+
+    def _repetitions(self, slot: Slot, known: _Known | None) -> int:
+        """Counted repetitions of a slot's trial, by what the trials before tell of its op."""
+        if slot.type == "empty":
+            return self.policy.repetitions_of_empty
+        known_s = min(known.ticks) / self.device.identity.timer_hz if known is not None and known.ticks else None
+        return self.policy.repetitions_of(known_s)

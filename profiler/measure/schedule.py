@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 
 from profiler.devices.identity import Identity
+from profiler.measure.clock import Clock
 from profiler.measure.statistics import lowest_agree, steady
 from profiler.ops import Empty, Op, Pass
 
@@ -42,6 +44,9 @@ class Policy:
         reference_every: A trial of the reference op after every so many trials.
         quiet_target: Where other programs disturb: the lowest readings are near enough to each other, relative to them,
             to be those of a quiet device; no further round then. 0: the median alone counts.
+        trial_s: A trial of a short op repeats it until it ran for so long, as far as ``repetitions_most`` allow: what
+            takes few steps of the timer is known only by many readings, and they cost nothing.
+        repetitions_most: See ``trial_s``.
     """
 
     warm_ups: int = 1
@@ -52,6 +57,8 @@ class Policy:
     time_per_op_s: float = 2.0
     reference_every: int = 25
     quiet_target: float = 0.0
+    trial_s: float = 0.0
+    repetitions_most: int = 0
 
     @classmethod
     def for_device(
@@ -69,6 +76,7 @@ class Policy:
             policy = cls(rounds_max=3, time_per_op_s=time_s)
         elif is_linux(identity):
             policy = cls(repetitions=6, rounds_min=10, rounds_max=40, time_per_op_s=time_s, quiet_target=0.02)
+            policy = replace(policy, trial_s=50e-6, repetitions_most=32)
         else:
             policy = cls(repetitions=6, rounds_max=10, time_per_op_s=time_s)
         if repetitions is None:
@@ -98,13 +106,25 @@ class Policy:
             policy = replace(policy, rounds_max=100, time_per_op_s=5.0, quiet_target=0.02)
         return policy
 
-    def done(self, ticks: Sequence[int], rounds: int, spent_s: float) -> bool:
-        """Whether an op needs no further round."""
+    def repetitions_of(self, execution_s: float | None) -> int:
+        """Counted repetitions of one trial of an op that takes so long; None: not known yet."""
+        if execution_s is None:
+            return self.repetitions
+        enough = math.ceil(min(self.trial_s / max(execution_s, 1e-9), self.repetitions_most))
+        return max(self.repetitions, enough)
+
+    @property
+    def repetitions_of_empty(self) -> int:
+        """The same of the empty op, whose readings are subtracted from those of all others."""
+        return 4 * self.repetitions_of(0.0) if self.trial_s else self.repetitions
+
+    def done(self, ticks: Sequence[int], rounds: int, spent_s: float, clock: Clock | None = None) -> bool:
+        """Whether an op needs no further round; ``clock`` knows whether the timer goes in steps of several ticks."""
         if rounds < self.rounds_min:
             return False
         if rounds >= self.rounds_max or spent_s >= self.time_per_op_s:
             return True
-        if self.quiet_target and lowest_agree(ticks, self.quiet_target):
+        if self.quiet_target and lowest_agree(ticks, self.quiet_target, clock):
             return True
         return steady(ticks, self.interval_target)
 

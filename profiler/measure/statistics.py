@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from functools import lru_cache
 from math import comb
 
+from profiler.measure.clock import ROUNDING_TICKS, Clock
+
 CONFIDENCE = 0.95
 #: Share of readings below that of a quiet device.
 QUIET_SHARE = 0.05
@@ -39,33 +41,48 @@ def mad(values: Sequence[float]) -> float:
     return median([abs(v - middle) for v in values])
 
 
-def quiet(values: Sequence[float]) -> tuple[float, float]:
-    """What readings are where nothing else held the device up, and how far from each other its lowest lie.
+def quiet(values: Sequence[float], step: float = 1.0) -> tuple[float, float]:
+    """What readings are where nothing else held the device up, and how well that is known.
 
     What disturbs a shared host only ever adds time, to many readings in a row and to more than half of them at times,
     so that their median is as much the neighbours' as the op's (Chen and Revels, arXiv 1608.04295). The lowest single
-    reading would be a matter of how many there are.
+    reading would be a matter of how many there are: hence the 5th percentile (of fewer than 21 the lowest).
 
     A timer tells whole ticks, of which the shortest ops take few. Where readings are equal the percentile is that of
     grouped data: as far from what they read, half a tick at most, as its rank is from the middle of theirs. That all
     are equal says nothing of that kind: an exact timer's are.
 
+    One that goes in steps of many ticks reads a time between two of them as either, the nearer one as much more often
+    that the mean is right. There it is the mean of what was read no further than a step from the percentile.
+
+    Args:
+        values: Readings, in ticks.
+        step: In which the timer goes, in ticks (:attr:`profiler.measure.clock.Clock.step_ticks`).
+
     Returns:
-        The 5th percentile (of fewer than 21 readings the lowest), and how far the 15th lies above the lowest: little
-        only where readings of two rounds or more of ten or more agree.
+        What they are, and by how much that may be off: as far as the 15th percentile lies above the lowest, which is
+        little only where readings of two rounds or more of ten or more agree. Of a timer in steps one of these does
+        not count, but how well so many readings of whole steps tell a mean.
     """
     ordered = sorted(values)
     low, high = quiet_ranks(len(ordered))
-    below = bisect_left(ordered, ordered[low])
-    equal = bisect_right(ordered, ordered[low]) - below
+    lowest, apart = ordered[low], ordered[high] - ordered[0]
+    if step > 1:
+        reach = step + ROUNDING_TICKS
+        near = ordered[bisect_left(ordered, lowest - reach) : bisect_right(ordered, lowest + reach)]
+        return sum(near) / len(near), max(apart - reach, step / 2 / len(near) ** 0.5)
+    below = bisect_left(ordered, lowest)
+    equal = bisect_right(ordered, lowest) - below
     within_tick = (low - below - (equal - 1) / 2) / equal if equal < len(ordered) else 0.0
-    return float(ordered[low] + within_tick), float(ordered[high] - ordered[0])
+    return float(lowest + within_tick), float(apart)
 
 
-def lowest_agree(values: Sequence[float], target: float) -> bool:
-    """Whether the lowest readings are a quiet host's: within ``target`` of each other, relative, or two whole ticks."""
-    lowest, apart = quiet(values)
-    return apart <= max(target * lowest, 2)
+def lowest_agree(values: Sequence[float], target: float, clock: Clock | None = None) -> bool:
+    """Whether the lowest readings are a quiet host's: within ``target`` of each other, relative, or two steps of the
+    timer, of which ``clock`` knows where they are not whole ticks."""
+    ordered = sorted(values)
+    low, high = quiet_ranks(len(ordered))
+    return ordered[high] - ordered[0] <= max(target * ordered[low], (clock or Clock()).jitter_ticks)
 
 
 def quiet_ranks(n: int) -> tuple[int, int]:

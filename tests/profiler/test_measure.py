@@ -100,6 +100,23 @@ def test_on_linux_trials_of_an_op_are_not_back_to_back(tmp_path):
     assert np.median(np.diff(places)) > 5
 
 
+def test_on_linux_short_ops_and_the_empty_one_are_read_more_often_than_long_ones(tmp_path):
+    device = FakeDevice(
+        board="linux-native",
+        ticks_per_instruction=(0, 1),
+        timer_hz=1_000_000_000,
+        ticks=lambda key: 90 if key == OPS[0].key else 900_000,
+    )
+    counts = {}
+    for t in measured(tmp_path, device):
+        counts.setdefault((t["type"], t["op_key"]), []).append(len(t["ticks"]) - t["warm_ups"])
+    policy = Policy.for_device(device.identity)
+    assert set(counts["op", OPS[1].key]) == {policy.repetitions}
+    first, *others = counts["op", OPS[0].key]
+    assert first == policy.repetitions and set(others) == {policy.repetitions_most}
+    assert min(counts["empty", EMPTY.key]) > policy.repetitions_most
+
+
 def test_an_op_that_stays_unsteady_gets_further_rounds_and_the_others_do_not(tmp_path):
     noise = random.Random(1)
     device = FakeDevice(

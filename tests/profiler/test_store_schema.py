@@ -13,6 +13,7 @@ from profiler import store, store_export, store_schema
 from profiler.devices.identity import Identity
 from profiler.devices.state import MachineState
 from profiler.errors import UserError
+from profiler.measure.schedule import Policy
 from profiler.measure.sitting import open_run, sitting
 from profiler.measure.trials import not_timed
 from profiler.ops import Op, Pass
@@ -125,6 +126,7 @@ def test_going_on_with_an_old_run_asks_for_the_same_plan_and_build_as_ever(copie
     manifest, lines = raw(copied)
     now = manifest | {"plan": manifest["plan"] | PLANS_NOW.get(copied.name, {})}
     now["plan"].setdefault("region", store.read_manifest(copied)["plan"]["region"])
+    now["policy"] = Policy().to_dict() | manifest["policy"]
     with open_run(copied, resume=True, fresh=now) as run:
         assert [t["slot"] for t in run.trials] == [t["slot"] for t in lines]
     other = now | {"identity": now["identity"] | {"build_hash": "another"}}
