@@ -68,7 +68,7 @@ def report(folder: Path, timer: str, failures: list[str], peaks: dict[str, list]
         record = {"run": str(folder), "timer": timer, "steps": json_ready(rows), "failures": failures}
         arena = {name: [row._asdict() for row in peak] for name, peak in peaks.items()}
         print_json(record | ({"arena": arena} if arena else {}))
-    else:
+    elif rows:
         # Few runs have an instrument, and few plans an energy in their notes.
         figures = [name for name in FIGURES if "energy" not in name or any(_is_known(row[name]) for row in rows)]
         quiet = any(judged_latency(row["board"]) == "latency_quiet_ms" for row in rows)

@@ -248,13 +248,15 @@ class _Lowering:
 
     def _fold(self, node: fx.Node, norm: nn.Module) -> str:
         """Let the batch normalisation of ``node`` vanish into the layer before it, which then has a bias."""
+        if not norm.track_running_stats:
+            raise Unsupported("without running statistics it normalises by each batch's own: there is nothing to fold")
         source = node.args[0]
         holder = self.holder[source]
         direct = source.op == "call_module" and holder in self.index_of
         if direct:
             layer = self.layers[self.index_of[holder]]
             folds = isinstance(layer.geometry, Conv2d | Depthwise | Linear)
-            if folds and len(source.users) == 1 and norm.track_running_stats:
+            if folds and len(source.users) == 1:
                 self.layers[self.index_of[holder]] = Layer(
                     layer.name, type(layer.geometry)(*layer.geometry.values()[:-1], 1), layer.inputs
                 )

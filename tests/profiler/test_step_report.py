@@ -4,7 +4,9 @@ import math
 
 import pytest
 
-from profiler.commands.step_report import judged
+from profiler import store
+from profiler.commands.step_report import judged, report
+from profiler.errors import UserError
 
 #: A step that neighbours disturbed: alone it would have kept its budget, and been as predicted.
 STEP = {
@@ -39,3 +41,11 @@ def test_predictions_and_budgets_are_judged_by_what_cost_models_learn_of_the_boa
 
 def test_nothing_is_said_of_a_step_that_was_not_timed():
     assert set(judged(STEP | {"board": "linux-native", "status": "wrong"}).values()) == {None}
+
+
+def test_where_no_plan_could_run_there_is_no_table_of_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(store, "iterate", lambda folder: iter(()))
+    with pytest.raises(UserError, match="plan a cannot run"):
+        report(tmp_path, "instructions", ["plan a cannot run on it"], {}, False)
+    said = capsys.readouterr()
+    assert said.out == "" and said.err.startswith("steps measured: 0; run: ")

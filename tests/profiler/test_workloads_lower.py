@@ -156,6 +156,12 @@ def test_batch_normalisation_elsewhere_is_refused(network):
         lower(network, (3, 8, 6), "net")
 
 
+def test_a_batch_normalisation_without_running_statistics_is_refused_for_that():
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, track_running_stats=False))
+    with pytest.raises(UserError, match=r"BatchNorm2d \(without running statistics"):
+        lower(network, (3, 8, 6), "net")
+
+
 @pytest.mark.parametrize(
     ("function", "message"),
     [
