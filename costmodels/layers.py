@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
 
 import pandas as pd
 
-from costmodels.features import group_key
-from costmodels.group import OpRegressor
+from costmodels.features import geometry_key, group_key
 from costmodels.model import CostModel
 from costmodels.sources import NORMAL_90, StepCost
 from profiler.ops import Op, Pass
@@ -18,7 +17,9 @@ from profiler.workloads.step import TrainingStep, training_step
 
 #: What is said of a cost that no measurement is near, before what of the op it is.
 OUTSIDE = "far from what was measured"
-UNKNOWN = "no op of this kernel was measured"
+UNKNOWN = "no op of this kernel was fitted"
+#: What is added where the layer was measured, but no fit saw it.
+HELD_OUT = "held out"
 #: Percent of a step's latency below which it is not worth a warning that they are extrapolated.
 WORTH_SAYING = 1.0
 
@@ -49,14 +50,12 @@ def layer_passes(model: CostModel, network: Network, plan: StepPlan, cost: StepC
     """
     step = training_step(network, plan)
     cost = cost or model.step(network, plan)
-    known = model.targets["latency"].groups
+    why = _reasons(model)
     ops = [step_op.op for step_op in step.ops]
     memory = model.predict(ops)["memory_bytes"]
     table = pd.DataFrame.from_records(list(cost.rows))
     table["memory_bytes"] = memory.to_numpy()
-    table["extrapolates"] = [
-        _why(op, known) if outside else "" for op, outside in zip(ops, table["extrapolates"], strict=True)
-    ]
+    table["extrapolates"] = [why(op) if outside else "" for op, outside in zip(ops, table["extrapolates"], strict=True)]
     table["energy_mj"] = table["energy_mj"].astype("float64")
     rows = (
         table.groupby(["layer", "pass"], sort=False)
@@ -140,9 +139,29 @@ def extrapolated(passes: pd.DataFrame) -> str:
     )
 
 
-def _why(op: Op, known: Mapping[str, OpRegressor]) -> str:
-    group = known.get(group_key(op))
-    return UNKNOWN if group is None else f"{OUTSIDE}: {group.outside(op)}"
+def remedy(passes: pd.DataFrame) -> str:
+    """What makes sure of what :func:`extrapolated` names, as a sentence's end.
+
+    Args:
+        passes: Of :func:`layer_passes`.
+    """
+    if passes["extrapolates"].str.contains(HELD_OUT, regex=False).any():
+        return "`costmodels fit --include-held-out` fits what was held out, too"
+    return "measure such ops with `profile` and fit again to be sure"
+
+
+def _reasons(model: CostModel) -> Callable[[Op], str]:
+    known = model.targets["latency"].groups
+    geometries = set(model.card_.get("calibrated_geometries", ()))
+    groups = set(model.card_.get("held_out_groups", ()))
+
+    def why(op: Op) -> str:
+        key = group_key(op)
+        held_out = geometry_key(op) in geometries and (key in known or key in groups)
+        reason = f"{OUTSIDE}: {known[key].outside(op)}" if key in known else UNKNOWN
+        return f"{reason}; {HELD_OUT}" if held_out else reason
+
+    return why
 
 
 def _layer_order(step: TrainingStep) -> dict[str, int]:

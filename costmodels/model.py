@@ -13,7 +13,7 @@ from costmodels import saved
 from costmodels.accuracy import accuracy
 from costmodels.analytical import AnalyticalCosts
 from costmodels.baselines import ScalarBaseline
-from costmodels.features import GEOMETRY_FEATURES, PLAIN_TERMS, WorkFunction, kernel_work
+from costmodels.features import GEOMETRY_FEATURES, PLAIN_TERMS, WorkFunction, group_key, kernel_work
 from costmodels.measured import Measured, read_warm_and_cold
 from costmodels.measured_steps import MeasuredStep, check_same_device, is_step_run, read_steps
 from costmodels.memory import ArenaMemory
@@ -130,6 +130,8 @@ class CostModel:
         if not include_held_out and judged.ops:
             self.calibrate(judged)
             self.card_["calibrated_geometries"] = calibrated = sorted(set(judged.geometries))
+            groups = {group_key(op) for op in judged.ops}
+            self.card_["held_out_groups"] = sorted(groups - self.targets["latency"].groups.keys())
             # Judged as an evaluation does: on layer shapes that the fit saw in no pass.
             unseen = ~np.isin(judged.geometries, self.card_["fitted_geometries"])
             judged = judged.subset(unseen) if unseen.any() else judged

@@ -12,7 +12,7 @@ from costmodels.accuracy import FIGURES
 from costmodels.evaluate import LEFT_OUT, NETWORKS_LEFT_OUT, Evaluation
 from costmodels.evaluate_points import FITTED, TARGETS, figures
 from costmodels.evaluate_steps import STEP_TARGETS, step_points, step_summary
-from costmodels.layers import extrapolated
+from costmodels.layers import extrapolated, remedy
 from costmodels.markup import definitions, key_figures, labels, paragraph, section, table
 from costmodels.markup import figures as charts
 from costmodels.plots import energy_note
@@ -284,7 +284,7 @@ def layers(step: StepReport | None, facts: Mapping[str, Any]) -> str:
             paragraph(f"{energy_note(facts.get('energy_source')).capitalize()}.", "note"),
         ]
     if guessed := extrapolated(step.passes):
-        parts.append(paragraph(f"{guessed}.", "warning"))
+        parts.append(paragraph(f"{guessed}; {remedy(step.passes)}.", "warning"))
     peak = [
         {"what": row.what, "tensors": row.tensors, "bytes": row.byte_count, "from byte": row.offset_bytes}
         for row in step.peak[:14]

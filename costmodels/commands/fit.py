@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from costmodels.commands.options import Json, SomeRuns
 from costmodels.commands.outputs import check_model
-from profiler.cli_support import message, print_json, print_table, progress
+from profiler.cli_support import message, print_json, print_table, progress, warn
 from profiler.errors import UserError
+
+if TYPE_CHECKING:
+    from costmodels.model import CostModel
 
 
 def fit(
@@ -65,7 +68,6 @@ def fit(
     check_model(out)
     from costmodels.estimators import METHODS  # noqa: PLC0415
     from costmodels.model import CostModel  # noqa: PLC0415  (scipy and scikit-learn take seconds: not for --help)
-    from costmodels.plots import timer_note  # noqa: PLC0415
     from costmodels.tables import read_measured_table  # noqa: PLC0415
 
     with progress(1, "fitting groups of ops", quiet=json) as ticker:
@@ -96,7 +98,20 @@ def fit(
             name: card[name] for name in ("device", "timer", "caches", "n_ops", "us_per_mac", "held_out_accuracy")
         }
         print_json({"model": out, **summary, "groups": groups})
-        return
+    else:
+        _tables(model, groups)
+        message(f"model written to {out}")
+    if unfitted := card.get("held_out_groups"):
+        warn(
+            f"every measured op of {', '.join(unfitted)} is held out: these are predicted from other kernels; profile "
+            "more networks, or --include-held-out"
+        )
+
+
+def _tables(model: CostModel, groups: list[dict[str, object]]) -> None:
+    from costmodels.plots import timer_note  # noqa: PLC0415
+
+    card = model.card_
     note = timer_note(card["timer"])
     print_table(
         groups,
@@ -109,4 +124,3 @@ def fit(
         print_table([figures], title="Held-out ops", caption=note)
     if model.steps.context.n_steps:
         print_table(model.steps.summary(), title="Whole steps, each judged by a fit to the others", caption=note)
-    message(f"model written to {out}")

@@ -26,7 +26,7 @@ def predict(
     Example: costmodels predict an500.model --network mcunet-5fps --input 3x64x64 --plan plan.json
     """
     from costmodels.commands.network import network_and_plan  # noqa: PLC0415  (torch takes seconds: not for --help)
-    from costmodels.layers import extrapolated, layer_passes, layer_table, pass_table  # noqa: PLC0415
+    from costmodels.layers import extrapolated, layer_passes, layer_table, pass_table, remedy  # noqa: PLC0415
     from costmodels.model import CostModel  # noqa: PLC0415
     from costmodels.plots import energy_note, timer_note  # noqa: PLC0415
 
@@ -68,7 +68,7 @@ def predict(
     print_table(layers, title=title, caption=note)
     print_table(pass_table(passes), title="By pass", caption=note)
     if guessed := extrapolated(passes):
-        warn(f"{guessed}; measure such ops with `profile` and fit again to be sure")
+        warn(f"{guessed}; {remedy(passes)}")
     energy = "" if cost.energy_mj is None else f", {cost.energy_mj:,.4g} mJ"
     program = f" beside {cost.program_bytes:,} of the program" if cost.program_bytes else ""
     message(

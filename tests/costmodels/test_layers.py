@@ -4,9 +4,19 @@ import numpy as np
 import pytest
 import synthetic
 
-from costmodels.layers import OUTSIDE, UNKNOWN, everything, extrapolated, layer_passes, layer_table, pass_table
+from costmodels.layers import (
+    HELD_OUT,
+    OUTSIDE,
+    UNKNOWN,
+    everything,
+    extrapolated,
+    layer_passes,
+    layer_table,
+    pass_table,
+    remedy,
+)
 from costmodels.model import CostModel
-from profiler.ops import Conv2d, GlobalAvgPool, Layer
+from profiler.ops import Conv2d, GlobalAvgPool, Layer, Linear, Op, Pass
 from profiler.workloads.network import Network
 from profiler.workloads.plan import Head, LayerPlan, StepPlan
 
@@ -84,6 +94,21 @@ def test_how_much_is_extrapolated_is_one_sentence(passes):
     assert extrapolated(passes[passes["extrapolates"] == ""]) == ""
     little = passes.assign(latency_ms=passes["latency_ms"].where(passes["extrapolates"] == "", 1e-9))
     assert extrapolated(little) == ""
+
+
+def test_the_remedy_for_a_kernel_whose_every_op_was_held_out_is_to_fit_those(passes):
+    assert remedy(passes) == "measure such ops with `profile` and fit again to be sure"
+    pool = GlobalAvgPool(4, 4, 20)
+    table = synthetic.table([*synthetic.random_ops(60), Op(pool, Pass.FORWARD)])
+    table.loc[table["kind"] == pool.kind, "held_out"] = True
+    model = CostModel(work=synthetic.work, scratch_bytes=lambda op: 0).fit(table)
+    assert model.card_["held_out_groups"] == ["global_avg_pool/forward/f32/blocked"]
+
+    layers = (Layer("pool", pool, ("input",)), Layer("last", Linear(20, 3), ("pool",)))
+    network = Network("pooled", (20, 4, 4), layers, "last")
+    words = layer_passes(model, network, everything(network, head=Head(classes=3)))
+    assert words.set_index(["layer", "pass"])["extrapolates"]["pool", "forward"] == f"{UNKNOWN}; {HELD_OUT}"
+    assert "--include-held-out" in remedy(words)
 
 
 def test_training_everything_trains_every_channel_and_the_biases_that_there_are(network):

@@ -82,7 +82,7 @@ def select(
     as_json: options.JsonOption = False,
 ) -> None:
     """Choose layers and channels for one episode under a budget, and write the step plan."""
-    from costmodels.layers import extrapolated, layer_passes  # noqa: PLC0415  (takes seconds, and --help should not)
+    from costmodels.layers import extrapolated, layer_passes, remedy  # noqa: PLC0415  (takes seconds: not for --help)
     from costmodels.model import CostModel  # noqa: PLC0415
     from tinytrain import files, show  # noqa: PLC0415
     from tinytrain.explain import explain as reasons  # noqa: PLC0415
@@ -170,9 +170,6 @@ def select(
         show.tables(selection, source, ready, task, print_table)
         message(f"step plan written to {out} (chosen in {selection.seconds:.2f} s)")
     if isinstance(source, CostModel):
-        guessed = extrapolated(layer_passes(source, ready.network, selection.plan, selection.cost))
-        if guessed:
-            warn(
-                f"{guessed}; where this network was profiled, they are its held-out ops, and "
-                "`costmodels fit --include-held-out` fits all of a run"
-            )
+        passes = layer_passes(source, ready.network, selection.plan, selection.cost)
+        if guessed := extrapolated(passes):
+            warn(f"{guessed}; {remedy(passes)}")
