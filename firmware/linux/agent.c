@@ -116,7 +116,8 @@ static void choose_timer(const options_t *options) {
 
 int main(int argc, char **argv) {
     restart_recall();
-    const options_t options = options_read(argc, argv);
+    /* Aligned, so that the frames of kernels with wide vectors, which are, take as much stack wherever it begins. */
+    _Alignas(64) const options_t options = options_read(argc, argv);
     end_on_signals();
     core = core_pin(options.core);
     if (options.realtime)
