@@ -81,10 +81,9 @@ def _backward(nodes: dict[str, Node]) -> Iterable[Op]:
     for node in reversed(nodes.values()):
         g = node.geometry
         if isinstance(g, Weighted | Add):
-            channels = g.output_shape[-1]
+            positions = math.prod(g.output_shape) // node.channels
             for mask in (MaskSource.OUTPUT, MaskSource.BITS):
-                positions = math.prod(g.output_shape) // channels
-                yield Op(Requantize(positions, channels, mask), Pass.GRAD_INPUT, "s8")
+                yield Op(Requantize(positions, node.channels, mask), Pass.GRAD_INPUT, "s8")
         if node.inputs[0] == INPUT or isinstance(g, Add | MaxPool2d):
             continue  # no gradient is wanted there; that of a sum is requantised; there is none of int8 max pooling
         if isinstance(g, Weighted):

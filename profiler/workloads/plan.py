@@ -61,6 +61,11 @@ class LayerPlan:
         """Whether anything trains at all."""
         return bool(self.channels or self.bias)
 
+    @property
+    def trains_leading(self) -> bool:
+        """Whether the channels are the first so many (or none), so that their number tells which they are."""
+        return not self.channels or self.channels[-1] == len(self.channels) - 1
+
 
 @dataclass(frozen=True)
 class Head:
@@ -141,7 +146,7 @@ class StepPlan:
         return plan
 
     def check(self, network: Network) -> None:
-        """Raise UserError unless every layer and channel of the plan exists in ``network``."""
+        """Raise UserError unless every layer and channel of the plan exists in ``network`` and can train."""
         if self.fingerprint != network.fingerprint:
             raise UserError(
                 f"the plan was made for network {_described(self.network, self.edits, self.input_shape)} "
@@ -162,6 +167,12 @@ class StepPlan:
                 raise UserError(
                     f"the plan's channels of layer {name!r} must be ascending numbers below {count}",
                     hint="select a new plan for this network",
+                )
+            if self.dtype == "s8" and not layer_plan.trains_leading:
+                raise UserError(
+                    f"the plan trains single channels of layer {name!r}; with dtype s8 those that train are the first "
+                    "so many, whose weights lie in memory of their own",
+                    hint="let the plan train a slice that starts at channel 0",
                 )
             kind = network[name].geometry.kind
             if layer_plan.axis == "in" and kind in ("depthwise", "group_norm"):

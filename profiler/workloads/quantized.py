@@ -27,6 +27,7 @@ class Node:
         inputs: Names of the nodes (or ``input``) that it reads.
         relu: Whether a ReLU is folded into it.
         zero_point: Of its output.
+        channels: Of its output; a sum, whose geometry knows elements only, has those of its first term.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Node:
     inputs: tuple[str, ...]
     relu: bool
     zero_point: int
+    channels: int
 
 
 #: Nodes of the networks that were asked for last, by fingerprint: every plan of a network asks again.
@@ -79,7 +81,10 @@ def _nodes(network: Network) -> dict[str, Node]:
         zero_point = RELU_ZERO_POINT if relu else SIGNED_ZERO_POINT
         if not (g.trainable or isinstance(g, Add)):  # pooling keeps its input's scale
             zero_point = _zero_point(nodes, inputs[0])
-        nodes[layer.name] = Node(layer.name, g, inputs, relu, zero_point)
+        channels = g.output_shape[-1]
+        if isinstance(g, Add):
+            channels = network.input_shape[0] if inputs[0] == INPUT else nodes[inputs[0]].channels
+        nodes[layer.name] = Node(layer.name, g, inputs, relu, zero_point, channels)
     if missing:
         raise UserError(
             f"the network {network.name} has layers without int8 kernels: {', '.join(missing)}",

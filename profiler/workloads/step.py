@@ -274,7 +274,7 @@ def assembled(network: Network, plan: StepPlan, parts: Sequence[Part]) -> Traini
     for part in parts:
         for name, tensor in part.tensors.items():
             tensors.setdefault(name, tensor)
-    chosen = {name: p.channels for name, p in plan.layers.items() if not _first_so_many(p.channels)}
+    chosen = {name: p.channels for name, p in plan.layers.items() if not p.trains_leading}
     ops = [
         replace(item, channels=chosen[item.layer]) if item.layer in chosen and item.op.trained_channels else item
         for part in parts
@@ -285,11 +285,6 @@ def assembled(network: Network, plan: StepPlan, parts: Sequence[Part]) -> Traini
 
 def output_of(layer: str) -> str:
     return INPUT if layer == INPUT else f"{layer}/output"
-
-
-def _first_so_many(channels: tuple[int, ...]) -> bool:
-    """Whether the channels are those: they need not travel."""
-    return not channels or channels[-1] == len(channels) - 1
 
 
 _SPECIAL = {INPUT: Role.IMAGE, LABEL: Role.LABEL, LOSS: Role.LOSS, PROTOTYPES: Role.PROTOTYPES}

@@ -19,6 +19,7 @@ from profiler.ops import (
     Conv2d,
     Depthwise,
     Dequantize,
+    FusedConv2d,
     MaskSource,
     MaxPool2d,
     Optimizer,
@@ -162,18 +163,12 @@ class Int8Parts(FloatParts):
                 yield part
 
     def of_update(self, plan: StepPlan) -> Iterator[Part]:
-        for name, own in trained_of(plan).items():
-            if not self.fused or fused_geometry(self.nodes[name].geometry, trains_weights=own.channels > 0) is None:
-                yield self.update(name, own)
+        trained = trained_of(plan)
+        for name, node in self.nodes.items():
+            if name in trained and self._fused(node, trained[name]) is None:
+                yield self.update(name, trained[name])
 
     def _check(self, plan: StepPlan, needs: Collection[str]) -> None:
-        for name, p in plan.layers.items():
-            if p.channels and p.channels[-1] != len(p.channels) - 1:
-                raise UserError(
-                    f"the plan trains single channels of layer {name!r}; with dtype s8 those that train are the first "
-                    "so many, whose weights lie in memory of their own",
-                    hint="let the plan train a slice that starts at channel 0",
-                )
         if self.fused and (plan.images != 1 or plan.optimizer != "sgd"):
             raise UserError(
                 f"a fused update keeps no gradient, so it wants one image and sgd; the plan has {plan.images} "
@@ -310,27 +305,26 @@ class Int8Parts(FloatParts):
 
     def _requantize(self, part: Part, node: Node, masks: Masks, gradient: str, term: int | None = None) -> str:
         """The gradient of a node's accumulators, or, of a sum, of one of its terms."""
-        name, channels = node.name, self._channels(node)
+        name = node.name
         source = MaskSource.BITS if masks.noted else MaskSource.OUTPUT
-        g = Requantize(math.prod(node.geometry.output_shape) // channels, channels, source)
+        g = Requantize(math.prod(node.geometry.output_shape) // node.channels, node.channels, source)
         mask = f"{name}/mask" if masks.noted else output_of(name)
         scale = "scale" if term is None else f"scale_{'ab'[term]}"
         result = f"{name}/grad_sum_of/{name if term is None else node.inputs[term]}"
+        while result in part.tensors:  # a sum of a tensor and itself
+            result += "+"
         tensors = (mask, f"{name}/{scale}", gradient, result)
         part.add(name, op_of(g, Pass.GRAD_INPUT, "s8"), tensors, quantization=self._quantization(name))
         return result
 
-    def _channels(self, node: Node) -> int:
-        """Of a node's output; a sum, whose geometry knows elements only, has those of its terms."""
-        while isinstance(node.geometry, Add) and node.inputs[0] in self.nodes:
-            node = self.nodes[node.inputs[0]]
-        return node.geometry.output_shape[-1]
+    def _fused(self, node: Node, trained: Trained) -> FusedConv2d | None:
+        """What computes a layer's gradient and applies it at once; None where the gradient is kept."""
+        return fused_geometry(node.geometry, trains_weights=trained.channels > 0) if self.fused else None
 
     def _train(self, part: Part, node: Node, trained: Trained, gradient: str) -> None:
         weights = trained.channels > 0
         saved = (output_of(node.inputs[0]),) if weights else ()
-        fused = fused_geometry(node.geometry, trains_weights=weights) if self.fused else None
-        if fused is not None:
+        if (fused := self._fused(node, trained)) is not None:
             op = op_of(fused, Pass.UPDATE, "s8", *trained)
         else:
             op = op_of(node.geometry, Pass.GRAD_WEIGHT, "s8", *trained)

@@ -1,5 +1,6 @@
 """Quick costs of whole steps are those of the step's ops, added up one by one; memory is the planner's."""
 
+import dataclasses
 import time
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import nn
 from costmodels.features import group_key
 from costmodels.model import CostModel
 from costmodels.sums import OpSums
+from profiler.errors import UserError
 from profiler.workloads.lower import load_network, lower
 from profiler.workloads.plan import LayerPlan, StepPlan
 from profiler.workloads.program import DeviceMemory
@@ -96,6 +98,14 @@ def test_a_steps_cost_is_that_of_its_rows_and_its_uncertainty_adds_up_within_gro
     for item, row in zip(training_step(network, plan).ops, rows, strict=True):
         of_group[group_key(item.op)] = of_group.get(group_key(item.op), 0) + row["latency_std_ms"]
     assert cost.latency_std_ms == pytest.approx(np.sqrt(sum(std**2 for std in of_group.values())), rel=1e-9)
+
+
+def test_single_channels_of_int8_weights_have_no_cost_whatever_was_asked_for_before(model):
+    network = NETWORKS["forked"]
+    plan = StepPlan.for_network(network, {"last": LayerPlan((0, 1))}, dtype="s8")
+    model.step(network, plan)
+    with pytest.raises(UserError, match="first so many"):
+        model.step(network, dataclasses.replace(plan, layers={"last": LayerPlan((1, 3))}))
 
 
 @pytest.mark.parametrize("dtype", ["f32", "s8"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from itertools import combinations
 from typing import get_args
 
@@ -38,6 +39,12 @@ def whole(op: Op) -> Op:
     if op.pass_ in (Pass.FORWARD, Pass.GRAD_INPUT):
         return dataclasses.replace(op, trained_channels=0)
     return op
+
+
+def test_gradients_of_sums_are_profiled_by_the_channels_of_their_terms(mcunet, profiled) -> None:
+    requantized = {op.geometry for op in profiled if isinstance(op.geometry, Requantize)}
+    of_weights = {(math.prod(g.output_shape[:-1]), g.output_shape[-1]) for g in (x.geometry for x in mcunet.trainable)}
+    assert {(g.positions, g.channels) for g in requantized} == of_weights
 
 
 def test_each_is_listed_once_and_has_a_kernel(profiled) -> None:

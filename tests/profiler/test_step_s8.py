@@ -12,14 +12,14 @@ from torch import nn
 
 from profiler import reference
 from profiler.errors import UserError
-from profiler.ops import FusedConv2d, Pass, PointwiseDepthwise
+from profiler.ops import Add, FusedConv2d, Pass, PointwiseDepthwise, Requantize
 from profiler.workloads.arena import place
 from profiler.workloads.entries import DeviceMemory
 from profiler.workloads.lower import lower
 from profiler.workloads.peak import at_peak
 from profiler.workloads.plan import Head, LayerPlan, StepPlan
 from profiler.workloads.program import step_program
-from profiler.workloads.step import training_step
+from profiler.workloads.step import TrainingStep, training_step
 
 SEGMENTS = (127,) * 6 + (126,) * 6 + (125,) * 6 + (124,) * 6 + (0, 237, 8, 10, 11, 223, 216, 213)
 MEMORY = DeviceMemory(8 << 20, 1 << 20, 77, SEGMENTS, 128)
@@ -118,6 +118,42 @@ def _filled(entry, seed):
     return {s.name: values[s.first : s.first + s.elements] for s in f.slices}
 
 
+class Sums(nn.Module):
+    """A sum of the image and its convolution, then of a tensor and itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.deep = nn.Conv2d(3, 3, 3, padding=1), nn.Conv2d(3, 6, 3, 2)
+
+    def forward(self, x):
+        x = self.deep(x + self.stem(x))
+        return (x + x).mean((2, 3))
+
+
+SUMS = lower(Sums(), (3, 9, 8), "sums")
+
+
+def step_of_sums() -> TrainingStep:
+    layers = {"stem": LayerPlan(), "deep": LayerPlan((0, 1, 2), "in")}
+    return training_step(SUMS, StepPlan.for_network(SUMS, layers, dtype="s8", head=Head(classes=4)))
+
+
+def test_sums_pass_on_the_gradient_of_each_term_by_the_channels_of_their_terms() -> None:
+    step = step_of_sums()
+    (meeting,) = [item for item in step.ops if isinstance(item.op.geometry, Add) and item.op.dtype == "f32"]
+    assert meeting.layer == "deep" and len(set(meeting.tensors)) == 3
+    terms = [item for item in step.ops if item.layer.startswith("add") and isinstance(item.op.geometry, Requantize)]
+    assert [(term.op.geometry.positions, term.op.geometry.channels) for term in terms] == [(12, 6), (12, 6), (72, 3)]
+    program = step_program(step, MEMORY)
+    agree(HostDevice(MEMORY).run(program, seed=3), reference.expected(program, 3, MEMORY))
+
+
+def test_updates_come_in_the_order_of_the_layers_in_whatever_order_a_plan_names_them() -> None:
+    plan = plan_of()
+    backwards = dataclasses.replace(plan, layers=dict(reversed(plan.layers.items())))
+    assert training_step(NETWORK, backwards).ops == training_step(NETWORK, plan).ops
+
+
 def test_each_saving_saves() -> None:
     peaks = {n: place(training_step(NETWORK, plan_of(SAVINGS[:n]))).peak_bytes for n in range(4)}
     assert peaks[0] >= peaks[1] >= peaks[2] > peaks[3]
@@ -140,9 +176,8 @@ def test_gradients_end_at_the_frontier() -> None:
 
 def test_a_plan_of_single_channels_or_of_a_fused_batch_is_refused() -> None:
     scattered = {**LAYERS, "one.0": LayerPlan((1, 3), "in")}
-    plan = StepPlan.for_network(NETWORK, scattered, dtype="s8", optimizer="sgd", head=Head(classes=4))
     with pytest.raises(UserError, match="first so many"):
-        training_step(NETWORK, plan)
+        training_step(NETWORK, dataclasses.replace(plan_of(), layers=scattered))
     with pytest.raises(UserError, match="one image and sgd"):
         training_step(NETWORK, plan_of(("fused_update",), images=2))
     with pytest.raises(ValueError, match="savings are"):
