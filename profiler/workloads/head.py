@@ -10,6 +10,9 @@ from profiler.workloads.network import Network
 from profiler.workloads.plan import Head
 
 NORMALIZE_LAYER, COSINE_LAYER, LOSS_LAYER = "head.normalize", "head.cosine", "head.loss"
+#: Between them and a network of int8.
+DEQUANTIZE_LAYER = "head.dequantize"
+_LAYERS = (DEQUANTIZE_LAYER, NORMALIZE_LAYER, COSINE_LAYER, LOSS_LAYER)
 HEAD_KINDS = ("cosine_prototype", "cross_entropy")
 
 
@@ -17,7 +20,8 @@ def head_geometries(network: Network, head: Head) -> list[tuple[str, Geometry]]:
     """The head's layers, (name, geometry), in forward order.
 
     Raises:
-        UserError: an unknown head, a network that ends in a map, or logits that are not as many as the classes.
+        UserError: an unknown head, a network that ends in a map, logits that are not as many as the classes, or a layer
+            of the network that is called as one of the head's is.
     """
     elements = math.prod(network[network.output].geometry.output_shape)
     if network.ends_in_map:
@@ -25,6 +29,11 @@ def head_geometries(network: Network, head: Head) -> list[tuple[str, Geometry]]:
             f"the network {network.name} ends in a map of more than one position, and a "
             "training step needs a vector of features or logits",
             hint="end it in pooling to 1x1, flattening or a linear layer",
+        )
+    if taken := [name for name in _LAYERS if name in network.by_name]:
+        raise UserError(
+            f"the network {network.name} has a layer {taken[0]!r}, which is what a layer of the loss is called",
+            hint="rename that module",
         )
     if head.kind not in HEAD_KINDS:
         raise UserError(f"the plan asks for the head {head.kind!r}", hint=f"there are {' and '.join(HEAD_KINDS)}")

@@ -29,14 +29,13 @@ from profiler.ops import (
     SaturationMask,
 )
 from profiler.workloads.combined_s8 import fused_geometry, overwrites_input, streamed_geometry
+from profiler.workloads.head import DEQUANTIZE_LAYER
 from profiler.workloads.network import Network
 from profiler.workloads.plan import Head, Saving, StepPlan
 from profiler.workloads.quantized import Node, output_node, quantization_of, quantized_nodes, streamed_quantization
 from profiler.workloads.step import Part, Trained, output_of
 from profiler.workloads.step_f32 import FloatParts, Targets, made_once, targets_of, trained_of
 from profiler.workloads.traits import buffers_of, op_of
-
-DEQUANTIZE_LAYER = "head.dequantize"
 
 
 class Again(NamedTuple):

@@ -176,6 +176,14 @@ def test_a_head_that_does_not_suit_the_network_is_one_sentence(head, ends_in_map
         training_step(network, StepPlan.for_network(network, {}, head=head))
 
 
+def test_a_layer_that_is_called_as_one_of_the_head_is_one_sentence():
+    network = network_of(
+        Layer("head.normalize", Linear(48, 7), ("input",)), Layer("fc", Linear(7, 7), ("head.normalize",))
+    )
+    with pytest.raises(UserError, match=r"hand has a layer 'head\.normalize', which is what a layer of the loss"):
+        training_step(network, plan_of(network))
+
+
 def test_a_plan_for_another_network_is_refused():
     other = dataclasses.replace(RESIDUAL, input_shape=(3, 5, 5))
     with pytest.raises(UserError, match="the plan was made for network hand at 3x5x5"):
