@@ -11,7 +11,8 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 import typer
@@ -141,7 +142,7 @@ def run_app(app: typer.Typer, prog: str, arguments: Sequence[str] | None = None)
     try:
         _check_not_empty(given)
         command = typer.main.get_command(app)
-        _keep_examples_whole(command)
+        _tidy_help(command)
         # Not command.main(): that leaves with status 1 where the reader of a pipe has gone.
         with command.make_context(prog, given) as context:
             status = command.invoke(context)
@@ -174,14 +175,24 @@ def run_app(app: typer.Typer, prog: str, arguments: Sequence[str] | None = None)
     sys.exit(status if isinstance(status, int) and not isinstance(status, bool) else 0)
 
 
-def _keep_examples_whole(command: Any) -> None:
-    """An example is a line of its own in a command's help, of whatever length, so that it can be copied and run."""
+def _tidy_help(command: Any) -> None:
+    """An example is a line of its own in a command's help, of whatever length, so that it can be copied and run;
+    arguments go by their names alone, which typer puts the types of our code behind."""
     for name in ("help", "epilog"):
         paragraphs = (getattr(command, name) or "").split("\n\n")
         whole = [_UNWRAPPED + " ".join(p.split()) if p.lstrip().startswith("Example: ") else p for p in paragraphs]
         setattr(command, name, "\n\n".join(whole) or None)
+    for parameter in command.params:
+        if parameter.param_type_name == "argument":
+            parameter.get_help_record = partial(_argument_record, parameter, parameter.get_help_record)
     for verb in getattr(command, "commands", {}).values():
-        _keep_examples_whole(verb)
+        _tidy_help(verb)
+
+
+def _argument_record(argument: Any, record: Callable[[Any], tuple[str, str] | None], context: Any) -> Any:
+    """What help says of an argument: its name and what it is; None where it is hidden."""
+    found = record(context)
+    return found and (argument.metavar + ("" if argument.nargs == 1 else "..."), found[1])
 
 
 def _check_not_empty(arguments: Sequence[str]) -> None:

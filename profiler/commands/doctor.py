@@ -47,7 +47,7 @@ def doctor(
             findings.append((check, check.find(Host())))
             ticker.advance()
     wanted = list(purposes or Purpose)
-    set_up = {str(purpose): not _broken(findings, purpose) for purpose in wanted}
+    set_up = {purpose: not _found(findings, purpose, Status.BROKEN) for purpose in wanted}
     if json_:
         print_json({"checks": [_row(check, finding) for check, finding in findings], "set_up_for": set_up})
     else:
@@ -61,8 +61,9 @@ def doctor(
         )
 
 
-def _broken(findings: list[tuple[Check, Finding]], purpose: Purpose) -> list[str]:
-    return [c.name for c, f in findings if f.status is Status.BROKEN and purpose in c.needed_for]
+def _found(findings: list[tuple[Check, Finding]], purpose: Purpose, status: Status) -> list[str]:
+    """Names of the checks for a purpose that ended so."""
+    return [c.name for c, f in findings if f.status is status and purpose in c.needed_for]
 
 
 def _row(check: Check, finding: Finding) -> dict[str, Any]:
@@ -76,7 +77,7 @@ def _row(check: Check, finding: Finding) -> dict[str, Any]:
     }
 
 
-def _print(findings: list[tuple[Check, Finding]], set_up: dict[str, bool]) -> None:
+def _print(findings: list[tuple[Check, Finding]], set_up: dict[Purpose, bool]) -> None:
     rows = []
     for check, finding in findings:
         purposes = "everything" if check.needed_for == EVERYTHING else None
@@ -89,5 +90,11 @@ def _print(findings: list[tuple[Check, Finding]], set_up: dict[str, bool]) -> No
         if row["fix"]:
             typer.echo(f"{row['check']} ({row['status']}): {row['fix']}")
     for word, value in (("set up for", True), ("not set up for", False)):
-        if names := [name for name, is_set_up in set_up.items() if is_set_up is value]:
-            typer.echo(f"{word}: {', '.join(names)}")
+        if purposes := [purpose for purpose, is_set_up in set_up.items() if is_set_up is value]:
+            typer.echo(f"{word}: {', '.join(_with_warnings(findings, purpose) for purpose in purposes)}")
+
+
+def _with_warnings(findings: list[tuple[Check, Finding]], purpose: Purpose) -> str:
+    """A purpose, and how many warnings concern it."""
+    count = len(_found(findings, purpose, Status.WARNING))
+    return f"{purpose} ({count} {'warning' if count == 1 else 'warnings'})" if count else str(purpose)

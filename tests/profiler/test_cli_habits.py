@@ -55,6 +55,21 @@ def test_an_example_is_one_line_that_can_be_copied(path, command, monkeypatch, c
         assert line.startswith(f"  Example: {prog} ") and not after.strip(), "folded"
 
 
+WITH_ARGUMENTS = [leaf for leaf in COMMANDS if any(p.param_type_name == "argument" for p in leaf[1].params)]
+
+
+@pytest.mark.parametrize(("path", "command"), WITH_ARGUMENTS, ids=[path for path, _ in WITH_ARGUMENTS])
+def test_help_names_arguments_and_no_types_of_the_code(path, command, capsys):
+    prog, *verbs = path.split()
+    with pytest.raises(SystemExit):
+        cli_support.run_app(APPS[prog], prog, [*verbs, "--help"])
+    explained = capsys.readouterr().out.partition("Arguments:\n")[2].partition("\n\n")[0]
+    for argument in (p for p in command.params if p.param_type_name == "argument"):
+        name = argument.metavar + ("" if argument.nargs == 1 else "...")
+        assert any(line.startswith(f"  {name}  ") for line in explained.splitlines())
+    assert "<" not in explained
+
+
 @pytest.mark.parametrize("name", APPS)
 def test_an_empty_argument_of_any_command_is_one_sentence(name, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)

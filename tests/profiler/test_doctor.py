@@ -298,7 +298,7 @@ def test_people_get_a_table_and_each_fix_on_a_line_to_copy(monkeypatch):
     lines = out.splitlines()
     assert status == 0
     assert "Joulescope driver (broken): install it" in lines and "clock (warning): boot anew" in lines
-    assert lines[-2:] == ["set up for: board, emulator, native", "not set up for: energy"]
+    assert lines[-2:] == ["set up for: board, emulator, native (1 warning)", "not set up for: energy"]
 
 
 def test_rules_are_printed_and_nothing_else(monkeypatch):
