@@ -8,8 +8,9 @@ Prediction uses numpy and learned arrays only: a saved estimator means the same 
 which is asked for nothing but growing trees.
 """
 
-from costmodels.estimators.chosen import METHODS, ChosenRegressor, folds_by, typical_size
+from costmodels.estimators.chosen import METHODS, ChosenRegressor
 from costmodels.estimators.corrected import CorrectedTerms
+from costmodels.estimators.folds import folds_by, typical_size
 from costmodels.estimators.process import ResidualProcess
 from costmodels.estimators.terms import LentOps, NonNegativeTerms
 from costmodels.estimators.trees import BoostedTrees

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,9 +11,10 @@ from sklearn.utils.validation import check_is_fitted, check_X_y
 
 from costmodels.estimators.corrected import CorrectedTerms
 from costmodels.estimators.extrapolation import matters
+from costmodels.estimators.folds import HOPELESS, FoldedOps, folds_by, typical_size
 from costmodels.estimators.inputs import matrix
 from costmodels.estimators.process import ResidualProcess
-from costmodels.estimators.terms import EXACT, LentOps, NonNegativeTerms
+from costmodels.estimators.terms import EXACT, LentOps
 from costmodels.estimators.trees import BoostedTrees
 
 #: What is compared, the simplest first, and what each is.
@@ -27,40 +27,8 @@ METHODS: dict[str, str] = {
 }
 #: A more elaborate method has to be better than a simpler one by this factor.
 BETTER = 0.95
-#: A method that is worse than the best by this factor, of all ops or of those in the first folds, is given up: it is
-#: not fitted again in other folds, nor in the outer cross-validation.
-_HOPELESS = 1.1
-#: Folds after which a method may be given up.
-_TRIED_FOLDS = 3
 #: Weights of a stack below this are dropped.
 _LEAST_WEIGHT = 0.05
-
-
-def typical_size(errors: np.ndarray, weight: np.ndarray | None = None) -> float:
-    """Mean size of errors, by their weights, the largest twentieth left out (at least one of 5 or more).
-
-    The only op with some loop in it is foretold badly by folds that lack it: that says how rare it is, and nothing of
-    the estimator.
-    """
-    size = np.abs(errors)
-    order = np.argsort(size)
-    kept = order[: len(size) - -(-len(size) // 20)] if len(size) >= 5 else order
-    return float(np.average(size[kept], weights=None if weight is None else weight[kept]))
-
-
-def folds_by(groups: np.ndarray, n_folds: int, random_state: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Training and test rows of each fold; rows of one group stand on the same side.
-
-    Args:
-        groups: Of shape (n_ops,), any labels.
-        n_folds: As many, or as there are groups where those are fewer.
-        random_state: Deals the groups out.
-    """
-    labels, of_row = np.unique(groups, return_inverse=True)
-    dealt = np.random.default_rng(random_state).permutation(len(labels)) % n_folds
-    for fold in range(min(n_folds, len(labels))):
-        test = dealt[of_row] == fold
-        yield np.flatnonzero(~test), np.flatnonzero(test)
 
 
 @dataclass(frozen=True)
@@ -77,7 +45,7 @@ class _Choice:
         """Whether a method that lost by this much, or was not worth comparing, may win with fewer of the same ops."""
         if name == "terms" or not self.scores:
             return True
-        return name not in self.given_up and self.scores.get(name, np.inf) < _HOPELESS * min(self.scores.values())
+        return name not in self.given_up and self.scores.get(name, np.inf) < HOPELESS * min(self.scores.values())
 
     def predict(self, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Costs and relative standard deviations."""
@@ -269,7 +237,7 @@ class ChosenRegressor(RegressorMixin, BaseEstimator):
         fitted: dict[str, CorrectedTerms] = {}
         unseen: dict[str, np.ndarray] = {}
         scores: dict[str, float] = {}
-        parts = _Parts(X, y, weight, folds_by(groups, self.n_folds, self.random_state), groups=groups, lent=lent)
+        parts = FoldedOps(X, y, weight, folds_by(groups, self.n_folds, self.random_state), groups=groups, lent=lent)
         enough = len(np.unique(groups)) >= max(self.n_folds, 2)
         # One method alone is not compared; trees only learn from it how far they are off.
         compares = enough and self.method in ("auto", "stack", "terms_trees")
@@ -326,66 +294,6 @@ class ChosenRegressor(RegressorMixin, BaseEstimator):
             predicted, stds[test] = chosen.predict(X[test])
             errors[test] = np.log(y[test] / np.maximum(predicted, 1e-6 * y[test]))
         return errors, stds
-
-
-class _Parts:
-    """Ops, and all but those of each fold in turn: what methods are compared on.
-
-    Methods that correct the same terms get them fitted once.
-    """
-
-    def __init__(
-        self,
-        X: np.ndarray,
-        y: np.ndarray,
-        weight: np.ndarray | None,
-        folds: Iterable[tuple[np.ndarray, np.ndarray]],
-        *,
-        groups: np.ndarray,
-        lent: LentOps | None,
-    ) -> None:
-        self._X, self._y, self._groups, self._weight, self._lent = X, y, groups, weight, lent
-        self._folds = list(folds)
-        self._terms: dict[tuple[tuple[int, int], int | None], NonNegativeTerms] = {}
-
-    def terms(self, candidate: CorrectedTerms, without: int | None = None) -> NonNegativeTerms:
-        """The terms of a candidate, fitted to all ops or to those of all folds but one."""
-        key = candidate.terms, without
-        if key not in self._terms:
-            rows, lent = slice(None), self._lent
-            if without is not None:
-                rows, test = self._folds[without]
-                lent = lent and lent.without(self._groups[test])
-            if candidate.terms[0] > 0:
-                lent = None  # terms that need no kernel
-            self._terms[key] = candidate.fitted_terms(self._X[rows], self._y[rows], self._weights(rows), lent)
-        return self._terms[key]
-
-    def _weights(self, rows: slice | np.ndarray) -> np.ndarray | None:
-        return None if self._weight is None else self._weight[rows]
-
-    def log_errors(self, fitted: CorrectedTerms, best: np.ndarray | None) -> np.ndarray:
-        """Log errors of every op when its fold is left out, with the hyperparameters that were fitted to all.
-
-        Args:
-            fitted: To all ops.
-            best: The same of the best method so far. One that is hopeless beside it is given up: then the errors are
-                those of the first folds alone.
-        """
-        X, y = self._X, self._y
-        errors, judged = np.empty(len(y)), np.zeros(len(y), dtype=bool)
-        for fold, (train, test) in enumerate(self._folds):
-            terms, weight = self.terms(fitted, fold), self._weights(train)
-            predicted = fitted.refitted(X[train], y[train], terms, weight).predict(X[test])
-            errors[test] = np.log(y[test] / np.maximum(predicted, 1e-6 * y[test]))
-            judged[test] = True
-            if best is None or fold + 1 < _TRIED_FOLDS:
-                continue
-            weight = self._weights(judged)
-            score, least = (typical_size(np.expm1(e[judged]), weight) for e in (errors, best))
-            if score > _HOPELESS * least:
-                break
-        return errors[judged]
 
 
 def _stack_weights(unseen: dict[str, np.ndarray], weight: np.ndarray | None) -> dict[str, float]:

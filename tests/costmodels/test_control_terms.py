@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from costmodels.control_terms import CONTROL_TERMS, control_terms
 from costmodels.estimators import NonNegativeTerms
-from costmodels.estimators.chosen import typical_size
+from costmodels.estimators.folds import typical_size
 from costmodels.features import group_key, kernel_work, work_terms
 from costmodels.group import OpRegressor, known_terms
 from costmodels.measured import read_warm_and_cold
