@@ -131,7 +131,7 @@ def extrapolated(passes: pd.DataFrame) -> str:
     share = 100 * guessed["latency_ms"].sum() / passes["latency_ms"].sum()
     if share < WORTH_SAYING:
         return ""
-    most = guessed.loc[guessed["latency_ms"].idxmax()]
+    most = _most_extrapolated(passes)
     one = "the one is" if len(guessed) == 1 else "above all"
     return (
         f"{format_value(share, digits=2)} % of the step's latency is extrapolated, {len(guessed)} of {len(passes)} "
@@ -140,14 +140,18 @@ def extrapolated(passes: pd.DataFrame) -> str:
 
 
 def remedy(passes: pd.DataFrame) -> str:
-    """What makes sure of what :func:`extrapolated` names, as a sentence's end.
+    """What makes sure of what is extrapolated most (:func:`extrapolated` names it), as a sentence's end.
 
     Args:
-        passes: Of :func:`layer_passes`.
+        passes: Of :func:`layer_passes`, some of which extrapolate.
     """
-    if passes["extrapolates"].str.contains(HELD_OUT, regex=False).any():
+    if HELD_OUT in _most_extrapolated(passes)["extrapolates"]:
         return "`costmodels fit --include-held-out` fits what was held out, too"
     return "measure such ops with `profile` and fit again to be sure"
+
+
+def _most_extrapolated(passes: pd.DataFrame) -> pd.Series:
+    return passes.loc[passes["latency_ms"].where(passes["extrapolates"] != "").idxmax()]
 
 
 def _reasons(model: CostModel) -> Callable[[Op], str]:
