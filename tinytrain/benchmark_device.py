@@ -15,7 +15,9 @@ from profiler.errors import UserError
 from profiler.link.session import open_device
 from profiler.link.transport import BAUD
 from profiler.measure.sitting import device_name
+from profiler.model_cards import ModelCard
 from profiler.store import holds_run, load_steps, read_manifest, slug
+from tinytrain.benchmark import Device
 
 #: Plans that one command measures, so that its line does not grow without end.
 _PLANS_A_COMMAND = 10
@@ -37,28 +39,32 @@ def measured_steps(folder: Path, device: str) -> pd.DataFrame:
         return pd.DataFrame({"plan": [], "status": []})
 
 
-def check_device(folder: Path, device: str, port: str) -> None:
+def check_device(folder: Path, device: Device, port: str) -> None:
     """See that the device of the cost model is at the port, before anything that takes long.
 
     A benchmark that has measured some of its steps has asked before, and the device need not be there for the rest.
+    Devices go by board and serial number, since runs may have given them other names.
 
     Args:
         folder: Of the benchmark.
-        device: Its name, by its cost model.
+        device: By its cost model.
         port: Where it is said to be.
 
     Raises:
         UserError: nobody answers there, or another device.
     """
-    run = run_folder(folder, device)
+    run, card = run_folder(folder, device.name), ModelCard.read(device.costs)
+    wanted = device_name(card.board, card.unique_id)
     if holds_run(run):
-        found, where = read_manifest(run)["device"], f"in {run}"
+        identity = read_manifest(run)["identity"]
+        found, where = device_name(identity["board"], identity.get("unique_id") or ""), f"in {run}"
     else:
         with open_device(chosen_port(port, BAUD)) as opened:
-            found, where = device_name(opened.identity), f"at {port}"
-    if found != device:
+            found, where = device_name(opened.identity.board, opened.identity.unique_id), f"at {port}"
+    if found != wanted:
+        named = wanted if wanted == device.name else f"{device.name} ({wanted})"
         raise UserError(
-            f"the device {where} is {found}, and the cost model is of {device}",
+            f"the device {where} is {found}, and the cost model is of {named}",
             hint="give a --port for every --costs, in the same order; `profile devices` lists ports; --no-device takes "
             "predictions instead",
         )

@@ -86,7 +86,7 @@ def manifest(device: Any, port: str, plan: dict[str, Any], policy: Policy, left:
     """
     identity = device.identity
     return {
-        "device": device_name(identity),
+        "device": device_name(identity.board, identity.unique_id),
         "port": port,
         "identity": identity.to_dict(),
         "labels": {"timer": identity.timer_label, "energy": None},
@@ -191,9 +191,9 @@ def _go_on(run: store.Run) -> str:
     return f"go on with the same command and --resume --out {run.folder}"
 
 
-def device_name(identity: Identity) -> str:
-    """Name of the device's folder: the board, and the last of its serial number where it has one."""
-    return store.slug(identity.board + (f"-{identity.unique_id[-6:]}" if identity.unique_id else ""))
+def device_name(board: str, unique_id: str) -> str:
+    """Name of a device's folder: the board, and the last of its serial number where that is not empty."""
+    return store.slug(board + (f"-{unique_id[-6:]}" if unique_id else ""))
 
 
 def open_run(folder: Path | None, *, resume: bool, fresh: dict[str, Any]) -> store.Run:

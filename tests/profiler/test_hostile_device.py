@@ -227,7 +227,7 @@ def test_text_that_would_act_on_a_terminal_is_no_identity(text):
 def test_text_that_would_act_on_a_file_system_names_no_other_folder(text):
     change = lambda command, answer: changed(2, text)(command, changed(4, b"\xff" * 16)(command, answer))  # noqa: E731
     with Liar("native://", change) as peer, open_device(peer.url) as device:
-        name = device_name(device.identity)
+        name = device_name(device.identity.board, device.identity.unique_id)
     assert name not in ("", ".", "..") and not name.startswith("-") and not set(name) & set("/\\~:*? ")
 
 

@@ -5,9 +5,11 @@ import pytest
 from made_up import measured_run
 from small_benchmark import benchmark, results, working_folder
 
+from costmodels.model import CostModel
 from profiler.errors import UserError
 from profiler.store import load_steps
 from tinytrain import benchmark_device
+from tinytrain.benchmark import Device
 
 BOARD = "qemu-mps2-an500"
 WHERE = ("--port", "qemu://mps2-an500")
@@ -61,6 +63,21 @@ def test_a_device_of_another_kind_than_the_cost_model_is_refused_before_anything
     assert not Path("out").exists()
 
 
+def test_a_device_goes_by_what_it_is_and_not_by_the_name_that_a_run_gave_it(folder):
+    """``profile --name desk`` names the run's device so, and the model that is fitted to it."""
+    model = CostModel.load("fast.model")
+    model.card_ |= {"device": "desk", "board": BOARD}
+    model.save(folder / "desk.model")
+    desk = Device("desk", folder / "desk.model")
+    benchmark_device.check_device(folder, desk, WHERE[1])
+    measured_run(benchmark_device.run_folder(folder, "desk"), BOARD)
+    benchmark_device.check_device(folder, desk, "/dev/nowhere")
+    model.card_["board"] = "nucleo-f446re"
+    model.save(folder / "desk.model")
+    with pytest.raises(UserError, match=rf"is {BOARD}, and the cost model is of desk \(nucleo-f446re\)"):
+        benchmark_device.check_device(folder, desk, "/dev/nowhere")
+
+
 def test_a_device_that_is_not_there_is_one_sentence_before_anything_is_trained(folder, capsys):
     assert benchmark(methods="none,last", where=("--port", "/dev/nowhere")) == 1
     printed = capsys.readouterr().err
@@ -81,4 +98,4 @@ def test_a_device_that_goes_away_while_methods_are_trained_costs_no_training(fol
 def test_what_was_measured_on_another_device_is_refused(folder):
     run = measured_run(benchmark_device.run_folder(folder, "fast"), "slow")
     with pytest.raises(UserError, match=f"the device in {run} is slow, and the cost model is of fast"):
-        benchmark_device.check_device(folder, "fast", "/dev/nowhere")
+        benchmark_device.check_device(folder, Device("fast", folder / "fast.model"), "/dev/nowhere")

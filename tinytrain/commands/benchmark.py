@@ -233,8 +233,9 @@ def benchmark(
             hint="give --contributions NETWORK=FILE; `tinytrain search` measures them",
             exit_status=2,
         )
-    for device, where in ports.items():
-        check_device(out, device, where)
+    for device in devices:
+        if device.name in ports:
+            check_device(out, device, ports[device.name])
     with Results(out, settings, devices) as results:
         if results.damaged:
             warn(f"{len(results.damaged)} damaged lines of {out / 'results.jsonl'} are left out, and done again")
