@@ -63,7 +63,9 @@ def report(folder: Path, timer: str, failures: list[str], peaks: dict[str, list]
         for record in table.to_dict("records"):
             rows.append(record | judged(record))
     # Those of earlier sittings too: going on does not make a wrong step right.
-    failures = failures + [f"{r['plan']} is {r['status']}: {r['reason']}" for r in rows if r["status"] != "ok"]
+    failed = [row for row in rows if row["status"] != "ok"]
+    only_wrong = not failures and all(row["status"] == "wrong" for row in failed)
+    failures = failures + [f"{row['plan']} is {row['status']}: {row['reason']}" for row in failed]
     if json_:
         record = {"run": str(folder), "timer": timer, "steps": json_ready(rows), "failures": failures}
         arena = {name: [row._asdict() for row in peak] for name, peak in peaks.items()}
@@ -96,8 +98,9 @@ def report(folder: Path, timer: str, failures: list[str], peaks: dict[str, list]
     message(f"steps measured: {sum(row['status'] == 'ok' for row in rows)}; run: {folder}")
     if failures:
         more = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
+        hint = "take a device with more memory, a plan that trains less, or other firmware"
         raise UserError(
-            f"{failures[0]}{more}", hint="take a device with more memory, a plan that trains less, or other firmware"
+            f"{failures[0]}{more}", hint="`profile verify` checks a network's ops one by one" if only_wrong else hint
         )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -129,6 +129,21 @@ def allow_for_kinks(
     return raised
 
 
+def unresolved(reference: Mapping[str, np.ndarray]) -> str:
+    """Why float32 cannot tell a step's gradients, in words; empty where it can.
+
+    They are multiples of 1 - p of each image's class (softmax and cross-entropy), which float32 rounds to a multiple of
+    :data:`FLOAT32_ROUNDING`; where p is nearly 1, the loss is nearly 1 - p.
+
+    Args:
+        reference: Output name to expected values.
+    """
+    loss = float(np.linalg.norm(reference["loss"]))
+    if loss * STEP_TOLERANCE > FLOAT32_ROUNDING:
+        return ""
+    return f"the loss with this seed's inputs is {loss:.2g}, too little for float32's gradients: give another --seed"
+
+
 def verdict(checks: list[OutputCheck]) -> Verdict:
     """The worst of the checks, each measured by its own tolerance."""
     worst = max(checks, key=lambda c: c.relative_error / c.tolerance)
@@ -243,7 +258,7 @@ def check_step(
             {"name": c.name, "relative_error": min(c.relative_error, 1e300), "tolerance": c.tolerance} for c in checks
         ]
         if not all(check.right for check in checks):
-            return result | not_timed("wrong", found.sentence)
+            return result | not_timed("wrong", "; ".join(filter(None, (found.sentence, unresolved(reference)))))
         return result | (not_timed("wrong", memory) if memory else {})
 
     return _with(trial, check)

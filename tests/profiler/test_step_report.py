@@ -2,11 +2,14 @@
 
 import math
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from profiler import store
 from profiler.commands.step_report import judged, report
 from profiler.errors import UserError
+from profiler.measure.steps import unresolved
 
 #: A step that neighbours disturbed: alone it would have kept its budget, and been as predicted.
 STEP = {
@@ -49,3 +52,18 @@ def test_where_no_plan_could_run_there_is_no_table_of_nothing(tmp_path, monkeypa
         report(tmp_path, "instructions", ["plan a cannot run on it"], {}, False)
     said = capsys.readouterr()
     assert said.out == "" and said.err.startswith("steps measured: 0; run: ")
+
+
+@pytest.mark.parametrize(("status", "hint"), [("wrong", "profile verify"), ("refused", "more memory")])
+def test_what_to_do_about_a_failed_step_goes_by_how_it_failed(status, hint, tmp_path, monkeypatch):
+    failed = pd.DataFrame([STEP | {"plan": "a", "board": "none", "status": status, "reason": "it says so"}])
+    monkeypatch.setattr(store, "iterate", lambda folder: iter([{"type": "step"}]))
+    monkeypatch.setattr(store, "load_steps", lambda folder: failed)
+    with pytest.raises(UserError, match=f"a is {status}: it says so") as error:
+        report(tmp_path, "instructions", [], {}, True)
+    assert hint in error.value.hint
+
+
+@pytest.mark.parametrize(("loss", "told"), [(6.5e-8, False), (1e-3, True), (1.6, True)])
+def test_a_step_whose_gradients_float32_rounds_away_is_called_so(loss, told):
+    assert (unresolved({"loss": np.array([loss])}) == "") is told
