@@ -174,8 +174,8 @@ class Int8Parts(FloatParts):
                 f"images and {plan.optimizer}",
                 hint="take fused_update out of the plan's savings, or set images to 1 and the optimizer to sgd",
             )
-        for name in needs:
-            if isinstance(self.nodes[name].geometry, MaxPool2d):
+        for name, node in self.nodes.items():
+            if name in needs and isinstance(node.geometry, MaxPool2d):
                 raise UserError(
                     f"the plan's gradient passes max pooling {name!r}, which has no int8 kernel backward",
                     hint="train later layers only, or make the plan with dtype f32",

@@ -184,6 +184,14 @@ def test_a_plan_of_single_channels_or_of_a_fused_batch_is_refused() -> None:
         plan_of(("magic",))
 
 
+def test_the_first_of_several_poolings_without_a_kernel_backward_is_named() -> None:
+    stages = [stage for _ in range(5) for stage in (nn.Conv2d(3, 3, 3, padding=1), nn.MaxPool2d(2, 1))]
+    network = lower(nn.Sequential(*stages, nn.AdaptiveAvgPool2d(1), nn.Flatten()), (3, 9, 8), "pooled")
+    plan = StepPlan.for_network(network, {"2": LayerPlan()}, dtype="s8", head=Head(classes=4))
+    with pytest.raises(UserError, match="max pooling '3'"):
+        training_step(network, plan)
+
+
 def test_a_plan_reads_as_it_was_written() -> None:
     plan = plan_of(SAVINGS)
     assert StepPlan.from_json(plan.to_json()) == plan
