@@ -222,7 +222,8 @@ def measure(
             tell(run=run.folder)
             for notice in run.notices:
                 warn(notice)
-            if run.trials:
+            earlier = bool(run.trials)
+            if earlier:
                 message(f"going on with {run.folder}: {len(run.trials)} trials are there")
             elif resume:
                 message("there is no trial to go on with; beginning a new run")
@@ -248,7 +249,8 @@ def measure(
     from profiler.measure.trust import examine  # noqa: PLC0415 - keeps --help fast
 
     trust = examine(record, trials)
-    return _report(run.folder, table, left, trust, seconds=time.monotonic() - start, json_=json_)
+    seconds = time.monotonic() - start
+    return _report(run.folder, table, left, trust, seconds=seconds, earlier=earlier, json_=json_)
 
 
 def _what(wish: Wish | list[Op], plan: dict[str, Any], programs: Mapping[Op, Any]) -> str:
@@ -285,7 +287,9 @@ def _grow(ticker: Ticker, loop: Loop, round_: int, slots: int) -> None:
         ticker.grow(slots)
 
 
-def _report(folder: Path, table: pd.DataFrame, left: list[Left], trust: Trust, *, seconds: float, json_: bool) -> int:
+def _report(
+    folder: Path, table: pd.DataFrame, left: list[Left], trust: Trust, *, seconds: float, earlier: bool, json_: bool
+) -> int:
     good = table[table.status == "ok"]
     bad = table[table.status != "ok"]
     timer = table.timer.iloc[0]
@@ -326,7 +330,8 @@ def _report(folder: Path, table: pd.DataFrame, left: list[Left], trust: Trust, *
     for finding in trust.findings:
         if finding.weight > Weight.NOTE and finding.name not in set(bad.status):  # those are the error below
             warn(f"{finding.sentence}; {finding.advice}")
-    message(f"measured {len(good)} ops in {format_seconds(seconds)}; not measured: {len(left)}; run: {folder}")
+    spent = format_seconds(seconds) + (" and earlier sittings" if earlier else "")
+    message(f"measured {len(good)} ops in {spent}; not measured: {len(left)}; run: {folder}")
     if len(bad):
         raise UserError(
             f"{len(bad)} of {len(table)} ops were not timed because their result is wrong or the device failed on them "

@@ -296,9 +296,12 @@ def _layer_plan(name: str, record: dict, source: str, dtype: str) -> LayerPlan:
         channels = range(channels["start"], channels["start"] + channels["count"])
     if not all(isinstance(number, int) for number in channels):
         raise ValueError(f"the channels of layer {name!r} must be whole numbers")
+    bias = record.get("bias", True)
+    if not isinstance(bias, bool):
+        raise ValueError(f"the bias of layer {name!r} must be true or false, got {bias!r}")
     if record.get("dtype", dtype) != dtype:
         raise UserError(
             f"{source}: layer {name!r} wants dtype {record['dtype']} in a plan of dtype {dtype}",
             hint=f"use {dtype} for every layer, or make a plan of dtype {record['dtype']}",
         )
-    return LayerPlan(tuple(channels), record.get("axis", "out"), bool(record.get("bias", True)))
+    return LayerPlan(tuple(channels), record.get("axis", "out"), bias)

@@ -148,6 +148,7 @@ def test_a_truncated_run_exports_what_is_sound_says_what_is_lost_and_goes_on(run
     status, _, err = profile(*MEASURE, *NETWORK, "--repetitions", 1, "--limit", 8, "--out", run, "--resume")
     assert status == 0, err
     assert "torn" in err
+    assert " and earlier sittings; not measured: 0" in err
     assert len(path.read_bytes().splitlines()) == before
     assert profile("export", run, "--csv", "ops.csv")[0] == 0
 

@@ -78,6 +78,7 @@ def test_notes_may_be_any_text(notes):
         (("layers", "conv", "axis"), "sideways", "axis must be one of out, in"),
         (("layers", "conv", "channels"), "012", "whole numbers"),
         (("layers", "conv", "channels"), [0.5], "whole numbers"),
+        (("layers", "conv", "bias"), "no", "bias of layer .conv. must be true or false"),
         (("layers", "conv", "channels"), [3, 1], "ascending numbers below 12"),
         (("layers", "conv", "channels"), [12], "ascending numbers below 12"),
         (("layers", "conv", "dtype"), "s8", "wants dtype s8"),
