@@ -223,7 +223,9 @@ class CostModel:
     @property
     def label(self) -> str:
         cold = ", cold caches" if self.caches == "cold" else ""
-        return f"fitted to {self.card_['device']} (timer: {self.card_['timer']}{cold})"
+        source = self.card_.get("energy_source")
+        energy = f", energy: {source}" if source else ""
+        return f"fitted to {self.card_['device']} (timer: {self.card_['timer']}{cold}{energy})"
 
     @property
     def caches(self) -> str:

@@ -241,6 +241,7 @@ def test_energy_is_a_target_of_its_own_and_says_what_measured_it(table, tmp_path
     CostModel(work=synthetic.work).fit(energies).save(tmp_path)
     model = CostModel.load(tmp_path, work=synthetic.work, scratch_bytes=lambda op: 0)
     assert model.card_["energy_source"] == "simulated"
+    assert model.label.endswith("energy: simulated)")  # which goes wherever its figures are shown
     assert model.targets["energy"].n_ops < model.targets["latency"].n_ops
     cost = model.predict(synthetic.random_ops(400)[1:2]).iloc[0]
     assert cost["energy_uj"] == pytest.approx(0.05 * cost["latency_us"], rel=0.05)
