@@ -18,7 +18,7 @@ class Calibration:
     """How a quantity's uncertainty is scaled so that intervals hold.
 
     The standard deviation of a step is ``scale · hypot(propagated, spread · prediction)``, at least ``floor`` of the
-    prediction.
+    prediction; ops of kernels that were not fitted come on top (:meth:`std`).
 
     Attributes:
         spread: Relative errors of steps left out in turn, root of their mean square.
@@ -61,8 +61,17 @@ class Calibration:
                 scale = max(scale, float(np.sqrt(np.mean((of_networks / stated) ** 2))))
         return cls(spread, scale, floor)
 
-    def std(self, predicted: float, propagated: float) -> float:
-        return max(self.scale * math.hypot(propagated, self.spread * predicted), self.floor * predicted)
+    def std(self, predicted: float, propagated: float, of_unfitted: float = 0.0) -> float:
+        """Of a prediction.
+
+        Args:
+            predicted: What is predicted.
+            propagated: Its standard deviation, from those of ops whose kernels were fitted.
+            of_unfitted: The same of the other ops. That errors turned out small where kernels are known does not make
+                these any smaller.
+        """
+        known = self.scale * math.hypot(propagated, self.spread * predicted)
+        return max(math.hypot(known, max(self.scale, 1.0) * of_unfitted), self.floor * predicted)
 
 
 def mape_percent(predicted: np.ndarray, measured: np.ndarray) -> float:

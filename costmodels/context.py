@@ -48,6 +48,8 @@ _PRIOR_COMMON, _PRIOR_FACTOR, _PRIOR_SHARE, _PRIOR_OVERHEAD = 0.3, 0.05, 0.3, 0.
 _SCATTER = 2e-3
 #: Kinds and passes below this share of a step hardly matter to its error.
 _SMALL_SHARE = 0.01
+#: Ops whose stated error is this much of their cost, as of kernels that were not fitted, tell nothing of the context.
+_UNKNOWN = 1.0
 #: Factors are never tied closer than this.
 _LEAST = 1e-4
 
@@ -226,6 +228,8 @@ def _width(context: StepContext, steps: Sequence[StepObservation], part: Callabl
         predicted = step.by_key(step.counts * context.latency_us(step.keys, step.warm_us, step.cold_us))
         of_part: dict[str, np.ndarray] = {}
         for key, measured in step.by_key(step.measured_us).items():
+            if step.key_std_us.get(key, 0.0) > _UNKNOWN * predicted[key]:
+                continue
             row = np.array([measured - predicted[key], predicted[key], step.key_std_us.get(key, 0.0) ** 2])
             of_part[part(key)] = of_part.get(part(key), 0.0) + row
         for name, row in of_part.items():
@@ -242,7 +246,7 @@ def _width(context: StepContext, steps: Sequence[StepObservation], part: Callabl
         square = (d.sum() ** 2 - d @ d) / (n * (n - 1)) if several else d[0] ** 2 - (std[0] / predicted[0]) ** 2
         total += float(predicted.sum() * square)
         weights += float(predicted.sum())
-    return float(np.clip(math.sqrt(max(total / weights, 0.0)), _LEAST, most))
+    return float(np.clip(math.sqrt(max(total / weights, 0.0)), _LEAST, most)) if weights else most
 
 
 def _ridge(steps: Sequence[StepObservation], of_common: float, of_factors: float) -> StepContext:

@@ -22,7 +22,7 @@ POOLED_SCORES = 30
 #: Stated standard deviations are taken to be at least this, a millionth: what computing in floats leaves.
 LEAST_STD = 1e-6
 #: No interval reaches further than a factor of about 150: whatever is beyond that is not known at all.
-_WIDEST = 5.0
+WIDEST = 5.0
 #: Key of what groups without scores get.
 POOLED = "any"
 
@@ -61,7 +61,7 @@ class Intervals:
         """Ends of the intervals of ops of one group, never narrower than the noise floor, a relative deviation."""
         multiple = self.widths.get(key, self.widths[POOLED])
         stated = np.maximum(std / np.maximum(mean, np.finfo(float).tiny), LEAST_STD)
-        width = np.minimum(np.maximum(multiple * stated, NORMAL_90 * floor), _WIDEST)
+        width = np.minimum(np.maximum(multiple * stated, NORMAL_90 * floor), WIDEST)
         return mean * np.exp(-width), mean * np.exp(width)
 
     def to_record(self) -> dict:

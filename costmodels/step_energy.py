@@ -64,20 +64,23 @@ class StepEnergy:
         calibration = Calibration.of(left_out[method], measured_uj, std, floor)
         return cls(method, factor.get("ops", 1.0), factor["power"], calibration, len(measured_uj), figures)
 
-    def of(self, ops: tuple[float, float] | None, latency: tuple[float, float]) -> tuple[float, float] | None:
+    def of(
+        self, ops: tuple[float, float, float] | None, latency: tuple[float, float, float]
+    ) -> tuple[float, float] | None:
         """Energy of a step and its standard deviation, in uJ; None where nothing is known.
 
         Args:
-            ops: Sum of the ops' energies and its standard deviation, in uJ; None where ops have none.
-            latency: Of the step, and its standard deviation, in us.
+            ops: Sum of the ops' energies, its standard deviation from ops whose kernels were fitted, and that from the
+                others, in uJ; None where ops have none.
+            latency: The same of the step, in us.
         """
         if self.method == "power":
-            mean, std = (self.power_w * value for value in latency)
+            mean, std, of_unfitted = (self.power_w * value for value in latency)
         elif ops is None:
             return None
         else:
-            mean, std = (self.factor * value for value in ops)
-        return mean, self.calibration.std(mean, std)
+            mean, std, of_unfitted = (self.factor * value for value in ops)
+        return mean, self.calibration.std(mean, std, of_unfitted)
 
     def to_record(self) -> dict:
         return dataclasses.asdict(self) | {"power_w": None if math.isnan(self.power_w) else self.power_w}

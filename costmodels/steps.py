@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from costmodels.model import CostModel
 
 #: Columns of sums over ops: latency in the step in us, energy alone in uJ; then two a group of ops: standard deviations
-#: of both, which add up within a group.
+#: of both, which add up within a group. The first group is all ops whose kernels were not fitted.
 _LATENCY, _ENERGY, _GROUPS = 0, 1, 2
+_UNFITTED = "unfitted"
 #: Of how many plans the sums are kept.
 _MOST_PLANS = 1 << 16
 
@@ -48,7 +49,8 @@ class StepCosts:
     """Costs of the steps of a fitted model.
 
     Errors of ops in one group (a kernel) are taken as fully correlated, since they share unit costs, and those of
-    different groups as independent; the context's calibration comes on top.
+    different groups as independent; the context's calibration comes on top. Kernels that were not fitted count as one
+    group: what they are foretold by is the same for all, and where a dtype was not measured it is wrong for all.
 
     Args:
         model: Where costs of ops come from.
@@ -60,7 +62,7 @@ class StepCosts:
         self._model = model
         self.context = context or StepContext()
         self.energy = energy or StepEnergy()
-        self._groups: dict[str, int] = {}
+        self._groups = {_UNFITTED: 0}
         self._sums = OpSums(self._columns, model.stack_bytes, lambda: model.memory.programs)
         self._known: dict[Hashable, _Totals] = {}
 
@@ -100,10 +102,12 @@ class StepCosts:
         totals, stack, program_bytes = self._sums.step_costs(network, plan, step)
         latency_us, energy_uj = float(totals[_LATENCY]), float(totals[_ENERGY])
         parts = totals[_GROUPS:].reshape(-1, 2)
-        propagated = np.sqrt((parts**2).sum(axis=0))
-        std_us = self.context.calibration.std(latency_us, float(propagated[0]))
-        ops_energy = (energy_uj, float(propagated[1])) if "energy" in self._model.targets else None
-        energy = self.energy.of(ops_energy, (latency_us, std_us))
+        of_latency, of_energy = (math.hypot(*stds) for stds in parts[1:].T)
+        unfitted = parts[0].tolist()
+        calibration = self.context.calibration
+        std_us = calibration.std(latency_us, of_latency, unfitted[0])
+        ops_energy = (energy_uj, of_energy, unfitted[1]) if "energy" in self._model.targets else None
+        energy = self.energy.of(ops_energy, (latency_us, calibration.std(latency_us, of_latency), unfitted[0]))
         if energy is None:
             return _Totals(StepSums(latency_us / 1e3, std_us / 1e3, program_bytes=program_bytes), int(stack), step)
         in_mj = (energy[0] / 1e3, energy[1] / 1e3)
@@ -138,16 +142,25 @@ class StepCosts:
         return np.array([cost.mean for cost in self._model.costs("latency_cold", ops)])
 
     def _columns(self, ops: Sequence[Op]) -> np.ndarray:
-        groups = [self._groups.setdefault(group_key(op), len(self._groups)) for op in ops]
+        groups = {
+            target: self._group_numbers(target, ops)
+            for target in ("latency", "energy")
+            if target in self._model.targets
+        }
         columns = np.zeros((len(ops), _GROUPS + 2 * len(self._groups)))
-        of_group = _GROUPS + 2 * np.array(groups)
         each = np.arange(len(ops))
-        columns[:, _LATENCY], columns[each, of_group] = self._costs(ops)
+        columns[:, _LATENCY], columns[each, _GROUPS + 2 * groups["latency"]] = self._costs(ops)
         if "energy" in self._model.targets:
             costs = self._model.costs("energy", ops)
             columns[:, _ENERGY] = [cost.mean for cost in costs]
-            columns[each, of_group + 1] = [cost.std for cost in costs]
+            columns[each, _GROUPS + 2 * groups["energy"] + 1] = [cost.std for cost in costs]
         return columns
+
+    def _group_numbers(self, target: str, ops: Sequence[Op]) -> np.ndarray:
+        """Of the groups whose errors a target's costs share, of shape (n_ops,)."""
+        fitted = self._model.targets[target].groups
+        keys = [key if (key := group_key(op)) in fitted else _UNFITTED for op in ops]
+        return np.array([self._groups.setdefault(key, len(self._groups)) for key in keys])
 
     def _rows(self, network: Network, plan: StepPlan) -> tuple[StepRow, ...]:
         step = training_step(network, plan)

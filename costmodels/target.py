@@ -12,16 +12,15 @@ from threadpoolctl import threadpool_limits
 
 from costmodels import saved
 from costmodels.estimators import LentOps, NonNegativeTerms
-from costmodels.features import WorkFunction, group_key, kernel_work, plain_terms
+from costmodels.features import WorkFunction, group_key, kernel_work
 from costmodels.group import OpRegressor, known_terms, lent_ops, same_loops, typical_error_percent
 from costmodels.host_terms import HOST_TERMS, prior_names
 from costmodels.intervals import Intervals, scores_of
+from costmodels.pooled import PooledTerms, interval, rows_by
 from costmodels.priors import SharedGroup, prior_costs, shared_costs
 from costmodels.recovery import Recovery
 from profiler.ops import Op
 
-#: Key of the pooled terms of all passes, for a pass that was never measured.
-ANY_PASS = "any"
 #: Fewer held-out ops than this do not calibrate intervals.
 MIN_HELD_OUT = 30
 
@@ -72,8 +71,8 @@ class Prediction:
 class TargetModel:
     """Costs of ops for one target: an estimator a group of ops (a kernel), and pooled terms for what has none.
 
-    An op of a group that was never measured gets the pooled terms of its pass (in its dtype, if that was measured), and
-    ``extrapolates`` says so.
+    An op of a group that was never measured gets pooled terms, those of its pass if that was measured, with an interval
+    that says how far off kernels are that those were fitted without; ``extrapolates`` says so.
 
     Args:
         work: The kernels' work counts; the firmware's own by default. None: the kernels are unknown.
@@ -84,8 +83,8 @@ class TargetModel:
 
     Attributes (after :meth:`fit` or :meth:`from_record`):
         groups: Group key to what was learned.
-        pooled: Pass, ``PASS/DTYPE`` or ``any`` to terms over :data:`~costmodels.features.PLAIN_TERMS`.
-        intervals: How wide intervals are; of the cross-validation until :meth:`calibrate` has held-out ops.
+        pooled: What stands in for groups that are not there.
+        intervals: How wide those of fitted groups are; of the cross-validation until :meth:`calibrate` has other ops.
         recovery: What long ops gain by the frequency that a core regains; None: nothing of that kind.
         noise_floor: Median relative standard error of the measured costs: no interval is narrower.
         n_ops: How many ops were fitted.
@@ -145,7 +144,7 @@ class TargetModel:
         # Matrices are small: more threads only wait for each other.
         with threadpool_limits(1):
             self._fit_groups(training, cost, spread, stale, on_group)
-            self._fit_pooled(training, cost)
+            self.pooled = PooledTerms.fit(training, cost)
         self.noise_floor = float(np.median(spread))
         self.n_ops = len(training)
         self.intervals = self._cross_conformal()
@@ -154,8 +153,10 @@ class TargetModel:
     def calibrate(self, ops: Sequence[Op], y: np.ndarray) -> TargetModel:
         """Set how wide intervals are by ops that were drawn at random and not fitted, and by what they cost.
 
-        Fewer than :data:`MIN_HELD_OUT` change nothing.
+        Those of groups that were not fitted do not tell. Fewer than :data:`MIN_HELD_OUT` of the others change nothing.
         """
+        fitted = [i for i, op in enumerate(ops) if group_key(op) in self.groups]
+        ops, y = [ops[i] for i in fitted], y[fitted]
         if len(ops) >= MIN_HELD_OUT:
             predicted = self.predict(ops)
             scores = scores_of(np.log(y / predicted.mean), predicted.std / predicted.mean)
@@ -223,15 +224,6 @@ class TargetModel:
                 few.append(key)
         return prior_costs(fits) | (shared_costs(shared, few) if few else {})
 
-    def _fit_pooled(self, ops: Sequence[Op], y: np.ndarray) -> None:
-        X = plain_terms(ops)
-        self.pooled = {
-            key: NonNegativeTerms().fit(X[rows], y[rows])
-            for keys in ((str(op.pass_) for op in ops), map(pass_and_dtype, ops))
-            for key, rows in rows_by(keys).items()
-        }
-        self.pooled[ANY_PASS] = NonNegativeTerms().fit(X, y)
-
     @property
     def typical_error_percent(self) -> float:
         """Median of the groups' cross-validated errors; 0 where no group has one."""
@@ -252,9 +244,7 @@ class TargetModel:
             members = [ops[i] for i in rows]
             group = self.groups.get(key)
             if group is None:
-                levels = (pass_and_dtype(members[0]), str(members[0].pass_), ANY_PASS)
-                pooled = next(self.pooled[level] for level in levels if level in self.pooled)
-                mean[rows], std[rows] = pooled.predict(plain_terms(members), return_std=True)
+                mean[rows], std[rows] = self.pooled.predict(members)
             else:
                 if key not in self._checked:
                     group.check(key)
@@ -266,7 +256,11 @@ class TargetModel:
             if self.recovery is not None:
                 mean[rows], std[rows] = self.recovery.regained(members, mean[rows], std[rows])
             std[rows] = np.maximum(std[rows], self.noise_floor * mean[rows])
-            low[rows], high[rows] = self.intervals.around(key, mean[rows], std[rows], self.noise_floor)
+            low[rows], high[rows] = (
+                interval(mean[rows], std[rows])
+                if group is None
+                else self.intervals.around(key, mean[rows], std[rows], self.noise_floor)
+            )
         return Prediction(mean, std, low, high, outside)
 
     # ------------------------------------------------------------------------------------------------- saving
@@ -277,10 +271,6 @@ class TargetModel:
             key: saved.group_to_record(group, f"{prefix}group{i}/", arrays)
             for i, (key, group) in enumerate(sorted(self.groups.items()))
         }
-        pooled = {}
-        for key, terms in sorted(self.pooled.items()):
-            where = f"{prefix}pooled-{key}/"
-            pooled[key] = {"arrays": where, **saved.terms_to_record(terms, where, arrays)}
         return {
             "n_ops": self.n_ops,
             "noise_floor": self.noise_floor,
@@ -288,7 +278,8 @@ class TargetModel:
             "recovery": None if self.recovery is None else self.recovery.ratio,
             "intervals": self.intervals.to_record(),
             "groups": groups,
-            "pooled": pooled,
+            "pooled": self.pooled.to_record(prefix, arrays),
+            "pooled_widths": dict(self.pooled.widths),
         }
 
     @classmethod
@@ -306,22 +297,5 @@ class TargetModel:
         model.groups = {
             key: saved.group_from_record(part, arrays, model.work) for key, part in record["groups"].items()
         }
-        model.pooled = {
-            key: saved.terms_from_record(part, part["arrays"], arrays) for key, part in record["pooled"].items()
-        }
-        if ANY_PASS not in model.pooled:
-            raise ValueError(f"no pooled terms {ANY_PASS}")
+        model.pooled = PooledTerms.from_record(record["pooled"], record.get("pooled_widths", {}), arrays)
         return model
-
-
-def rows_by(keys: Iterable[str]) -> dict[str, list[int]]:
-    """Row numbers by key, keys in the order in which they first appear."""
-    rows: dict[str, list[int]] = {}
-    for i, key in enumerate(keys):
-        rows.setdefault(key, []).append(i)
-    return rows
-
-
-def pass_and_dtype(op: Op) -> str:
-    """Key of the pooled terms between a group's and those of its pass."""
-    return f"{op.pass_}/{op.dtype}"

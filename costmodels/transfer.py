@@ -16,7 +16,9 @@ from costmodels.estimators import ResidualProcess
 from costmodels.features import group_key
 from costmodels.group import OpRegressor
 from costmodels.intervals import Intervals
-from costmodels.target import TargetModel, pass_and_dtype, rows_by
+from costmodels.pooled import PooledTerms, pass_and_dtype, rows_by
+from costmodels.sources import NORMAL_90
+from costmodels.target import TargetModel
 from profiler.ops import Op
 
 #: How many ops a factor of the level above counts as much as.
@@ -104,8 +106,9 @@ def transferred(
         else:
             model.groups[key] = scaled
     model.groups |= {key: group for key, group in own.items() if key not in model.groups}
-    for key, terms in other.pooled.items():
-        model.pooled.setdefault(key, _scaled_terms(terms, factors.everywhere, factors.scatter))
+    pooled = {k: _scaled_terms(terms, factors.everywhere, factors.scatter) for k, terms in other.pooled.terms.items()}
+    widths = {k: float(np.hypot(width, NORMAL_90 * factors.scatter)) for k, width in other.pooled.widths.items()}
+    model.pooled = model.pooled.completed(PooledTerms(pooled, widths))
     model.intervals = Intervals(other.intervals.widths, other.intervals.n, "another device")
     return model
 

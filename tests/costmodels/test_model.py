@@ -203,15 +203,15 @@ def test_a_kind_that_was_never_measured_gets_the_pass_average_and_is_flagged(mod
     assert cost["extrapolates"][0]
 
 
-def test_an_int8_kind_that_was_never_measured_gets_the_average_of_int8_ops_of_its_pass():
+def test_an_int8_kind_that_was_never_measured_is_foretold_by_int8_ops_of_its_pass():
     int8 = [Op(Conv2d(4, 4, 3 + i, 5 + 3 * i, 1, 1), Pass.FORWARD, "s8") for i in range(30)]
     floats = synthetic.random_ops(80)
     measured = synthetic.table([*floats, *int8], held_out=False)
     measured.loc[measured["dtype"] == "s8", "latency_us"] /= 7
-    alone = CostModel(work=synthetic.work).fit(measured[measured["dtype"] == "s8"])
     both = CostModel(work=synthetic.work, scratch_bytes=lambda op: 0).fit(measured)
     unseen = Op(Linear(30, 20), Pass.FORWARD, "s8")
-    assert both.op_latency_us(unseen) == pytest.approx(alone.op_latency_us(unseen))
+    truth_us = synthetic.latency_us(unseen) / 7
+    assert truth_us / 2 < both.op_latency_us(unseen) < 2 * truth_us
     assert both.predict([unseen])["extrapolates"].all()
 
 

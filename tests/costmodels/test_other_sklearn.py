@@ -61,6 +61,7 @@ def test_predictions_are_equal_to_1e_9_under_two_versions_of_scikit_learn(other_
         chosen = [op for op in ops if op.kind == kind]
         costs = synthetic.table(chosen, ripple=0.05, noise=0.002)["latency_us"].to_numpy()
         model.targets["latency"].groups |= TargetModel(work=synthetic.work, method=method).fit(chosen, costs).groups
+    del model.targets["latency"].groups["add/grad_input/f32/blocked"]  # a kernel that was not fitted
     methods = {name for group in model.targets["latency"].groups.values() for name in group.regressor_.parts_}
     assert {"terms_process", "terms_trees"} <= methods
     model.save(tmp_path / "model")

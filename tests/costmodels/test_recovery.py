@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from costmodels.features import group_key
 from costmodels.measured import from_frame
 from costmodels.model import CostModel
+from costmodels.pooled import rows_by
 from costmodels.recovery import AFTER_US, Recovery, lowers_frequency
-from costmodels.target import TargetModel, rows_by
+from costmodels.target import TargetModel
 from profiler.ops import Linear, Op, Pass
 
 HOST = {"board": "linux-native", "fpu": "AVX-512"}

@@ -111,6 +111,20 @@ def test_what_the_errors_of_ops_explain_is_not_learned_as_a_context():
     assert StepContext.fit(many).common_factor == pytest.approx(1.005, abs=2e-3)
 
 
+def test_ops_of_which_nothing_is_known_do_not_hide_what_the_others_tell_of_the_context():
+    def unfitted(step):
+        """With the first key's ops foreseen too short, and an error that says so."""
+        own = np.array([key == KEYS[0] for key in step.keys])
+        warm = np.where(own, step.warm_us / 1.2, step.warm_us)
+        stds = step.key_std_us | {KEYS[0]: 2.4 * float(step.counts[own] @ warm[own])}
+        return dataclasses.replace(step, cold_us=None, warm_us=warm, key_std_us=stds)
+
+    slower = StepContext(dict.fromkeys(KEYS, 1.1), 1.1, cold_share=0.0)
+    measured = [unfitted(step) for step in network_steps("a", 20, op_error=0.01, truth=slower)]
+    context = StepContext.fit(measured)
+    assert all(context.factors[key] == pytest.approx(1.1, abs=0.03) for key in KEYS[1:])
+
+
 def test_on_a_device_with_a_clock_of_its_own_steps_are_believed_though_errors_of_ops_could_explain_them():
     slower = StepContext(dict.fromkeys(KEYS, 1.1), 1.1, cold_share=0.0)
     measured = [
@@ -144,7 +158,7 @@ def test_energy_is_predicted_by_what_is_closer_on_steps_left_out(method, per_op,
     assert energy.method == method
     assert energy.figures[f"{method}_mape_percent"] < 2
     assert max(energy.figures.values()) > 10
-    mean, std = energy.of((1000.0, 10.0), (2000.0, 20.0))
+    mean, std = energy.of((1000.0, 10.0, 0.0), (2000.0, 20.0, 0.0))
     assert mean == pytest.approx(1080 if method == "ops" else 700, rel=0.01)
     assert 0.003 * mean < std < 0.03 * mean
 
@@ -152,8 +166,8 @@ def test_energy_is_predicted_by_what_is_closer_on_steps_left_out(method, per_op,
 def test_without_energies_of_ops_a_step_has_its_power_and_without_any_nothing():
     measured, _, latency = energies(15, per_op=0.0, per_time=0.35)
     assert StepEnergy.fit(measured, ops=None, latency=latency).method == "power"
-    assert StepEnergy().of(None, (2000.0, 20.0)) is None
-    assert StepEnergy().of((1000.0, 10.0), (2000.0, 20.0)) == (1000.0, 10.0)
+    assert StepEnergy().of(None, (2000.0, 20.0, 0.0)) is None
+    assert StepEnergy().of((1000.0, 10.0, 0.0), (2000.0, 20.0, 0.0)) == (1000.0, 10.0)
 
 
 def test_what_was_learned_survives_json():
