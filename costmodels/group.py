@@ -29,13 +29,15 @@ from costmodels.host_terms import HOST_TERMS, happens_on_hosts, host_terms
 from costmodels.loops import Blocking, found_blocking, has_loops, loop_names, loop_nests, loop_terms
 from costmodels.uncounted import UNCOUNTED_TERMS, uncounted_terms
 from profiler.errors import UserError
-from profiler.ops import Op
+from profiler.ops import Op, Pass
 
 #: Relative standard error of a cost that counts half as much as an exact one. Smaller values take long ops from models
 #: of busy hosts, which are seldom undisturbed: 0.03 made them worse there.
 HALF_AS_MUCH = 0.2
 #: Noise below this share of it changes no weight that matters.
 NEGLIGIBLE = 0.1
+#: Geometry features of what an update never touches.
+OF_MAPS = ("log_out_positions", "log_in_positions", "log_stride")
 
 
 class OpRegressor(RegressorMixin, BaseEstimator):
@@ -132,7 +134,7 @@ class OpRegressor(RegressorMixin, BaseEstimator):
     def outside(self, op: Op) -> str:
         """What of an op lies furthest outside the range of those fitted, in words; empty where nothing does.
 
-        Its geometry where that does; else what the kernel counts.
+        Its geometry where that does, unless this cost has nothing to do with it; else what the kernel counts.
         """
         X = self.inputs([op], self.terms_of([op])[1])
         names = [name.replace("_", " ") for name in (*self.terms_, *PLAIN_TERMS)]
@@ -142,14 +144,17 @@ class OpRegressor(RegressorMixin, BaseEstimator):
             np.concatenate([row[:start], np.expm1(row[start : len(names)])])
             for row in (X[0], self.regressor_.low_, self.regressor_.high_)
         )
-        columns = np.flatnonzero(self.regressor_.outside(X)[0][: len(names)])
+        outside = self.regressor_.outside(X)[0][: len(names)]
+        if op.pass_ == Pass.UPDATE:
+            outside[[start + list(GEOMETRY_FEATURES).index(name) for name in OF_MAPS]] = False
+        columns = np.flatnonzero(outside)
         columns = columns[columns >= start] if (columns >= start).any() else columns
         if not len(columns):
             return ""
         factors = np.maximum((value + 1) / (high + 1), (low + 1) / (value + 1))
         i = columns[np.argmax(factors[columns])]
         limit = f"at most {high[i]:,.0f}" if value[i] > high[i] else f"at least {low[i]:,.0f}"
-        return f"{value[i]:,.0f} {names[i]}, measured were {limit}"
+        return f"{names[i]} {value[i]:,.0f}, measured {limit}"
 
     def _terms_to_fit(self, ops: Sequence[Op]) -> tuple[tuple[str, ...], np.ndarray]:
         """Names of the terms that are to be fitted and their counts."""

@@ -76,11 +76,11 @@ def test_each_pass_has_a_column_of_its_own(passes):
 
 def test_what_was_never_measured_is_said_in_words(passes):
     words = passes.set_index(["layer", "pass"])["extrapolates"]
-    assert words["huge", "forward"].startswith(f"{OUTSIDE}: 20,000 output channels or features, measured were at most ")
+    assert words["huge", "forward"].startswith(f"{OUTSIDE}: output channels or features 20,000, measured at most ")
     assert words["pool", "forward"] == UNKNOWN
     assert words["middle", "forward"] == ""
     said = layer_table(passes).set_index("layer")["extrapolates"]
-    assert said["huge"].startswith(f"forward: {OUTSIDE}: 20,000 output channels")
+    assert said["huge"].startswith(f"forward: {OUTSIDE}: output channels or features 20,000")
     assert said["pool"] == f"forward, grad_input: {UNKNOWN}"
 
 
@@ -90,7 +90,7 @@ def test_how_much_is_extrapolated_is_one_sentence(passes):
     said = extrapolated(passes)
     assert float(said.split(" %")[0]) == pytest.approx(share, rel=0.05)
     assert f" % of the step's latency is extrapolated, {len(guessed)} of {len(passes)} layers and passes: " in said
-    assert "above all huge, forward (far from what was measured: 20,000 output channels" in said
+    assert "above all huge, forward (far from what was measured: output channels or features 20,000" in said
     assert extrapolated(passes[passes["extrapolates"] == ""]) == ""
     little = passes.assign(latency_ms=passes["latency_ms"].where(passes["extrapolates"] == "", 1e-9))
     assert extrapolated(little) == ""
@@ -117,3 +117,14 @@ def test_training_everything_trains_every_channel_and_the_biases_that_there_are(
     layers = everything(network).layers
     assert set(layers) == {"first", "middle", "huge"}
     assert layers["huge"] == LayerPlan(tuple(range(20_000)), bias=True)
+
+
+def test_an_update_is_not_said_to_be_extrapolated_for_a_map_that_it_never_touches(model):
+    (key,) = (key for key in model.targets["latency"].groups if key.startswith("conv2d/update/"))
+    group = model.targets["latency"].groups[key]
+
+    def update(height, out_channels):
+        return Op(Conv2d(height, height, 8, out_channels, 3, 3), Pass.UPDATE, trained_channels=8, optimizer="adam")
+
+    assert group.outside(update(400, 16)) == group.outside(update(8, 16))
+    assert group.outside(update(400, 500)).startswith("output channels or features 500, measured at most ")
