@@ -1,4 +1,4 @@
-"""Files that are never half written, and a look whether they can be, before what takes long."""
+"""Files that are never half written, and folders for them."""
 
 from __future__ import annotations
 
@@ -49,18 +49,6 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
             raise ValueError(reason(error)) from None
 
 
-def check_file(path: Path, option: str) -> None:
-    """See that a file can be written.
-
-    Raises:
-        UserError: it is a folder, or its folder is missing or cannot be written.
-    """
-    if path.is_dir():
-        raise UserError(f"{option} {path} is a folder, where a file is to go", hint=f"give {option} a file in it")
-    if path.is_file() or not path.exists():
-        _check_room(path.resolve().parent, path, hint=f"give {option} a file that you can write")
-
-
 def make_folder(path: Path, option: str) -> None:
     """Make a folder that files can be written to, where it is not there.
 
@@ -68,18 +56,14 @@ def make_folder(path: Path, option: str) -> None:
         UserError: it is a file, or cannot be made or written.
     """
     if path.exists() and not path.is_dir():
-        raise UserError(f"{option} {path} is a file, where a folder is to be", hint=f"give {option} another name")
-    hint = f"give {option} a folder that you can write"
+        raise UserError(
+            f"{option} {path} is a file, where a folder is to be", hint=f"give {option} another name", exit_status=2
+        )
     try:
         path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}", hint=hint) from None
-    _check_room(path, path, hint=hint)
-
-
-def _check_room(folder: Path, path: Path, *, hint: str) -> None:
-    try:
-        with tempfile.TemporaryFile(dir=folder):
+        with tempfile.TemporaryFile(dir=path):
             pass
     except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}", hint=hint) from None
+        raise UserError(
+            f"cannot write {path}: {error.strerror}", hint=f"give {option} a folder that you can write", exit_status=2
+        ) from None

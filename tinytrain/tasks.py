@@ -16,6 +16,7 @@ from profiler.workloads.plan import Head
 from tinytrain import backbones, data, episodes
 from tinytrain.episodes import Episode, Task
 from tinytrain.folding import fold_norms
+from tinytrain.image_shape import check_image_shape
 from tinytrain.images import ImageSet
 from tinytrain.weights import read_npz
 
@@ -100,12 +101,7 @@ def load(
     Raises:
         UserError: no such network or data, or weights for a network that brings its own.
     """
-    if input_shape[0] != 3:
-        raise UserError(
-            f"the images have 3 channels, --input asks for {input_shape[0]}",
-            hint="give --input 3xHEIGHTxWIDTH",
-            exit_status=2,
-        )
+    check_image_shape(input_shape)
     is_backbone = network in backbones.GEOMETRIES
     if weights_file is not None and not is_backbone:
         raise UserError(

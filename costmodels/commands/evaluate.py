@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from costmodels.commands.options import Json, Model, Runs
-from costmodels.commands.outputs import check_file
 from profiler.cli_support import message, print_json, print_table, progress, warn
+from profiler.outputs import check_file
 
 LeaveOut = Annotated[
     bool,
@@ -37,6 +37,8 @@ def evaluate(
 
     Example: costmodels evaluate an500.model runs/an500 runs/an500-steps --plot accuracy.png
     """
+    if plot is not None:
+        check_file(plot, "the plot", "--plot", makes_folders=True)
     from costmodels import evaluate_tables as tables  # noqa: PLC0415  (scikit-learn takes seconds: not for --help)
     from costmodels.evaluate import LEFT_OUT, NETWORKS_LEFT_OUT  # noqa: PLC0415
     from costmodels.evaluate_points import TARGETS  # noqa: PLC0415
@@ -45,8 +47,6 @@ def evaluate(
     from costmodels.model import CostModel  # noqa: PLC0415
     from costmodels.plots import energy_note, predicted_against_measured, timer_note  # noqa: PLC0415
 
-    if plot is not None:
-        check_file(plot, "the plot", "--plot")
     with progress(1, "evaluating", quiet=json) as ticker:
 
         def show(done: int, fits: int, left_out: str) -> None:

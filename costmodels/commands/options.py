@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from profiler.workloads.plan import StepPlan
 
 Runs = Annotated[list[Path], typer.Argument(metavar="RUN", help="Folders of runs of one device.", show_default=False)]
 SomeRuns = Annotated[
@@ -25,3 +28,10 @@ PlanFile = Annotated[
     Path | None,
     typer.Option("--plan", metavar="PLAN.json", help="Step plan; by default everything trains.", show_default=False),
 ]
+
+
+def read_plan(plan: Path | None) -> StepPlan | None:
+    """What --plan names, before anything that takes long; UserError where it is missing or no plan."""
+    from profiler.workloads.plan import StepPlan  # noqa: PLC0415 - keeps --help fast
+
+    return None if plan is None else StepPlan.load(plan)

@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 
-from costmodels.commands.options import InputShape, Json, Model, NetworkName, PlanFile
-from profiler.cli_support import message, print_json, print_table, warn
+from costmodels.commands.options import InputShape, Json, Model, NetworkName, PlanFile, read_plan
+from profiler.cli_support import message, parse_input_shape, print_json, print_table, warn
+from profiler.errors import UserError
 
 
 def predict(
@@ -25,13 +26,18 @@ def predict(
 
     Example: costmodels predict an500.model --network mcunet-5fps --input 3x64x64 --plan plan.json
     """
+    if network is None and plan is None:
+        raise UserError("there is nothing to predict", hint="give --network, --plan, or both", exit_status=2)
+    asked = read_plan(plan)
+    if input_shape:
+        parse_input_shape(input_shape)
     from costmodels.commands.network import network_and_plan  # noqa: PLC0415  (torch takes seconds: not for --help)
     from costmodels.layers import extrapolated, layer_passes, layer_table, pass_table, remedy  # noqa: PLC0415
     from costmodels.model import CostModel  # noqa: PLC0415
     from costmodels.plots import energy_note, timer_note  # noqa: PLC0415
 
     costs = CostModel.load(model)
-    lowered, step_plan = network_and_plan(network, input_shape, plan)
+    lowered, step_plan = network_and_plan(network, input_shape, asked)
     cost = costs.step(lowered, step_plan)
     passes = layer_passes(costs, lowered, step_plan, cost)
     low, high = cost.latency_interval_ms

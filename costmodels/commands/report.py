@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from costmodels.commands.evaluate import LeaveOut
-from costmodels.commands.options import InputShape, Model, NetworkName, PlanFile, Runs
-from costmodels.commands.outputs import check_file
+from costmodels.commands.options import InputShape, Model, NetworkName, PlanFile, Runs, read_plan
 from profiler.cli_support import message, progress, warn
 from profiler.errors import UserError
+from profiler.outputs import check_file
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,19 +42,20 @@ def report(
 
     Example: costmodels report an500.model runs/an500 runs/an500-steps --out report.html
     """
+    check_file(out, "the report", makes_folders=True)
+    step_plan = read_plan(plan)
     from costmodels.commands.network import network_and_plan  # noqa: PLC0415  (torch takes seconds: not for --help)
     from costmodels.evaluate_runs import evaluate_runs  # noqa: PLC0415
     from costmodels.model import CostModel  # noqa: PLC0415
     from costmodels.report import Report, StepReport  # noqa: PLC0415
 
-    check_file(out, "the report")
     if network is None and plan is None:
         network, input_shape = _first_network(runs, input_shape)
     costs = CostModel.load(model)
     shown = None
     if network is not None or plan is not None:
         trains = "trains everything" if plan is None else f"trains what {plan.name} says"
-        shown = StepReport.of(costs, *network_and_plan(network, input_shape, plan), trains)
+        shown = StepReport.of(costs, *network_and_plan(network, input_shape, step_plan), trains)
     with progress(1, "evaluating") as ticker:
 
         def show(done: int, fits: int, left_out: str) -> None:

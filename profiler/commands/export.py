@@ -12,6 +12,7 @@ import typer
 
 from profiler.cli_support import message, warn
 from profiler.errors import UserError
+from profiler.outputs import check_file
 from profiler.store import read_manifest
 
 
@@ -40,6 +41,9 @@ def export(
     if str(parquet) == "-":
         raise UserError("--parquet writes to a file only", hint="give it a name, or --csv -", exit_status=2)
     read_manifest(run)  # no run: said before FILE is emptied
+    for path, option in ((csv, "--csv"), (parquet, "--parquet")):
+        if path is not None and str(path) != "-":
+            check_file(path, "the table", option)
     damage: list[str] = []
     with contextlib.ExitStack() as files:
         sinks = [files.enter_context(_csv(csv, run))] if csv is not None else []

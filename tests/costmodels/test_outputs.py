@@ -2,15 +2,17 @@
 
 import errno
 import os
+import sys
 import tempfile
 from pathlib import Path
 
 import pytest
 
 from costmodels import cli
-from costmodels.commands.outputs import check_file, check_model
+from costmodels.commands.outputs import check_model
 from profiler.cli_support import run_app
 from profiler.errors import UserError
+from profiler.outputs import check_file
 
 
 @pytest.mark.parametrize("verb", ["evaluate --plot", "report --out"])
@@ -30,7 +32,7 @@ def test_a_file_that_cannot_be_written_is_said_first(tmp_path, capsys, verb, nam
 def test_files_and_folders_that_can_be_made_or_written_are_not_refused(tmp_path):
     check_model(tmp_path / "new" / "model")
     check_model(tmp_path)
-    check_file(tmp_path / "new" / "page.html", "the report")
+    check_file(tmp_path / "new" / "page.html", "the report", makes_folders=True)
     check_file(Path("/dev/null"), "the plot")
     assert list(tmp_path.iterdir()) == []
 
@@ -45,6 +47,23 @@ def test_what_may_not_be_written_to_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "TemporaryFile", refused)
     for path in (tmp_path / "old", tmp_path / "new" / "file"):
         with pytest.raises(UserError, match="may not be written to"):
-            check_file(path, "the plot", "--plot")
+            check_file(path, "the plot", "--plot", makes_folders=True)
     with pytest.raises(UserError, match="may not be written to"):
         check_model(tmp_path / "new")
+
+
+def test_a_folder_that_is_not_there_is_said_where_nobody_makes_it(tmp_path):
+    with pytest.raises(UserError, match="new is not there"):
+        check_file(tmp_path / "new" / "plan.json", "the step plan")
+    check_file(tmp_path / "plan.json", "the step plan")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [(["--plan", "missing.json"], "cannot read the plan missing.json"), (["--input", "3x3"], "nothing to predict")],
+)
+def test_a_mistake_in_what_is_to_be_predicted_is_said_before_anything_is_loaded(arguments, says, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "costmodels.commands.network", None)  # which takes seconds
+    with pytest.raises(SystemExit):
+        run_app(cli.app, "costmodels", ["predict", "no.model", *arguments])
+    assert says in capsys.readouterr().err

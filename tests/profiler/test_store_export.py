@@ -137,6 +137,16 @@ def test_a_parquet_file_that_cannot_be_finished_leaves_what_was_there(run, tmp_p
     assert sorted(p.name for p in tmp_path.iterdir()) == ["run", "t.parquet"]
 
 
+def test_where_nothing_can_be_written_is_said_before_a_row_is_read(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(store_export, "export_rows", lambda *_, **__: pytest.fail("it reads"))
+    good = tmp_path / "good.csv"
+    status, _, err = profile("export", run, "--csv", good, "--parquet", tmp_path / "none" / "t.parquet")
+    assert status == 2 and "none is not there; give --parquet a file that you can write" in err
+    assert not good.exists()
+    status, _, err = profile("export", run, "--csv", tmp_path)
+    assert status == 2 and f"{tmp_path} is a folder; give --csv a file that you can write" in err
+
+
 def test_a_full_disk_names_the_file_that_did_not_fit(run, tmp_path):
     for option, name in (("--csv", "t.csv"), ("--parquet", "t.parquet")):
         (tmp_path / name).symlink_to("/dev/full")

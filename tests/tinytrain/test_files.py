@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from profiler.errors import UserError
+from profiler.outputs import check_file
 from tinytrain import files, images, meta_files, weights
 from tinytrain.delta import Delta
 
@@ -37,7 +38,7 @@ def test_links_are_followed_and_what_is_no_file_stays_what_it_is(tmp_path):
     assert (tmp_path / "real").read_text() == "after"
     os.mkfifo(tmp_path / "pipe")
     reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
-    files.check_file(tmp_path / "pipe", "--out")
+    check_file(tmp_path / "pipe", "the step plan")
     files.write_whole(tmp_path / "pipe", "through")
     assert os.read(reader, 100) == b"through"
     os.close(reader)

@@ -1,4 +1,5 @@
 import json
+import sys
 
 import pytest
 import synthetic
@@ -166,10 +167,17 @@ def test_bad_input_ends_in_one_sentence_and_a_status(arguments, status, says, ca
 @pytest.mark.parametrize("verb", [("adapt", "--method", "last"), ("select", *ANALYTICAL, "--latency-ms", 80)])
 def test_where_the_result_goes_is_looked_at_before_anything_else(verb, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("tinytrain.tasks.prepare", lambda *_, **__: pytest.fail("it had begun"))
-    assert run(*verb, "--out", tmp_path) == 1
-    assert "is a folder, where a file is to go" in capsys.readouterr().err
-    assert run(*verb, "--out", tmp_path / "none" / "out") == 1
-    assert "No such file or directory; give --out a file that you can write" in capsys.readouterr().err
+    assert run(*verb, "--out", tmp_path) == 2
+    assert f"{tmp_path} is a folder; give --out a file that you can write" in capsys.readouterr().err
+    assert run(*verb, "--out", tmp_path / "none" / "out") == 2
+    assert "none is not there; give --out a file that you can write" in capsys.readouterr().err
+
+
+def test_images_of_other_than_three_channels_are_refused_before_anything_is_loaded(capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tinytrain.selection", None)  # which takes seconds
+    options = ("--network", "mlperf-tiny-kws", "--input", "1x49x10", *ANALYTICAL, "--latency-ms", 5)
+    assert run("select", *options) == 2
+    assert "the images have 3 channels, --input asks for 1" in capsys.readouterr().err
 
 
 def test_a_plan_is_chosen_and_trained_with_the_weights_of_a_file(tmp_path, capsys):

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from profiler.cli_support import message, parse_input_shape, print_json, print_table, progress, warn
+from profiler.cli_support import message, print_json, print_table, progress, warn
 from profiler.errors import UserError
+from profiler.outputs import check_file
 from tinytrain.commands.options import (
     DataOption,
     InputOption,
@@ -16,6 +17,7 @@ from tinytrain.commands.options import (
     NetworkOption,
     WeightsOption,
     check_learning_rate,
+    image_shape,
 )
 
 if TYPE_CHECKING:
@@ -70,7 +72,7 @@ def adapt(
 ) -> None:
     """Train a plan, or a method that needs none, on an episode in torch; query accuracy before and after."""
     from profiler.workloads.plan import StepPlan  # noqa: PLC0415
-    from tinytrain import adaptation, episodes, files  # noqa: PLC0415
+    from tinytrain import adaptation, episodes  # noqa: PLC0415
     from tinytrain.baselines import edited, find_method  # noqa: PLC0415
     from tinytrain.delta import Delta  # noqa: PLC0415
     from tinytrain.tasks import prepare  # noqa: PLC0415
@@ -83,14 +85,14 @@ def adapt(
         )
     check_learning_rate(learning_rate)
     if out is not None:
-        files.check_file(out, "--out")
+        check_file(out, "what is trained")
     delta = None if apply is None else Delta.load(apply)
     chosen = delta.plan if delta is not None else StepPlan.load(plan) if plan is not None else None
     noted = {} if chosen is None else _noted_episode(chosen)
     trains = None if method is None else find_method(method)
     ready = prepare(
         network if chosen is None else chosen.network,
-        parse_input_shape(input_shape) if chosen is None else chosen.input_shape,
+        image_shape(input_shape) if chosen is None else chosen.input_shape,
         data_folder=data,
         weights_file=weights,
         dataset=dataset or noted.get("dataset"),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from profiler.cli_support import message, parse_input_shape, print_json, print_table, progress, warn
+from profiler.cli_support import message, print_json, print_table, progress, warn
 from profiler.commands.options import DEFAULT_RATIOS, parse_ratios
 from profiler.errors import UserError
 from profiler.measure.schedule import MOST_REPETITIONS
@@ -198,7 +198,7 @@ def benchmark(
     networks = tuple(dict.fromkeys(network or ["mcunet-5fps"]))
     domains = tuple(dict.fromkeys(domain or [_own_domain(data, networks[0])]))
     settings = Settings(
-        input_shape=parse_input_shape(input_shape),
+        input_shape=options.image_shape(input_shape),
         sampling=sampling,
         ways=ways,
         max_ways=max_ways,

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from profiler.cli_support import parse_input_shape
 from profiler.errors import UserError
+from tinytrain.image_shape import check_image_shape
 
 if TYPE_CHECKING:
     from costmodels.analytical import Accounting
@@ -145,6 +147,13 @@ def _scaled_to_run(run: Path, network: Network, dtype: str, accounting: Accounti
         f"the run {run} has no step of dtype {dtype} that trains all of {network.name} at {shape}",
         hint=f"measure it: profile step --method full --network {network.name} --input {shape}",
     )
+
+
+def image_shape(text: str) -> tuple[int, int, int]:
+    """``3x64x64`` as (channels, height, width); UserError where it is no shape of images."""
+    shape = parse_input_shape(text)
+    check_image_shape(shape)
+    return shape
 
 
 def check_learning_rate(learning_rate: float | None) -> None:

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from profiler.cli_support import message, parse_input_shape, print_json, print_table, progress
+from profiler.cli_support import message, print_json, print_table, progress
 from profiler.commands.options import DEFAULT_RATIOS, parse_ratios
 from profiler.errors import UserError
+from profiler.outputs import check_file
 from tinytrain.commands import options, plan_options
 
 if TYPE_CHECKING:
@@ -71,11 +72,10 @@ def search(
     """
     from profiler.workloads.lower import load_network  # noqa: PLC0415  (torch takes seconds, and --help should not)
     from profiler.workloads.plan import Head  # noqa: PLC0415
-    from tinytrain import files  # noqa: PLC0415
     from tinytrain.contributions import AnalysisSettings  # noqa: PLC0415
     from tinytrain.scheme_search import search as find  # noqa: PLC0415
 
-    shape = parse_input_shape(input_shape)
+    shape = options.image_shape(input_shape)
     shares = parse_ratios(ratios)
     budget = asked = None
     limits = (latency_ms, energy_mj, memory_bytes)
@@ -85,10 +85,10 @@ def search(
         options.check_learning_rate(learning_rate)
         saved = plan_options.parse_savings(savings, dtype, images, optimizer)
         asked = options.costs_option(costs, us_per_mac, scale_from, accounting)
-        files.check_file(out, "--out")
+        check_file(out, "the step plan")
     elif any(limit is not None for limit in limits):
         raise UserError("a budget, and nothing that says what steps cost", hint="give --costs, too", exit_status=2)
-    files.check_file(contributions, "--contributions")
+    check_file(contributions, "the contributions", "--contributions")
     settings = AnalysisSettings(ways=ways, shots=shots, queries=queries, seed=seed, steps=steps)
     found = _measured(
         contributions, tasks, settings, quiet=as_json, network=network, shape=shape, dataset=dataset, data=data,

@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from profiler.cli_support import message, parse_input_shape, print_json, print_table, progress, warn
+from profiler.cli_support import message, print_json, print_table, progress, warn
 from profiler.commands.options import DEFAULT_RATIOS, parse_ratios
+from profiler.outputs import check_file
 from tinytrain.commands import options, plan_options
 
 
@@ -82,9 +83,19 @@ def select(
     as_json: options.JsonOption = False,
 ) -> None:
     """Choose layers and channels for one episode under a budget, and write the step plan."""
+    budget = plan_options.check_budget(latency_ms, energy_mj, memory_bytes, confidence)
+    plan_options.check_choice("solver", solver, ("exact", "greedy", "marginal", "biases"))
+    plan_options.check_choice("denominator", denominator or "device", ("published", "device"))
+    optimizer = plan_options.chosen_optimizer(optimizer, dtype)
+    options.check_learning_rate(learning_rate)
+    saved = plan_options.parse_savings(savings, dtype, images, optimizer)
+    shares = parse_ratios(ratios)
+    shape = options.image_shape(input_shape)
+    check_file(out, "the step plan")
+    asked = options.costs_option(costs, us_per_mac, scale_from, accounting)
     from costmodels.layers import extrapolated, layer_passes, remedy  # noqa: PLC0415  (takes seconds: not for --help)
     from costmodels.model import CostModel  # noqa: PLC0415
-    from tinytrain import files, show  # noqa: PLC0415
+    from tinytrain import show  # noqa: PLC0415
     from tinytrain.explain import explain as reasons  # noqa: PLC0415
     from tinytrain.fisher import fisher_information  # noqa: PLC0415
     from tinytrain.selection import inspected_layers, select_biases, step_table  # noqa: PLC0415
@@ -93,17 +104,6 @@ def select(
     from tinytrain.selection_task import task_parts  # noqa: PLC0415
     from tinytrain.tasks import prepare  # noqa: PLC0415
     from tinytrain.training import pseudo_query  # noqa: PLC0415
-
-    budget = plan_options.check_budget(latency_ms, energy_mj, memory_bytes, confidence)
-    plan_options.check_choice("solver", solver, ("exact", "greedy", "marginal", "biases"))
-    plan_options.check_choice("denominator", denominator or "device", ("published", "device"))
-    optimizer = plan_options.chosen_optimizer(optimizer, dtype)
-    options.check_learning_rate(learning_rate)
-    saved = plan_options.parse_savings(savings, dtype, images, optimizer)
-    shares = parse_ratios(ratios)
-    shape = parse_input_shape(input_shape)
-    asked = options.costs_option(costs, us_per_mac, scale_from, accounting)
-    files.check_file(out, "--out")
 
     with progress(4, "selecting", quiet=as_json) as ticker:
         ticker.note("loading the episode")
