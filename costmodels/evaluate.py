@@ -12,6 +12,7 @@ from costmodels.measured import Measured
 from costmodels.model import CostModel
 from costmodels.training_ops import TrainingOps
 from profiler.errors import UserError
+from profiler.measure.sitting import device_name
 
 #: What was judged where the fit saw every op.
 LEFT_OUT = "ops left out in turn"
@@ -194,10 +195,13 @@ def _refitted(model: CostModel, training: Measured) -> tuple[CostModel, Training
 
 
 def check_same_device(model: CostModel, measured: Measured) -> None:
-    """Raise UserError unless the run is of the model's device, timer and firmware build."""
+    """Raise UserError unless the run is of the model's device, timer and firmware build.
+
+    Devices go by board and serial number, since runs may have given them other names; tables go by name only.
+    """
     identity = measured.identity
     for name, ours, theirs in (
-        ("device", model.card_["device"], measured.device),
+        ("device", *_devices(model, measured)),
         ("timer", model.card_["timer"], measured.timer),
         ("caches", model.caches, measured.caches),
         ("firmware build", model.card_["build_hash"], identity.get("build_hash", model.card_["build_hash"])),
@@ -207,3 +211,12 @@ def check_same_device(model: CostModel, measured: Measured) -> None:
                 f"the model was fitted to {name} {ours!r}, the run was measured with {theirs!r}",
                 hint="fit a model to this run with `costmodels fit RUN --out MODEL`",
             )
+
+
+def _devices(model: CostModel, measured: Measured) -> tuple[str, str]:
+    """The device of the model and that of the run, by what tells them apart."""
+    identities = model.card_["identity"], measured.identity
+    if all(identity.get("board") for identity in identities):
+        ours, theirs = (device_name(each["board"], each.get("unique_id") or "") for each in identities)
+        return ours, theirs
+    return model.card_["device"], measured.device

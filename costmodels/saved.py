@@ -5,7 +5,10 @@ No pickle is written or read, so loading a stranger's file runs no code, and no 
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 
@@ -140,15 +143,33 @@ def _corrected_from_record(part: CorrectedTerms, record: dict, arrays: Arrays) -
 
 
 def write(folder: Path, card: dict, arrays: Arrays) -> None:
-    """Write both files; the card last, so that a folder with a card is whole."""
+    """Write both files, or leave everything as it was; the card last, so that a folder with a card is whole.
+
+    Raises:
+        UserError: the folder cannot be written, or its disk is full.
+    """
+    made = next((each for each in (folder, *folder.parents) if each.parent.exists() and not each.exists()), None)
+    new = {name: folder / f"{name}.new" for name in (ARRAYS, CARD)}
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        with new[ARRAYS].open("wb") as stream:
+            np.savez(stream, **arrays)
+        new[CARD].write_text(json.dumps({"schema": SCHEMA, **card}, indent=1, allow_nan=False) + "\n")
         (folder / CARD).unlink(missing_ok=True)
-        np.savez(folder / ARRAYS, **arrays)
-        (folder / CARD).write_text(json.dumps({"schema": SCHEMA, **card}, indent=1, allow_nan=False) + "\n")
+        for name, path in new.items():
+            path.replace(folder / name)
     except OSError as error:
+        with contextlib.suppress(OSError):
+            for path in new.values():
+                path.unlink(missing_ok=True)
+            if made is not None:
+                shutil.rmtree(made)
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         raise UserError(
-            f"cannot write the model {folder}: {error.strerror}", hint="give --out a folder that you can write"
+            f"cannot write the model {folder}: {'the disk is full' if full else error.strerror}",
+            hint="make room on it, or give --out a folder on another one"
+            if full
+            else "give --out a folder that you can write",
         ) from None
 
 

@@ -25,9 +25,14 @@ def read_measured_table(path: Path, column: str) -> Measured:
     Raises:
         UserError: no such table or column, or rows that are no measurement of an op.
     """
-    columns = read_table(path, Reading()).columns
-    fittable = [name for name in (*TIMES, *ENERGIES_UJ) if name in columns]
-    if column not in columns or column not in fittable:
+    table = read_table(path, Reading())
+    columns = table.columns
+    fittable = [name for name in (*TIMES, *ENERGIES_UJ) if name in columns and table.only(name)]
+    if column in ENERGIES_UJ and column in columns and column not in fittable:
+        raise UserError(
+            f"{path}: column {column} has no energy", hint=f"fit a time: {', '.join(fittable) or 'none is there'}"
+        )
+    if column not in fittable:
         there = f"of these it has {', '.join(fittable)}" if fittable else "it has none"
         raise UserError(
             f"{path} has no column {column} to fit; what can be fitted is {', '.join((*TIMES, *ENERGIES_UJ))}, {there}",

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from costmodels.commands.options import Json, Model, Runs
+from costmodels.commands.options import Json, Model, Runs, check_runs
 from profiler.cli_support import message, print_json, print_table, progress, warn
 from profiler.outputs import check_file
 
@@ -37,6 +37,7 @@ def evaluate(
 
     Example: costmodels evaluate an500.model runs/an500 runs/an500-steps --plot accuracy.png
     """
+    check_runs(runs)
     if plot is not None:
         check_file(plot, "the plot", "--plot", makes_folders=True)
     from costmodels import evaluate_tables as tables  # noqa: PLC0415  (scikit-learn takes seconds: not for --help)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from costmodels.commands.options import Json, SomeRuns
+from costmodels.commands.options import Json, SomeRuns, check_runs
 from costmodels.commands.outputs import check_model
 from profiler.cli_support import message, print_json, print_table, progress, warn
 from profiler.errors import UserError
@@ -65,6 +65,7 @@ def fit(
             )
     if caches not in (None, "warm", "cold"):
         raise UserError(f"--caches {caches!r} is unknown", hint="there are warm and cold", exit_status=2)
+    check_runs(runs or ())
     check_model(out)
     from costmodels.estimators import METHODS  # noqa: PLC0415
     from costmodels.model import CostModel  # noqa: PLC0415  (scipy and scikit-learn take seconds: not for --help)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from profiler.errors import UserError
+from profiler.model_cards import CARD
+from profiler.store import MANIFEST
 
 if TYPE_CHECKING:
     from profiler.workloads.plan import StepPlan
@@ -35,3 +40,13 @@ def read_plan(plan: Path | None) -> StepPlan | None:
     from profiler.workloads.plan import StepPlan  # noqa: PLC0415 - keeps --help fast
 
     return None if plan is None else StepPlan.load(plan)
+
+
+def check_runs(runs: Iterable[Path]) -> None:
+    """Raise UserError where one of them is a cost model instead of a run."""
+    for run in runs:
+        if (run / CARD).exists() and not (run / MANIFEST).exists():
+            raise UserError(
+                f"{run} is a cost model and no run",
+                hint="give the folders of runs that `profile` wrote; `costmodels predict` takes a model",
+            )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from costmodels.commands.evaluate import LeaveOut
-from costmodels.commands.options import InputShape, Model, NetworkName, PlanFile, Runs, read_plan
+from costmodels.commands.options import InputShape, Model, NetworkName, PlanFile, Runs, check_runs, read_plan
 from profiler.cli_support import message, progress, warn
 from profiler.errors import UserError
 from profiler.outputs import check_file
@@ -42,6 +42,7 @@ def report(
 
     Example: costmodels report an500.model runs/an500 runs/an500-steps --out report.html
     """
+    check_runs(runs)
     check_file(out, "the report", makes_folders=True)
     step_plan = read_plan(plan)
     from costmodels.commands.network import network_and_plan  # noqa: PLC0415  (torch takes seconds: not for --help)

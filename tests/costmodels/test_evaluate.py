@@ -225,6 +225,16 @@ def test_a_run_of_another_device_or_timer_is_refused(table):
             evaluate(model, dataclasses.replace(measured, **{field: "other"}))
 
 
+def test_a_run_that_gave_the_models_device_another_name_is_judged_and_another_chip_is_not(table):
+    def as_run(name, unique_id):
+        return dataclasses.replace(read(table), device=name, identity={"board": "f446re", "unique_id": unique_id})
+
+    model = CostModel(work=synthetic.work, scratch_bytes=lambda op: 0).fit(as_run("desk", "00c0ffee"))
+    assert evaluate(model, as_run("shelf", "00c0ffee")).judged_on == "held-out ops"
+    with pytest.raises(UserError, match=r"fitted to device 'f446re-c0ffee', the run was measured with 'f446re-00beef'"):
+        evaluate(model, as_run("desk", "0000beef"))
+
+
 def test_the_plot_is_a_png(evaluation, tmp_path):
     predicted_against_measured(evaluation, tmp_path / "plots" / "p.png")
     assert (tmp_path / "plots" / "p.png").read_bytes().startswith(b"\x89PNG")

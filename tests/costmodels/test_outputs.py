@@ -6,9 +6,10 @@ import sys
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from costmodels import cli
+from costmodels import cli, saved
 from costmodels.commands.outputs import check_model
 from profiler.cli_support import run_app
 from profiler.errors import UserError
@@ -67,3 +68,33 @@ def test_a_mistake_in_what_is_to_be_predicted_is_said_before_anything_is_loaded(
     with pytest.raises(SystemExit):
         run_app(cli.app, "costmodels", ["predict", "no.model", *arguments])
     assert says in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments", [("fit", "old.model", "--out", "new.model"), ("evaluate", "other.model", "old.model")]
+)
+def test_a_model_where_a_run_is_expected_is_called_one(arguments, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "old.model").mkdir()
+    (tmp_path / "old.model" / "model.json").write_text("{}")
+    with pytest.raises(SystemExit):
+        run_app(cli.app, "costmodels", arguments)
+    assert "old.model is a cost model and no run" in capsys.readouterr().err
+
+
+def test_a_disk_that_fills_up_leaves_no_part_of_a_model_and_spares_the_old_one(tmp_path, monkeypatch):
+    saved.write(tmp_path / "old.model", {"is": "old"}, {"a": np.zeros(3)})
+    before = {path.name: path.read_bytes() for path in (tmp_path / "old.model").iterdir()}
+    savez = np.savez
+
+    def full(stream, **arrays):
+        savez(stream, **arrays)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(np, "savez", full)
+    for folder in (tmp_path / "old.model", tmp_path / "new" / "new.model"):
+        with pytest.raises(UserError, match="the disk is full") as caught:
+            saved.write(folder, {"is": "new"}, {"a": np.ones(3)})
+        assert "make room" in caught.value.hint
+    assert {path.name: path.read_bytes() for path in (tmp_path / "old.model").iterdir()} == before
+    assert [path.name for path in tmp_path.iterdir()] == ["old.model"]

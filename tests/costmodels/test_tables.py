@@ -72,6 +72,12 @@ def test_a_column_that_cannot_be_fitted_is_refused_with_those_that_can(ops, tmp_
             read_measured_table(path, column)
 
 
+def test_a_column_without_a_value_is_not_said_to_be_there(ops, tmp_path):
+    path = write(tmp_path / "theirs.csv", ops[:5], latency_us=cost, energy_uj=lambda op: "")
+    with pytest.raises(UserError, match=r"of these it has latency_us(;|$)"):
+        read_measured_table(path, "latency_ms")
+
+
 @pytest.mark.parametrize("out", ["taken", "taken/model"])
 def test_a_model_that_cannot_be_written_is_said_before_anything_is_fitted(out, tmp_path, monkeypatch):
     (tmp_path / "taken").write_text("mine")
