@@ -20,8 +20,8 @@ from scipy.linalg import cho_factor, cho_solve
 from costmodels.features import WorkFunction, geometry_features, kernel_work
 from costmodels.group import known_terms, same_loops
 from costmodels.target import TargetModel
+from profiler.devices.identity import is_linux_board
 from profiler.measure.chosen import Known
-from profiler.measure.schedule import is_linux_board
 from profiler.ops import Op
 from profiler.workloads.op_space import Family
 

@@ -39,6 +39,17 @@ _WAITING = {
     "waiting_singles": "the same of single positions or channels",
 }
 
+#: Sums over positions, by the blocks that are summed at once: those of few are begun while the last block's still wait,
+#: those of more wait themselves. From how many on depends on how far a core looks ahead, and on what lies between two
+#: blocks: some numbers, of which a core's own is pieced together.
+_KNEES = (4, 12, 24)
+_BLOCKS = ("4x4", "1x4")
+_LATE = {
+    f"late_{block}_from_{knee}": f"positions beyond {knee} of sums of blocks of {block}"
+    for block in _BLOCKS
+    for knee in _KNEES
+}
+
 #: Name and meaning of the terms.
 HOST_TERMS: dict[str, str] = {
     **{name: meaning for loop in LOOPS.values() for name, meaning in loop.items()},
@@ -49,6 +60,7 @@ HOST_TERMS: dict[str, str] = {
     **PANELLED,
     **TAPS,
     **_WAITING,
+    **_LATE,
 }
 
 #: Counts, by kind, pass and dtype, of what is not there on hosts, or takes too little to be told from the rest: loops
@@ -84,11 +96,17 @@ def host_terms(ops: Sequence[Op], names: Sequence[str], counts: np.ndarray) -> t
         terms = panels(ops, of)
     elif kernel == ("conv2d", Pass.GRAD_INPUT, "f32"):
         terms = _waiting(of, "quad_blocks", "single_blocks")
+    elif first.kind == "fused_conv2d" or (first.kind == "conv2d" and first.pass_ is Pass.GRAD_WEIGHT):
+        terms = _late(of)
     elif kernel == ("conv2d", Pass.GRAD_INPUT, "s8"):
         terms = _waiting(of, "quads", "singles")
     elif kernel == ("global_avg_pool", Pass.GRAD_INPUT, "f32"):
         channels = np.array([op.geometry.input_shape[2] for op in ops])
         terms = {name: of["positions"] * each for name, each in of_loops(channels, FLOATS).items()} | streamed(of)
+    elif kernel == ("global_avg_pool", Pass.FORWARD, "f32"):
+        terms = _pooled(ops, of)
+    elif first.kind == "linear" and first.pass_ is Pass.GRAD_WEIGHT:
+        terms = streamed(of)
     elif first.kind == "group_norm" and first.pass_ in (Pass.FORWARD, Pass.GRAD_INPUT):
         terms = _normed(ops, of)
     elif first.kind in ("depthwise", "pointwise_depthwise") and kernel[1:] == (Pass.FORWARD, "s8"):
@@ -131,6 +149,31 @@ def _waiting(of: dict[str, np.ndarray], *blocks: str) -> dict[str, np.ndarray]:
     iterations = of["quad_iterations"], of["single_iterations"]
     beyond = [np.maximum(n - _AHEAD * of[name], 0) for n, name in zip(iterations, blocks, strict=True)]
     return dict(zip(_WAITING, beyond, strict=True))
+
+
+def _late(of: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """:data:`_LATE` of sums over positions, by their mean length."""
+    positions = {block: 4 * of[f"iterations_{block}"] + of[f"tails_{block}"] for block in _BLOCKS}
+    return {
+        f"late_{block}_from_{knee}": np.maximum(positions[block] - knee * of[f"blocks_{block}"], 0)
+        for block in _BLOCKS
+        for knee in _KNEES
+    }
+
+
+def _pooled(ops: Sequence[Op], of: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Of means, which go over a block of four channels, or one, of all positions at a time."""
+    shapes = np.array([op.geometry.input_shape for op in ops])
+    lines_each = np.minimum(1, shapes[:, 2] * 4 / LINE)
+    lines = shapes[:, 0] * shapes[:, 1] * lines_each
+    touched = (of["iterations"] + of["single_iterations"]) * lines_each
+    terms = {f"lines_beyond_{name}": touched * share_beyond(LINE * lines, name) for name in CACHES}
+    pairs = (("4x4", "iterations", "blocks"), ("1x4", "single_iterations", "singles"))
+    return terms | {
+        f"late_{block}_from_{knee}": np.maximum(of[n] - knee * of[blocks], 0)
+        for block, n, blocks in pairs
+        for knee in _KNEES
+    }
 
 
 def _normed(ops: Sequence[Op], of: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 
 from costmodels.features import geometry_key
+from profiler.devices.identity import is_linux_board
 from profiler.errors import UserError
-from profiler.measure.schedule import is_linux_board
 from profiler.ops import Op
 from profiler.store import load, read_manifest
 from profiler.store_tables import GEOMETRY_COLUMNS, OP_COLUMNS, ops_of

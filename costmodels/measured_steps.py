@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from profiler import store
+from profiler.devices.identity import is_linux_board
 from profiler.errors import UserError
-from profiler.measure.schedule import is_linux_board
 from profiler.measure.trials import step_ticks
 from profiler.ops import Op
 from profiler.store_steps import load_step_ops, load_steps

@@ -25,8 +25,8 @@ from costmodels.target import OnGroup, TargetModel, silent
 from costmodels.training_ops import TrainingOps
 from costmodels.transfer import transferred
 from costmodels.unseen_bounds import unseen_bounds
+from profiler.devices.identity import is_linux_board
 from profiler.errors import UserError
-from profiler.measure.schedule import is_linux_board
 from profiler.ops import Layer, Op, Optimizer
 from profiler.workloads.network import Network
 from profiler.workloads.plan import StepPlan

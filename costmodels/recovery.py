@@ -17,7 +17,7 @@ import numpy as np
 from costmodels.estimators import NonNegativeTerms
 from costmodels.features import WorkFunction
 from costmodels.group import known_terms
-from profiler.measure.schedule import is_linux_board
+from profiler.devices.identity import is_linux_board
 from profiler.ops import Op
 
 #: After how long the frequency rises.

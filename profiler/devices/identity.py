@@ -108,9 +108,18 @@ class Reset:
         return cls(ResetCause(record["cause"]), record["running"], tuple(record["registers"]))
 
 
+#: Of Linux machines, and of most else that has caches.
+LINE_BYTES = 64
+
+
+def is_linux_board(board: str) -> bool:
+    """Whether a board of that name is a Linux host."""
+    return "linux" in board.lower() or "native" in board.lower()
+
+
 @dataclass(frozen=True)
 class Identity:
-    """What a device tells about itself, field by field as in ``firmware/link/messages.cddl``.
+    """What a device tells about itself, field by field as in ``firmware/link/messages.cddl``; the last is the host's.
 
     Attributes:
         protocol: Version of the protocol it speaks.
@@ -140,6 +149,8 @@ class Identity:
         cold_runs: Whether it can empty its caches before each timed op.
         watchdog_ms: The longest that one op may take until its watchdog resets it; 0: it has none.
         reset: Why it last started.
+        line_bytes: What buffers of an op's own program begin on: a cache line where its loops are made wide vectors of,
+            which take a third longer across two lines.
     """
 
     protocol: int
@@ -169,6 +180,7 @@ class Identity:
     cold_runs: bool = False
     watchdog_ms: int = 0
     reset: Reset = Reset()
+    line_bytes: int = 16
 
     @property
     def counts_instructions(self) -> bool:

@@ -9,10 +9,19 @@ can make the host allocate, recurse or build more than its own length.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import cbor2
 
-from profiler.devices.identity import Identity, MemoryRegion, Reset, ResetCause, capability_codes
+from profiler.devices.identity import (
+    LINE_BYTES,
+    Identity,
+    MemoryRegion,
+    Reset,
+    ResetCause,
+    capability_codes,
+    is_linux_board,
+)
 from profiler.devices.state import MachineState
 from profiler.link.messages import (
     PROTOCOL,
@@ -244,6 +253,8 @@ def _identity(fields: list) -> Identity | OtherProtocol:
         watchdog_ms=_uint(watchdog_ms, 32, "watchdog's limit"),
         reset=_reset(reset),
     )
+    if is_linux_board(identity.board):
+        identity = replace(identity, line_bytes=LINE_BYTES)
     if not identity.timer_hz or (identity.ticks_per_instruction[0] and not identity.ticks_per_instruction[1]):
         raise BadReply("a timer that does not count")
     if identity.largest_frame_bytes < 64 or math.prod(r.byte_count for r in identity.memory) == 0:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 
-from profiler.devices.identity import Identity
+from profiler.devices.identity import Identity, is_linux_board
 from profiler.measure.clock import Clock
 from profiler.measure.statistics import lowest_agree, steady
 from profiler.ops import Empty, Op, Pass
@@ -135,11 +135,6 @@ class Policy:
 def is_linux(identity: Identity) -> bool:
     """Whether the device is a Linux host, where other processes disturb."""
     return is_linux_board(identity.board)
-
-
-def is_linux_board(board: str) -> bool:
-    """Whether a board of that name is a Linux host."""
-    return "linux" in board.lower() or "native" in board.lower()
 
 
 def judged_latency(board: str) -> str:

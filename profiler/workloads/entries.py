@@ -11,6 +11,7 @@ from profiler.buffers import Element
 from profiler.errors import UserError
 from profiler.ops import AXIS_CODES, DTYPE_CODES, OPTIMIZER_CODES, PASS_CODES, VARIANT_CODES, Op, Quantization
 from profiler.prng import FillMode
+from profiler.workloads.blocks import ALIGNMENT_BYTES
 
 if TYPE_CHECKING:
     from profiler.devices.identity import Identity
@@ -58,6 +59,7 @@ class DeviceMemory:
         largest_program: Entries of the longest program.
         arena_region: Number of the arena's region.
         store_bytes: Region 0, where the arena lies elsewhere.
+        line_bytes: See :class:`~profiler.devices.identity.Identity`.
     """
 
     arena_bytes: int
@@ -68,6 +70,7 @@ class DeviceMemory:
     largest_program: int = 0xFFFF
     arena_region: int = ARENA_REGION
     store_bytes: int = 0
+    line_bytes: int = ALIGNMENT_BYTES
 
     @classmethod
     def of(cls, identity: Identity, region: str | None = None) -> DeviceMemory:
@@ -90,6 +93,7 @@ class DeviceMemory:
             blob_segments=tuple(identity.blob_segments),
             entry_bytes=identity.entry_bytes,
             largest_program=identity.largest_program,
+            line_bytes=identity.line_bytes,
         )
 
 

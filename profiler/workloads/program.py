@@ -13,7 +13,7 @@ from itertools import groupby
 
 from profiler.ops import Access, BufferSpec, CosineHead, Op, Pass, Quantization, SoftmaxCrossEntropy
 from profiler.prng import FillMode
-from profiler.workloads.arena import Placement, aligned, place
+from profiler.workloads.arena import Placement, place
 from profiler.workloads.entries import (
     ARENA_REGION,
     BLOB_REGION,
@@ -164,7 +164,8 @@ def microbenchmark(op: Op, memory: DeviceMemory) -> Program:
     """A program of one op.
 
     Frozen weights are windows of the blob where it is large enough. No two buffers overlap; only where they do not fit
-    otherwise does an output overwrite an input, if the kernel declares that to be safe.
+    otherwise does an output overwrite an input, if the kernel declares that to be safe. They begin on lines of the
+    device's caches, as most do in a training step: where else they began would be a matter of their neighbour's size.
 
     Args:
         op: What to measure.
@@ -195,12 +196,16 @@ def _microbenchmark(op: Op, memory: DeviceMemory, shares: dict[int, int]) -> Pro
         elif spec.access is not Access.WRITE:
             filled.append((start, index, spec))
     top = 0
+
+    def begin(top: int) -> int:
+        return -(-top // memory.line_bytes) * memory.line_bytes
+
     entries: list[Entry] = []
     filled.sort(key=lambda item: item[:2])
     for start, group in groupby(filled, key=lambda item: item[0]):
         members = []
         for _, index, spec in group:
-            references[index] = aligned(top)
+            references[index] = begin(top)
             top = references[index] + spec.byte_count
             members.append((spec.role, references[index], spec.elements))
         entries.append(_fill(start, members, stream=len(entries) + 1))
@@ -211,12 +216,12 @@ def _microbenchmark(op: Op, memory: DeviceMemory, shares: dict[int, int]) -> Pro
         if source is not None and spec.byte_count <= specs[source].byte_count:
             references[index] = references[source]
             continue
-        references[index] = aligned(top)
+        references[index] = begin(top)
         top = references[index] + spec.byte_count
     places = [references[index] for index in range(len(specs))]
     scratch = scratch_bytes(op)
     if scratch:
-        places.append(aligned(top))
+        places.append(begin(top))
         top = places[-1] + scratch
     end = len(entries)
     quantization = Quantization() if op.dtype == "s8" else None
