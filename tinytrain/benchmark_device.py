@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -23,20 +24,25 @@ from tinytrain.benchmark import Device
 _PLANS_A_COMMAND = 10
 
 
-def run_folder(folder: Path, device: str) -> Path:
-    """Where a device's run lies in a benchmark's folder."""
-    return folder / "measured" / slug(device)
+def run_folder(folder: Path, device: str, network: str) -> Path:
+    """Where the run of one network's steps on a device lies in a benchmark's folder."""
+    return folder / "measured" / slug(device) / slug(network)
+
+
+def _runs(folder: Path, device: str) -> list[Path]:
+    """Those that are there."""
+    of_device = folder / "measured" / slug(device)
+    # Benchmarks of one network had one run a device, in its folder itself.
+    return [run for run in (of_device, *sorted(of_device.glob("*/"))) if holds_run(run)]
 
 
 def measured_steps(folder: Path, device: str) -> pd.DataFrame:
     """A row a step that was asked of the device, as :func:`profiler.store.load_steps` gives it; ``plan`` is its key."""
-    run = run_folder(folder, device)
-    if not holds_run(run):
-        return pd.DataFrame({"plan": [], "status": []})
-    try:
-        return load_steps(run)
-    except UserError:  # it was stopped before its first step
-        return pd.DataFrame({"plan": [], "status": []})
+    found = []
+    for run in _runs(folder, device):
+        with contextlib.suppress(UserError):  # it was stopped before its first step
+            found.append(load_steps(run))
+    return pd.concat(found, ignore_index=True) if found else pd.DataFrame({"plan": [], "status": []})
 
 
 def check_device(folder: Path, device: Device, port: str) -> None:
@@ -53,11 +59,11 @@ def check_device(folder: Path, device: Device, port: str) -> None:
     Raises:
         UserError: nobody answers there, or another device.
     """
-    run, card = run_folder(folder, device.name), ModelCard.read(device.costs)
+    runs, card = _runs(folder, device.name), ModelCard.read(device.costs)
     wanted = device_name(card.board, card.unique_id)
-    if holds_run(run):
-        identity = read_manifest(run)["identity"]
-        found, where = device_name(identity["board"], identity.get("unique_id") or ""), f"in {run}"
+    if runs:
+        identity = read_manifest(runs[0])["identity"]
+        found, where = device_name(identity["board"], identity.get("unique_id") or ""), f"in {runs[0]}"
     else:
         with open_device(chosen_port(port, BAUD)) as opened:
             found, where = device_name(opened.identity.board, opened.identity.unique_id), f"at {port}"
@@ -97,28 +103,35 @@ def measure(
     Raises:
         UserError: the device does not answer, or goes on with a run of another one.
     """
-    run = run_folder(folder, device)
     known = set(measured_steps(folder, device).plan)
-    waiting = [key for key in dict.fromkeys(steps) if key not in known]
+    of_networks: dict[str, list[Path]] = {}
+    for key in dict.fromkeys(steps):
+        if key not in known:
+            file = folder / "steps" / f"{key}.json"
+            of_networks.setdefault(json.loads(file.read_text())["network"]["name"], []).append(file)
     failures: list[str] = []
-    for first in range(0, len(waiting), _PLANS_A_COMMAND):
-        part = waiting[first : first + _PLANS_A_COMMAND]
-        files = [word for key in part for word in ("--plan", str(folder / "steps" / f"{key}.json"))]
-        words = ["step", "--port", port, *files, "--json", "--out", str(run)]
-        words += ["--resume"] if holds_run(run) else []
-        words += [] if repetitions is None else ["--repetitions", str(repetitions)]
-        words += [] if energy is None else ["--energy", energy]
-        done = subprocess.run(
-            [sys.executable, "-m", "profiler.cli", *words], capture_output=True, text=True, check=False
-        )
-        try:
-            failures += json.loads(done.stdout)["failures"]
-        except (ValueError, KeyError):
-            said = done.stderr.strip().splitlines()
-            raise UserError(
-                f"steps could not be measured on {port}: {said[-1] if said else f'status {done.returncode}'}",
-                hint="`tinytrain benchmark --no-device` takes predictions instead",
-            ) from None
-        for _ in part:
-            advance()
+    for network, waiting in of_networks.items():
+        run = run_folder(folder, device, network)
+        for first in range(0, len(waiting), _PLANS_A_COMMAND):
+            part = waiting[first : first + _PLANS_A_COMMAND]
+            words = ["step", "--port", port, *(word for file in part for word in ("--plan", str(file)))]
+            words += ["--json", "--out", str(run), *(["--resume"] if holds_run(run) else [])]
+            words += [] if repetitions is None else ["--repetitions", str(repetitions)]
+            words += [] if energy is None else ["--energy", energy]
+            failures += _run(words, port)
+            for _ in part:
+                advance()
     return list(dict.fromkeys(failures))  # a run tells those of earlier sittings again
+
+
+def _run(words: list[str], port: str) -> list[str]:
+    """What ``profile`` with these words says that it could not do."""
+    done = subprocess.run([sys.executable, "-m", "profiler.cli", *words], capture_output=True, text=True, check=False)
+    try:
+        return json.loads(done.stdout)["failures"]
+    except (ValueError, KeyError):
+        said = done.stderr.strip().splitlines()
+        raise UserError(
+            f"steps could not be measured on {port}: {said[-1] if said else f'status {done.returncode}'}",
+            hint="`tinytrain benchmark --no-device` takes predictions instead",
+        ) from None

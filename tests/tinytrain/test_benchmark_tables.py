@@ -121,7 +121,7 @@ def test_a_step_took_what_the_least_disturbed_repetitions_did_on_linux_and_elsew
     (tmp_path / "benchmark.json").write_text(json.dumps({"settings": {}}))
     record = dict.fromkeys(KEY, "x") | {"device": board, "task": 0, "status": "ok", "step": "timed"}
     (tmp_path / "results.jsonl").write_bytes(store_lines.encode({"schema": 1} | record))
-    measured_run(run_folder(tmp_path, board), board)
+    measured_run(run_folder(tmp_path, board, "net"), board)
     (row,) = results_table(tmp_path).to_dict("records")
     assert row["measured_latency_ms"] == pytest.approx(expected_ms)
     assert (row["measured_memory_bytes"], row["measured_status"], row["timer"]) == (14, "ok", "made up")
