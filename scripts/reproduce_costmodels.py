@@ -41,6 +41,7 @@ class Device:
         input_: Of the backbones, op by op.
         step_input: Of the backbones where whole training steps run, which need more memory than single ops.
         step_dtype: Of these steps.
+        elsewhere: Whether it is not at hand: what was measured there is judged, and nothing is measured anew.
     """
 
     name: str
@@ -48,12 +49,14 @@ class Device:
     input_: str
     step_input: str
     step_dtype: str = "f32"
+    elsewhere: bool = False
 
 
 DEVICES = (
     Device("qemu-mps2-an500", "qemu://mps2-an500", "3x64x64", "3x64x64"),
     Device("qemu-stm32f405", "qemu://stm32f405", "3x64x64", "3x64x64", "s8"),  # few float32 steps fit its memory
     Device("native", "native://", "3x64x64", "3x64x64"),
+    Device("native-cascade-lake", "native://", "3x64x64", "3x64x64", elsewhere=True),
 )
 
 
@@ -73,6 +76,9 @@ def main() -> None:
     figures = json.loads(figures_file.read_text()) if figures_file.exists() else {}
     for device in DEVICES:
         if args.device and device.name not in args.device:
+            continue
+        if device.elsewhere and not (args.out / device.name).exists():
+            message(f"{device.name} is left out: it is another machine, and {args.out} has none of its runs")
             continue
         figures[device.name] = reproduce(shown, device, args)
         figures_file.write_text(json.dumps(figures, indent=1) + "\n")

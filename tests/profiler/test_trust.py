@@ -26,7 +26,7 @@ from profiler.measure.trust import Verdict, examine, examine_run
 
 EVERY = sorted(path.parent for path in (Path(__file__).parents[2] / "measurements").glob("*/*/manifest.json"))
 KEPT = [folder for folder in EVERY if folder.parent.name != "native"]
-SHARED_HOST = [folder for folder in EVERY if folder.parent.name == "native"]
+SHARED_HOST = [folder for folder in EVERY if folder.parent.name.startswith("native")]
 
 
 def named(trust, weight=None):
