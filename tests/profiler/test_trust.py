@@ -25,7 +25,7 @@ from profiler.measure.schedule import EMPTY
 from profiler.measure.trust import Verdict, examine, examine_run
 
 EVERY = sorted(path.parent for path in (Path(__file__).parents[2] / "measurements").glob("*/*/manifest.json"))
-KEPT = [folder for folder in EVERY if folder.parent.name != "native"]
+KEPT = [folder for folder in EVERY if not folder.parent.name.startswith("native")]
 SHARED_HOST = [folder for folder in EVERY if folder.parent.name.startswith("native")]
 
 
@@ -55,7 +55,7 @@ def test_the_runs_kept_here_are_trustworthy(folder):
     assert "emulated" in named(trust) and trust.drift == 0
 
 
-@pytest.mark.parametrize("folder", SHARED_HOST, ids=lambda path: path.name)
+@pytest.mark.parametrize("folder", SHARED_HOST, ids=lambda path: path.name + "@" + path.parent.name)
 def test_the_runs_kept_here_of_a_shared_host_say_so_and_may_be_used(folder):
     trust = examine_run(folder)
     assert trust.verdict in (Verdict.CARE, Verdict.TRUSTWORTHY), trust.findings
