@@ -80,6 +80,33 @@ def test_sums_longer_than_a_core_looks_ahead_are_waited_for(dtype, outputs, wait
     assert found == ({"waiting_quads": 2 * waiting, "waiting_singles": 2 * 3 * waiting} if waiting else {})
 
 
+@given(
+    positions=st.integers(1, 64),
+    channels=st.integers(1, 9),
+    axis=st.sampled_from(["out", "in"]),
+    dtype=st.sampled_from(["f32", "s8"]),
+)
+def test_sums_over_many_positions_wait_in_each_block_and_those_over_few_do_not(positions, channels, axis, dtype):
+    """Four trained channels at a time with all fours of the others; what four do not divide goes singly in float32."""
+    channels = channels if dtype == "f32" else min(4 * channels, 12)
+    op = Op(Conv2d(1, positions, 12, 12, 1, 1), Pass.GRAD_WEIGHT, dtype, trained_channels=channels, trained_axis=axis)
+    found = terms_of(op)
+    for knee in (4, 12, 24):
+        late = max(positions - knee, 0)
+        assert found.get(f"late_4x4_from_{knee}", 0) == channels // 4 * 3 * late
+        assert found.get(f"late_1x4_from_{knee}", 0) == channels % 4 * 3 * late
+
+
+@given(positions=st.integers(1, 200), channels=st.integers(1, 70))
+def test_a_mean_s_sums_over_many_positions_wait_and_a_large_map_leaves_the_first_cache(positions, channels):
+    found = terms_of(Op(GlobalAvgPool(1, positions, channels), Pass.FORWARD))
+    late = max(positions - 12, 0)
+    assert found.get("late_4x4_from_12", 0) == channels // 4 * late
+    assert found.get("late_1x4_from_12", 0) == channels % 4 * late
+    far = terms_of(Op(GlobalAvgPool(40, 40, 64), Pass.FORWARD))  # 1,600 lines, of which the first cache holds 512
+    assert far["lines_beyond_32k"] == 16 * 1600 and "lines_beyond_32k" not in found
+
+
 def test_normalised_maps_come_from_the_next_cache_as_often_as_they_are_gone_over():
     assert terms_of(Op(GroupNorm(8, 8, 32, 4), Pass.FORWARD)) == {}
     positions = 48 * 40  # 64 bytes each of a block: 120 KiB, of eight blocks
