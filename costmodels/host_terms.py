@@ -97,7 +97,10 @@ def host_terms(ops: Sequence[Op], names: Sequence[str], counts: np.ndarray) -> t
     elif kernel == ("conv2d", Pass.GRAD_INPUT, "f32"):
         terms = _waiting(of, "quad_blocks", "single_blocks")
     elif first.kind == "fused_conv2d" or (first.kind == "conv2d" and first.pass_ is Pass.GRAD_WEIGHT):
-        terms = _late(of)
+        sums = {
+            block: (4 * of[f"iterations_{block}"] + of[f"tails_{block}"], of[f"blocks_{block}"]) for block in _BLOCKS
+        }
+        terms = _late(sums)
     elif kernel == ("conv2d", Pass.GRAD_INPUT, "s8"):
         terms = _waiting(of, "quads", "singles")
     elif kernel == ("global_avg_pool", Pass.GRAD_INPUT, "f32"):
@@ -151,42 +154,36 @@ def _waiting(of: dict[str, np.ndarray], *blocks: str) -> dict[str, np.ndarray]:
     return dict(zip(_WAITING, beyond, strict=True))
 
 
-def _late(of: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """:data:`_LATE` of sums over positions, by their mean length."""
-    positions = {block: 4 * of[f"iterations_{block}"] + of[f"tails_{block}"] for block in _BLOCKS}
+def _late(sums: dict[str, tuple[np.ndarray, np.ndarray]]) -> dict[str, np.ndarray]:
+    """:data:`_LATE` by the positions that are summed, all together, and how many blocks they are summed in."""
     return {
-        f"late_{block}_from_{knee}": np.maximum(positions[block] - knee * of[f"blocks_{block}"], 0)
-        for block in _BLOCKS
+        f"late_{block}_from_{knee}": np.maximum(positions - knee * blocks, 0)
+        for block, (positions, blocks) in sums.items()
         for knee in _KNEES
     }
 
 
 def _pooled(ops: Sequence[Op], of: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Of means, which go over a block of four channels, or one, of all positions at a time."""
-    shapes = np.array([op.geometry.input_shape for op in ops])
-    lines_each = np.minimum(1, shapes[:, 2] * 4 / LINE)
-    lines = shapes[:, 0] * shapes[:, 1] * lines_each
-    touched = (of["iterations"] + of["single_iterations"]) * lines_each
-    terms = {f"lines_beyond_{name}": touched * share_beyond(LINE * lines, name) for name in CACHES}
-    pairs = (("4x4", "iterations", "blocks"), ("1x4", "single_iterations", "singles"))
-    return terms | {
-        f"late_{block}_from_{knee}": np.maximum(of[n] - knee * of[blocks], 0)
-        for block, n, blocks in pairs
-        for knee in _KNEES
-    }
+    """Of means, whose every sum is over all positions."""
+    sums = zip(_BLOCKS, ((of["iterations"], of["blocks"]), (of["single_iterations"], of["singles"])), strict=True)
+    return _gone_over(ops, of, maps=1) | _late(dict(sums))
 
 
-def _normed(ops: Sequence[Op], of: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Of normalisations, which sum row by row and go over a block of four channels, or one, of all positions at a time.
+def _gone_over(ops: Sequence[Op], of: dict[str, np.ndarray], maps: int) -> dict[str, np.ndarray]:
+    """Lines from later caches where all positions of so many maps are gone over for a block of four channels, or one.
 
     A block is part of a line of each position, or of a line of several positions where these have few channels.
     """
-    maps = 1 if ops[0].pass_ is Pass.FORWARD else 2  # gradients are gone over beside the inputs
     shapes = np.array([op.geometry.input_shape for op in ops])
     lines_each = np.minimum(1, shapes[:, 2] * 4 / LINE)
     lines = shapes[:, 0] * shapes[:, 1] * lines_each
     touched = (of["iterations"] + of["single_iterations"]) * lines_each
-    terms = {f"lines_beyond_{name}": touched * share_beyond(maps * LINE * lines, name) for name in CACHES}
+    return {f"lines_beyond_{name}": touched * share_beyond(maps * LINE * lines, name) for name in CACHES}
+
+
+def _normed(ops: Sequence[Op], of: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Of normalisations, which sum row by row."""
+    maps = 1 if ops[0].pass_ is Pass.FORWARD else 2  # gradients are gone over beside the inputs
     pairs = (("iterations", "rows"), ("single_iterations", "single_rows"))
     beyond = [np.maximum(of[n] - _AHEAD * of[rows], 0) for n, rows in pairs]
-    return terms | dict(zip(_WAITING, beyond, strict=True))
+    return _gone_over(ops, of, maps) | dict(zip(_WAITING, beyond, strict=True))

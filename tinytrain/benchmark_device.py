@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import subprocess
-import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -19,6 +17,7 @@ from profiler.measure.sitting import device_name
 from profiler.model_cards import ModelCard
 from profiler.store import holds_run, load_steps, read_manifest, slug
 from tinytrain.benchmark import Device
+from tinytrain.step_command import step_failures
 
 #: Plans that one command measures, so that its line does not grow without end.
 _PLANS_A_COMMAND = 10
@@ -118,20 +117,7 @@ def measure(
             words += ["--json", "--out", str(run), *(["--resume"] if holds_run(run) else [])]
             words += [] if repetitions is None else ["--repetitions", str(repetitions)]
             words += [] if energy is None else ["--energy", energy]
-            failures += _run(words, port)
+            failures += step_failures(words, port, hint="`tinytrain benchmark --no-device` takes predictions instead")
             for _ in part:
                 advance()
     return list(dict.fromkeys(failures))  # a run tells those of earlier sittings again
-
-
-def _run(words: list[str], port: str) -> list[str]:
-    """What ``profile`` with these words says that it could not do."""
-    done = subprocess.run([sys.executable, "-m", "profiler.cli", *words], capture_output=True, text=True, check=False)
-    try:
-        return json.loads(done.stdout)["failures"]
-    except (ValueError, KeyError):
-        said = done.stderr.strip().splitlines()
-        raise UserError(
-            f"steps could not be measured on {port}: {said[-1] if said else f'status {done.returncode}'}",
-            hint="`tinytrain benchmark --no-device` takes predictions instead",
-        ) from None

@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -27,6 +25,7 @@ from profiler.store import load_steps
 from profiler.workloads.plan import LayerPlan, StepPlan
 from tinytrain import files
 from tinytrain.gain import layer_choices
+from tinytrain.step_command import step_failures
 from tinytrain.study import Choice, Method, Methods, factorial, plan_key, step_key
 
 #: Plans that one command measures: its line must not grow without end.
@@ -178,17 +177,8 @@ class Study:
             files = [word for path in part.values() for word in ("--plan", str(path))]
             go_on = ["--resume"] if (self.folder / "run" / "manifest.json").exists() else []
             often = [] if repetitions is None else ["--repetitions", str(repetitions)]
-            words = ["step", "--port", port, *files, *often, *go_on, "--json"]
-            command = [sys.executable, "-m", "profiler.cli", *words, "--out", str(self.folder / "run")]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            try:
-                failures = json.loads(done.stdout)["failures"]
-            except (ValueError, KeyError):
-                said = done.stderr.strip().splitlines()
-                raise UserError(
-                    f"steps could not be measured on {port}: {said[-1] if said else f'status {done.returncode}'}",
-                    hint="run `profile step` on one of the study's steps/ by hand",
-                ) from None
+            words = ["step", "--port", port, *files, *often, *go_on, "--json", "--out", str(self.folder / "run")]
+            failures = step_failures(words, port, hint="run `profile step` on one of the study's steps/ by hand")
             known = self._answered()
             for key in part:
                 if key not in known:

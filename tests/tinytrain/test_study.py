@@ -16,7 +16,7 @@ from made_up import MadeUpCosts, measured_run
 from costmodels.analytical import AnalyticalCosts
 from profiler.errors import UserError
 from profiler.workloads.lower import lower
-from tinytrain import study_store
+from tinytrain import step_command
 from tinytrain.study import ACCOUNTINGS, Method, Methods, StudySettings, factorial, step_key
 from tinytrain.study_store import Study
 from tinytrain.study_tables import choice_table, identical_plans, method_table
@@ -176,7 +176,7 @@ def test_a_step_that_the_device_cannot_run_is_asked_for_once(tmp_path, monkeypat
         said = {"failures": [f"plan {first} cannot run on small-board: it wants 9 bytes more"]}
         return subprocess.CompletedProcess(command, 1, json.dumps(said), "")
 
-    monkeypatch.setattr(study_store.subprocess, "run", answer)
+    monkeypatch.setattr(step_command.subprocess, "run", answer)
     assert study.measure("qemu://small-board", most=1) == 1
     assert str(tmp_path / "steps" / f"{first}.json") in commands[0] and second not in " ".join(commands[0])
     assert first not in study.steps_to_measure() and second in study.steps_to_measure()
@@ -186,7 +186,7 @@ def test_a_step_that_the_device_cannot_run_is_asked_for_once(tmp_path, monkeypat
     def fail(command, **_):
         return subprocess.CompletedProcess(command, 1, "", "error: there is no port there\n")
 
-    monkeypatch.setattr(study_store.subprocess, "run", fail)
+    monkeypatch.setattr(step_command.subprocess, "run", fail)
     with pytest.raises(UserError, match="could not be measured on nowhere: error: there is no port there"):
         study.measure("nowhere", most=1)
     assert second in study.steps_to_measure()
@@ -202,7 +202,7 @@ def test_repetitions_are_those_of_profile_step_unless_they_are_asked_for(tmp_pat
         commands.append(command)
         return subprocess.CompletedProcess(command, 0, json.dumps({"failures": []}), "")
 
-    monkeypatch.setattr(study_store.subprocess, "run", answer)
+    monkeypatch.setattr(step_command.subprocess, "run", answer)
     study.measure("native://", most=1, repetitions=asked)
     (command,) = commands
     at = command.index("--repetitions") if "--repetitions" in command else len(command)
